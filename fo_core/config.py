@@ -1,0 +1,137 @@
+"""Typed configuration: frozen dataclasses, YAML that states only what differs, ``a.b=c`` overrides.
+
+Every module's config is a dataclass made with :func:`config`; pydantic checks whole trees of them
+at once, so all faults of a file are reported together with dotted paths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fo_core.errors import ConfigError
+from fo_core.registry import did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def config(cls: type[T]) -> type[T]:
+    """Decorator: a frozen dataclass whose unknown keys are errors when loaded."""
+    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True)(cls)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file that holds one mapping; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read config {path}: {error}", do="name a YAML file") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise ConfigError(f"{path} is not YAML: {where}", do="mend the file") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}", possible="a mapping of keys")
+    return data
+
+
+def set_dotted(data: dict[str, Any], assignment: str) -> None:
+    """Apply one ``a.b.c=value`` to nested mappings in place; the value is read as YAML.
+
+    Raises:
+        ConfigError: There is no ``=``, or a part of the path is already a plain value.
+    """
+    key, sep, raw = assignment.partition("=")
+    if not sep or not key.strip():
+        raise ConfigError(f"--set {assignment!r} has no value", possible="--set a.b=c")
+    *parents, leaf = key.strip().split(".")
+    node = data
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {key}: {part!r} is a plain value, not a section")
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {raw!r} is not YAML") from error
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested merge; ``over`` wins, except that a section of another ``type`` replaces the whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        if both and value.get("type", old.get("type")) == old.get("type"):  # type: ignore[union-attr]
+            merged[key] = merge(old, value)  # type: ignore[arg-type]
+        else:
+            merged[key] = value
+    return merged
+
+
+def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -> T:
+    """Build a config from a mapping and ``a.b=c`` overrides.
+
+    Raises:
+        ConfigError: With every fault of the whole tree, each with its dotted path.
+    """
+    tree = merge({}, data)
+    for assignment in overrides:
+        set_dotted(tree, assignment)
+    try:
+        return TypeAdapter(cls).validate_python(tree)
+    except ValidationError as error:
+        faults = [_fault(cls, dict(e)) for e in error.errors(include_url=False)]
+        raise ConfigError("; ".join(dict.fromkeys(faults)), do="mend the config") from error
+
+
+def _fault(cls: Any, error: dict[str, Any]) -> str:
+    path = [str(part) for part in error["loc"]]
+    where = ".".join(path) or "config"
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _keys_at(cls, path[:-1])
+        return f"unknown key {where}" + (
+            f" (known: {did_you_mean(path[-1], known)})" if known else ""
+        )
+    return f"{where}: {error['msg']} (got {error.get('input')!r})"
+
+
+def _keys_at(cls: Any, path: Sequence[str]) -> list[str]:
+    """Field names of the dataclass at a dotted path; empty where the path leaves the tree."""
+    import typing
+
+    for part in path:
+        if not dataclasses.is_dataclass(cls):
+            break
+        hints = typing.get_type_hints(cls)
+        if part not in hints:
+            break
+        options = [hints[part], *typing.get_args(hints[part])]
+        cls = next((o for o in options if dataclasses.is_dataclass(o)), None)
+    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def to_dict(cfg: Any) -> dict[str, Any]:
+    """Plain JSON-ready mapping of a config; ``load(type(cfg), to_dict(cfg)) == cfg``."""
+    return TypeAdapter(type(cfg)).dump_python(cfg, mode="json")
+
+
+def replace(cfg: T, **changes: Any) -> T:
+    """A copy with some fields changed."""
+    replacer: Callable[..., T] = dataclasses.replace  # type: ignore[assignment]
+    return replacer(cfg, **changes)
