@@ -19,7 +19,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 
 class Registry:
-    """Entries are the modules of a package; a module's file stem, with ``-`` for ``_``, is its name.
+    """Entries are the modules of a package; the file stem, ``-`` for ``_``, is the name.
 
     Adding an entry is adding a file. A module whose optional dependency is missing breaks only
     its own entry; the module's constant ``EXTRA`` says what to install.
