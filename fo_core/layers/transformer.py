@@ -1,0 +1,348 @@
+"""Llama layers with a preallocated key-value cache, for the frozen LLM and the speech decoder.
+
+Notable choices: parameter names are those of Hugging Face's Llama and Qwen2, so weights are shared
+or loaded without a key map; the grouped keys are never repeated; a cache grows by doubling and is
+cropped by its length alone; no mask is built for a single position or for full attention; the
+first and the following steps run the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fo_core.layers.rope import Rope, rotate
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Shape of a stack of Llama layers."""
+
+    dim: int  # D, width of the residual stream
+    heads: int  # attention heads
+    kv_heads: int  # heads of keys and values; heads is a multiple of it
+    head_dim: int  # dh, width of a head
+    ffn: int  # inner width of the gated feed-forward
+    layers: int  # L
+    rms_eps: float = 1e-6  # epsilon of the norms
+    rope_theta: float = 10000.0  # base of the rotary wave lengths
+    qkv_bias: bool = False  # biases on queries, keys and values (Qwen2)
+
+
+@dataclass
+class KVCache:
+    """Keys and values of all layers; what lies beyond ``length`` is scratch."""
+
+    keys: Tensor  # [L, B, Hkv, Tmax, dh]
+    values: Tensor  # [L, B, Hkv, Tmax, dh]
+    length: int = 0  # positions in use
+
+    @classmethod
+    def empty(
+        cls,
+        config: LlamaConfig,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> KVCache:
+        """A cache without content and with room for ``capacity`` positions."""
+        shape = (config.layers, batch, config.kv_heads, max(capacity, 1), config.head_dim)
+        return cls(
+            torch.zeros(shape, dtype=dtype, device=device),
+            torch.zeros(shape, dtype=dtype, device=device),
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Positions that fit without growing."""
+        return self.keys.shape[3]
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` more positions, by doubling when full."""
+        need = self.length + count
+        if need <= self.capacity:
+            return
+        extra = max(need, 2 * self.capacity) - self.capacity
+        self.keys = F.pad(self.keys, (0, 0, 0, extra))
+        self.values = F.pad(self.values, (0, 0, 0, extra))
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [B, Hkv, T, dh] behind ``length`` (room is reserved); views of all [.., K, dh]."""
+        end = self.length + keys.shape[2]
+        self.keys[layer, :, :, self.length : end] = keys
+        self.values[layer, :, :, self.length : end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Add the keys and values [L, B, Hkv, T, dh] of all layers."""
+        count = keys.shape[3]
+        self.reserve(count)
+        self.keys[:, :, :, self.length : self.length + count] = keys
+        self.values[:, :, :, self.length : self.length + count] = values
+        self.length += count
+
+    def crop(self, length: int) -> None:
+        """Forget everything from position ``length`` on; nothing is copied."""
+        assert 0 <= length <= self.length, "a cache is cropped to a part of itself"
+        self.length = length
+
+    def expand(self, batch: int, capacity: int) -> KVCache:
+        """A copy of a one-row cache for ``batch`` rows, with room for ``capacity`` positions."""
+        layers, _, heads, _, dim = self.keys.shape
+        shape = (layers, batch, heads, max(capacity, self.length), dim)
+        out = KVCache(self.keys.new_zeros(shape), self.values.new_zeros(shape), self.length)
+        out.keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
+        out.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
+        return out
+
+    def fork(self, room: int = 64) -> KVCache:
+        """A copy of the used part with ``room`` free positions, for a speculative branch."""
+        used = slice(0, self.length)
+        return KVCache(
+            F.pad(self.keys[:, :, :, used], (0, 0, 0, room)),
+            F.pad(self.values[:, :, :, used], (0, 0, 0, room)),
+            self.length,
+        )
+
+
+def _joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """One matrix for several linears, which become views of it (no second copy stays)."""
+    weight = torch.cat([m.weight.detach() for m in linears])
+    bias = None
+    if linears[0].bias is not None:
+        bias = torch.cat([m.bias.detach() for m in linears])
+    row = 0
+    for linear in linears:
+        rows = linear.out_features
+        linear.weight.data = weight[row : row + rows]
+        if bias is not None:
+            linear.bias.data = bias[row : row + rows]
+        row += rows
+    return weight, bias
+
+
+def _together(
+    x: Tensor, linears: Sequence[nn.Linear], joined: tuple[Tensor, Tensor | None] | None
+) -> Tensor:
+    """Outputs of several linears side by side [.., sum of rows]; one product where joined."""
+    if joined is not None and not (torch.is_grad_enabled() and linears[0].weight.requires_grad):
+        return F.linear(x, *joined)
+    return torch.cat([linear(x) for linear in linears], dim=-1)
+
+
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool
+) -> Tensor:
+    """Grouped-query attention without repeating keys.
+
+    Args:
+        query: [B, H, T, dh].
+        keys: [B, Hkv, K, dh]; the last T of them belong to the queries' own positions.
+        values: [B, Hkv, K, dh].
+        mask: None, bool (True = visible) or float (added), broadcastable to [B, 1, T, K].
+        causal: Where no mask is given, hide later positions from earlier ones.
+
+    Returns:
+        [B, H, T, dh].
+    """
+    B, H, T, dh = query.shape
+    heads, K = keys.shape[1], keys.shape[2]
+    group = H // heads
+    if mask is None and causal and T > 1:
+        if K == T:
+            return F.scaled_dot_product_attention(
+                query, keys, values, is_causal=True, enable_gqa=group > 1
+            )
+        mask = torch.ones(T, K, dtype=torch.bool, device=query.device).tril(K - T)
+    if group == 1:
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    if mask is not None and T > 1 and mask.shape[-2] > 1:
+        mask = mask.expand(*mask.shape[:-2], T, K).unsqueeze(-3)  # [.., 1, T, K]
+        mask = mask.expand(*mask.shape[:-3], group, T, K).flatten(-3, -2)  # [.., G*T, K]
+    query = query.reshape(B, heads, group * T, dh)  # the queries of a group share their keys
+    out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return out.view(B, H, T, dh)
+
+
+class Attention(nn.Module):
+    """Self-attention with rotary positions and grouped keys."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        inner, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.dim, inner, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.dim, kv, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.dim, kv, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(inner, config.dim, bias=False)
+        self.joined: tuple[Tensor, Tensor | None] | None = None
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turned queries [B, H, T, dh], turned keys and values [B, Hkv, T, dh] of x [B, T, D]."""
+        B, T, _ = x.shape
+        c = self.config
+        heads = _together(x, (self.q_proj, self.k_proj, self.v_proj), self.joined)
+        heads = heads.view(B, T, c.heads + 2 * c.kv_heads, c.head_dim).transpose(1, 2)
+        turned = rotate(heads[:, : c.heads + c.kv_heads], cos, sin)
+        return turned[:, : c.heads], turned[:, c.heads :], heads[:, c.heads + c.kv_heads :]
+
+    def merge(self, out: Tensor) -> Tensor:
+        """Heads [B, H, T, dh] → [B, T, D]."""
+        B, H, T, dh = out.shape
+        return self.o_proj(out.transpose(1, 2).reshape(B, T, H * dh))
+
+
+class GatedFeedForward(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, dim: int, ffn: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(dim, ffn, bias=False)
+        self.up_proj = nn.Linear(dim, ffn, bias=False)
+        self.down_proj = nn.Linear(ffn, dim, bias=False)
+        self.joined: tuple[Tensor, Tensor | None] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., D]."""
+        gate, up = _together(x, (self.gate_proj, self.up_proj), self.joined).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class LlamaLayer(nn.Module):
+    """Pre-norm attention and gated feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = GatedFeedForward(config.dim, config.ffn)
+        self.input_layernorm = nn.RMSNorm(config.dim, config.rms_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.dim, config.rms_eps)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the residual stream x [B, T, D]."""
+        return self.self_attn.project(self.input_layernorm(x), cos, sin)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Residual stream [B, T, D] after the attended values [B, H, T, dh] were read."""
+        x = x + self.self_attn.merge(attended)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class LlamaStack(nn.Module):
+    """L Llama layers without a final norm.
+
+    Args:
+        config: Shape.
+        rope: Rotary positions that replace those of ``config.rope_theta``.
+    """
+
+    def __init__(self, config: LlamaConfig, rope: Rope | None = None) -> None:
+        super().__init__()
+        assert config.heads % config.kv_heads == 0, "heads are a multiple of kv_heads"
+        self.config = config
+        self.layers = nn.ModuleList(LlamaLayer(config) for _ in range(config.layers))
+        self.rope = rope or Rope(config.head_dim, config.rope_theta)
+        self.fused = False
+
+    def init_cache(self, batch_size: int, capacity: int = 256) -> KVCache:
+        """An empty cache in this stack's dtype and device."""
+        weight = self.layers[0].self_attn.k_proj.weight
+        return KVCache.empty(self.config, batch_size, capacity, weight.dtype, weight.device)
+
+    def fuse(self) -> LlamaStack:
+        """Read q, k, v and gate, up in one product each; the parameters become views.
+
+        Values, names and the state dict stay as they are. For inference: a step under autograd
+        with trainable weights ignores the fusion.
+        """
+        for layer in self.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            attention.joined = _joined((attention.q_proj, attention.k_proj, attention.v_proj))
+            mlp.joined = _joined((mlp.gate_proj, mlp.up_proj))
+        self.fused = True
+        return self
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        """After a cast or a move the parameters are tensors of their own: join them again."""
+        super()._apply(fn, recurse)
+        return self.fuse() if self.fused else self
+
+    def _angles(
+        self, x: Tensor, positions: Tensor | int | None, start: int
+    ) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, [T, dh/2] or [B, 1, T, dh/2]."""
+        if positions is None or isinstance(positions, int):
+            return self.rope.span(start if positions is None else positions, x.shape[1], x.dtype)
+        cos, sin = self.rope.angles(positions, x.dtype)
+        return (cos, sin) if positions.dim() == 1 else (cos.unsqueeze(1), sin.unsqueeze(1))
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor | int | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
+        causal: bool = True,
+    ) -> Tensor:
+        """Run all layers.
+
+        Args:
+            x: Input vectors [B, T, D].
+            positions: [T], [B, T], the first position (int), or None: behind the cache.
+            mask: None, bool (True = visible) or float (added), broadcastable to [B, 1, T, K] with
+                K = cache (or past) + T. A mask given says everything; ``causal`` is then not used.
+            cache: Read and appended to, in place (no autograd through it).
+            past: Keys and values [L, B, Hkv, P, dh] that come first; differentiable.
+            causal: False lets all positions of x see each other.
+
+        Returns:
+            [B, T, D], not normed.
+        """
+        start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
+        cos, sin = self._angles(x, positions, start)
+        if cache is not None:
+            cache.reserve(x.shape[1])
+        for index, layer in enumerate(self.layers):
+            query, keys, values = layer.project(x, cos, sin)
+            if cache is not None:
+                keys, values = cache.put(index, keys, values)
+            elif past is not None:
+                keys = torch.cat((past[0][index], keys), dim=2)
+                values = torch.cat((past[1][index], values), dim=2)
+            x = layer.finish(x, attend(query, keys, values, mask, causal))
+        if cache is not None:
+            cache.length += x.shape[1]
+        return x
+
+    def keys_values(
+        self,
+        x: Tensor,
+        positions: Tensor | int | None = None,
+        mask: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
+        causal: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Only the keys and values [L, B, Hkv, T, dh] that x [B, T, D] leaves, differentiable.
+
+        The output is not wanted, so the last layer stops at its keys and values. Arguments as in
+        :meth:`forward`; the result excludes ``past``.
+        """
+        cos, sin = self._angles(x, positions, past[0].shape[3] if past is not None else 0)
+        all_keys, all_values = [], []
+        for index, layer in enumerate(self.layers):
+            query, keys, values = layer.project(x, cos, sin)
+            all_keys.append(keys)
+            all_values.append(values)
+            if index + 1 == len(self.layers):
+                break
+            if past is not None:
+                keys = torch.cat((past[0][index], keys), dim=2)
+                values = torch.cat((past[1][index], values), dim=2)
+            x = layer.finish(x, attend(query, keys, values, mask, causal))
+        return torch.stack(all_keys), torch.stack(all_values)
