@@ -1,0 +1,72 @@
+"""Configuration: unknown keys, dotted overrides and all faults at once."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from fo_core.config import config, load, merge, read_yaml, to_dict
+from fo_core.errors import ConfigError
+
+
+@config
+class Small:
+    type: Literal["small"] = "small"
+    width: int = 4  # channels
+
+
+@config
+class Large:
+    type: Literal["large"] = "large"
+    scale: float = 1.0  # ratio
+
+
+@config
+class Root:
+    part: Annotated[Small | Large, Field(discriminator="type")] = Small()
+    steps: int = 1  # count
+
+
+def test_round_trip_and_overrides() -> None:
+    cfg = load(Root, {"part": {"type": "large"}}, ["part.scale=2.5", "steps=7"])
+    assert cfg == Root(part=Large(scale=2.5), steps=7)
+    assert load(Root, to_dict(cfg)) == cfg
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown key step .*did you mean 'steps'"):
+        load(Root, {}, ["step=3"])
+
+
+def test_every_fault_is_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Root, {"steps": "many", "part": {"type": "small", "depth": 1}})
+    assert "steps" in str(caught.value) and "depth" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["steps", "=3", "steps.deep=1"])
+def test_a_malformed_override_is_an_error(bad: str) -> None:
+    with pytest.raises(ConfigError):
+        load(Root, {"steps": 1}, [bad])
+
+
+def test_merge_replaces_a_section_of_another_type() -> None:
+    base = {"part": {"type": "small", "width": 8}, "steps": 2}
+    assert merge(base, {"part": {"width": 9}}) == {
+        "part": {"type": "small", "width": 9},
+        "steps": 2,
+    }
+    assert merge(base, {"part": {"type": "large"}})["part"] == {"type": "large"}
+
+
+def test_yaml_faults_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "broken.yaml").write_text("a: [1,\n b")
+    (tmp_path / "empty.yaml").write_text("")
+    assert read_yaml(tmp_path / "empty.yaml") == {}
+    for name in ("list.yaml", "broken.yaml", "absent.yaml"):
+        with pytest.raises(ConfigError) as caught:
+            read_yaml(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
