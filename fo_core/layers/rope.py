@@ -39,7 +39,7 @@ class Rope(nn.Module):
         self._start = table  # rows computed when the table is first used
         self._table: tuple[Tensor, Tensor] | None = None  # cos and sin [positions, dh/2]
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn, recurse=True):
         """Frequencies stay float32 when the model is cast; the table follows device and dtype."""
         kept = self.inv_freq
         super()._apply(fn, recurse)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -249,9 +250,14 @@ class LlamaStack(nn.Module):
         self.rope = rope or Rope(config.head_dim, config.rope_theta)
         self.fused = False
 
+    @property
+    def blocks(self) -> list[LlamaLayer]:
+        """The layers, with their type."""
+        return cast("list[LlamaLayer]", list(self.layers))
+
     def init_cache(self, batch_size: int, capacity: int = 256) -> KVCache:
         """An empty cache in this stack's dtype and device."""
-        weight = self.layers[0].self_attn.k_proj.weight
+        weight = self.blocks[0].self_attn.k_proj.weight
         return KVCache.empty(self.config, batch_size, capacity, weight.dtype, weight.device)
 
     def fuse(self) -> LlamaStack:
@@ -260,14 +266,14 @@ class LlamaStack(nn.Module):
         Values, names and the state dict stay as they are. For inference: a step under autograd
         with trainable weights ignores the fusion.
         """
-        for layer in self.layers:
+        for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
             attention.joined = _joined((attention.q_proj, attention.k_proj, attention.v_proj))
             mlp.joined = _joined((mlp.gate_proj, mlp.up_proj))
         self.fused = True
         return self
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn, recurse=True):
         """After a cast or a move the parameters are tensors of their own: join them again."""
         super()._apply(fn, recurse)
         return self.fuse() if self.fused else self
@@ -308,7 +314,7 @@ class LlamaStack(nn.Module):
         cos, sin = self._angles(x, positions, start)
         if cache is not None:
             cache.reserve(x.shape[1])
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.blocks):
             query, keys, values = layer.project(x, cos, sin)
             if cache is not None:
                 keys, values = cache.put(index, keys, values)
@@ -335,11 +341,11 @@ class LlamaStack(nn.Module):
         """
         cos, sin = self._angles(x, positions, past[0].shape[3] if past is not None else 0)
         all_keys, all_values = [], []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.blocks):
             query, keys, values = layer.project(x, cos, sin)
             all_keys.append(keys)
             all_values.append(values)
-            if index + 1 == len(self.layers):
+            if index + 1 == self.config.layers:
                 break
             if past is not None:
                 keys = torch.cat((past[0][index], keys), dim=2)
