@@ -1,0 +1,99 @@
+"""The dialogue's states and the one pure function that moves between them.
+
+Every 160 ms the state head says what the user is doing (paper, section 2.4): keep listening, the
+user has finished and wants an answer, or the speech ended but wants none. :func:`decide` turns its
+probabilities into an event, :func:`transition` an event into the next state. While the bot speaks,
+the user is judged on a copy of the caches (JUDGING); only an ANSWER there interrupts the bot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from fo_core.config import config
+
+
+class DialogueState(Enum):
+    """Where a conversation stands."""
+
+    IDLE = "idle"  # nobody speaks
+    LISTENING = "listening"  # the user speaks
+    SPEAKING = "speaking"  # the bot answers
+    JUDGING = "judging"  # the bot answers and the user speaks
+
+
+class Event(Enum):
+    """What can happen."""
+
+    SPEECH_START = "speech-start"  # voice activity begins
+    KEEP = "keep"  # state 0: keep listening
+    ANSWER = "answer"  # state 1: the user has finished, answer
+    IGNORE = "ignore"  # state 2: the speech ended and wants no answer
+    SPEECH_LOST = "speech-lost"  # the voice went silent for long without a verdict
+    INPUT_END = "input-end"  # no more input will come (end of a file): answer what was heard
+    REPLY_DONE = "reply-done"  # the bot has said everything
+    STOP = "stop"  # the application ends whatever goes on
+
+
+_S, _E = DialogueState, Event
+TRANSITIONS: dict[tuple[DialogueState, Event], DialogueState] = {
+    (_S.IDLE, _E.SPEECH_START): _S.LISTENING,
+    (_S.LISTENING, _E.KEEP): _S.LISTENING,
+    (_S.LISTENING, _E.ANSWER): _S.SPEAKING,
+    (_S.LISTENING, _E.INPUT_END): _S.SPEAKING,
+    (_S.LISTENING, _E.IGNORE): _S.IDLE,
+    (_S.LISTENING, _E.SPEECH_LOST): _S.IDLE,
+    (_S.SPEAKING, _E.SPEECH_START): _S.JUDGING,
+    (_S.SPEAKING, _E.REPLY_DONE): _S.IDLE,
+    (_S.JUDGING, _E.KEEP): _S.JUDGING,
+    (_S.JUDGING, _E.ANSWER): _S.SPEAKING,  # interrupted: the new answer replaces the old one
+    (_S.JUDGING, _E.INPUT_END): _S.SPEAKING,
+    (_S.JUDGING, _E.IGNORE): _S.SPEAKING,
+    (_S.JUDGING, _E.SPEECH_LOST): _S.SPEAKING,
+    (_S.JUDGING, _E.REPLY_DONE): _S.LISTENING,  # the copy of the caches becomes the truth
+    **{(state, _E.STOP): _S.IDLE for state in _S},
+}
+
+
+def transition(state: DialogueState, event: Event) -> DialogueState:
+    """The state after an event.
+
+    Raises:
+        ValueError: The event cannot happen in this state (a mistake of the caller).
+    """
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise ValueError(f"event {event.value} cannot happen while {state.value}") from None
+
+
+@dataclass(frozen=True)
+class StateProbabilities:
+    """What the state head says about one chunk; the three sum to 1."""
+
+    listen: float  # state 0
+    answer: float  # state 1
+    ignore: float  # state 2
+
+
+@config
+class StateRule:
+    """When the probabilities of a chunk end a turn."""
+
+    answer_threshold: float = 0.5  # state 1 must exceed it
+    ignore_threshold: float = 0.5  # state 2 must exceed it; looked at first
+    smoothing: int = 1  # chunks whose probabilities are averaged, the newest included
+    min_chunks: int = 0  # chunks of a turn before it can end
+
+
+def decide(rule: StateRule, recent: list[StateProbabilities]) -> Event:
+    """KEEP, ANSWER or IGNORE from the probabilities of the turn's chunks so far, oldest first."""
+    if not recent or len(recent) < rule.min_chunks:
+        return Event.KEEP
+    window = recent[-max(rule.smoothing, 1) :]
+    if sum(p.ignore for p in window) / len(window) > rule.ignore_threshold:
+        return Event.IGNORE
+    if sum(p.answer for p in window) / len(window) > rule.answer_threshold:
+        return Event.ANSWER
+    return Event.KEEP

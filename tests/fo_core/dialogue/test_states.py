@@ -1,0 +1,68 @@
+"""The dialogue's transitions and the rule that ends a turn."""
+
+import itertools
+
+import pytest
+
+from fo_core.dialogue.states import (
+    TRANSITIONS,
+    DialogueState,
+    Event,
+    StateProbabilities,
+    StateRule,
+    decide,
+    transition,
+)
+
+
+def walk(*events: Event) -> DialogueState:
+    state = DialogueState.IDLE
+    for event in events:
+        state = transition(state, event)
+    return state
+
+
+def test_a_question_is_answered_and_then_it_is_quiet():
+    heard = (Event.SPEECH_START, Event.KEEP, Event.ANSWER)
+    assert walk(*heard) is DialogueState.SPEAKING
+    assert walk(*heard, Event.REPLY_DONE) is DialogueState.IDLE
+
+
+def test_a_noise_leaves_the_bot_speaking_and_a_question_interrupts_it():
+    speaking = (Event.SPEECH_START, Event.ANSWER, Event.SPEECH_START)
+    assert walk(*speaking) is DialogueState.JUDGING
+    assert walk(*speaking, Event.IGNORE) is DialogueState.SPEAKING
+    assert walk(*speaking, Event.KEEP, Event.ANSWER) is DialogueState.SPEAKING
+    assert walk(*speaking, Event.REPLY_DONE) is DialogueState.LISTENING
+
+
+def test_every_state_can_be_left_and_stopped():
+    for state in DialogueState:
+        assert transition(state, Event.STOP) is DialogueState.IDLE
+        assert any(s is state and t is not state for (s, _), t in TRANSITIONS.items())
+
+
+def test_what_cannot_happen_is_an_error():
+    for pair in itertools.product(DialogueState, Event):
+        if pair not in TRANSITIONS:
+            with pytest.raises(ValueError, match="cannot happen"):
+                transition(*pair)
+
+
+def p(listen: float, answer: float, ignore: float) -> StateProbabilities:
+    return StateProbabilities(listen, answer, ignore)
+
+
+def test_ignore_is_looked_at_before_answer():
+    rule = StateRule(answer_threshold=0.3, ignore_threshold=0.3)
+    assert decide(rule, [p(0.1, 0.5, 0.4)]) is Event.IGNORE
+    assert decide(rule, [p(0.5, 0.4, 0.1)]) is Event.ANSWER
+    assert decide(rule, [p(0.8, 0.1, 0.1)]) is Event.KEEP
+
+
+def test_smoothing_averages_the_newest_chunks_and_short_turns_cannot_end():
+    rule = StateRule(smoothing=2)
+    assert decide(rule, [p(1, 0, 0), p(0.1, 0.9, 0)]) is Event.KEEP
+    assert decide(rule, [p(0, 1, 0), p(0.4, 0.6, 0), p(0.4, 0.6, 0)]) is Event.ANSWER
+    assert decide(StateRule(min_chunks=3), [p(0, 1, 0), p(0, 1, 0)]) is Event.KEEP
+    assert decide(rule, []) is Event.KEEP
