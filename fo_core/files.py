@@ -1,0 +1,108 @@
+"""Atomic files and the cache folder, without torch: light enough for worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fo_core.errors import DataError
+
+
+def cache_dir() -> Path:
+    """``$FO_CACHE``, or ``~/.cache/freeze-omni``: what is made once and kept between runs."""
+    return Path(os.environ.get("FO_CACHE") or Path.home() / ".cache" / "freeze-omni")
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place only when the block ends well.
+
+    Raises:
+        DataError: The folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+        os.close(handle)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}", do="name a writable place") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}", do="free space there") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no file {path}", do="run the step that writes it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON: {error}") from error
+
+
+def read_jsonl(path: str | Path, whole: bool = True) -> list[dict[str, Any]]:
+    """Read one JSON object a line.
+
+    Args:
+        path: The file.
+        whole: False skips lines that are not JSON (a journal whose last line was cut by a kill).
+
+    Raises:
+        DataError: The file is missing, or a line of it is not a JSON object.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise DataError(f"no file {path}", do="run the step that writes it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if not whole:
+                continue
+            raise DataError(f"{path} line {number} is not JSON: {error}") from error
+        if isinstance(row, dict):
+            rows.append(row)
+        elif whole:
+            raise DataError(f"{path} line {number} is not a JSON object")
+    return rows
