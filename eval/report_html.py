@@ -1,0 +1,195 @@
+"""The report as one HTML file: nothing from outside, readable in light and dark, labelled."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.report_figures import loss_curves, spectrograms
+from eval.report_sections import Section, Table, verdicts
+
+STYLE = """
+:root { --ink: #1f2933; --soft: #52606d; --line: #d9e2ec; --card: #fff; --page: #f5f7fa;
+  --accent: #0b6e99; --good: #12664f; --bad: #b42318; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e7eb; --soft: #9aa5b1; --line: #3e4c59;
+  --card: #1f2933; --page: #12181f; --accent: #62b0e8; --good: #65d6ad; --bad: #ff9b8e; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 0 0 .4rem; }
+h3 { font-size: 1.02rem; margin: 0 0 .5rem; } p { margin: .2rem 0 .8rem; color: var(--soft); }
+section, article { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
+  padding: 1.1rem 1.3rem; margin: 1.1rem 0; }
+article { margin: .8rem 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .3rem 0 .6rem; }
+th, td { text-align: left; padding: .38rem .7rem .38rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; overflow-wrap: anywhere; }
+thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: 600; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+.missing { color: var(--soft); font-style: italic; }
+.aims { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; margin: 1rem 0 0;
+  list-style: none; }
+.aims li { border: 1px solid var(--line); border-radius: 2rem; padding: .15rem .8rem;
+  background: var(--card); font-size: .9rem; }
+img { width: 100%; height: auto; background: #fff; border-radius: .4rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0 0 .8rem; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+.players { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: .8rem; }
+.players figure { margin: 0; flex: 1 1 16rem; } audio { width: 100%; }
+figcaption { font-size: .85rem; color: var(--soft); }
+a { color: var(--accent); } nav { font-size: .9rem; margin-top: .8rem; }
+nav a { margin-right: .9rem; }
+"""
+
+HEARD = (
+    ("question", "Question asked"),
+    ("heard", "Heard by the model"),
+    ("answer", "Answer, as text"),
+    ("typed_answer", "Answer to the typed question"),
+    ("judge", "Judge heard in the reply"),
+)
+
+
+def render(
+    report: Mapping[str, Any],
+    found: Sequence[Section],
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    samples: Sequence[Mapping[str, Any]],
+) -> str:
+    """The whole page.
+
+    Args:
+        report: The dict of ``report.json``.
+        found: The sections to show, in order.
+        curves: Stage name to loss records, see :func:`eval.report_figures.loss_curves`.
+        samples: Dicts with ``title``, ``question_wav``, ``reply_wav`` (paths, either may be
+            missing) and the texts of :data:`HEARD`.
+    """
+    title = str(report.get("title", "Freeze-Omni report"))
+    bodies, links = [], []
+    for number, section in enumerate(found):
+        body = _section(section, f"s{number}", curves, samples)
+        if body:
+            bodies.append(body)
+            links.append(f'<a href="#s{number}">{html.escape(section.title)}</a>')
+    chips = "".join(_chip(*verdict) for verdict in verdicts(report))
+    summary = html.escape(str(report.get("summary", "")))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<header><h1>{html.escape(title)}</h1><p>{summary}</p>"
+        f'<ul class="aims" aria-label="Aims">{chips}</ul>'
+        f'<nav aria-label="Sections">{"".join(links)}</nav></header>'
+        f"{''.join(bodies)}</main></body></html>\n"
+    )
+
+
+def _chip(aim: Any, value: float | None, met: bool | None) -> str:
+    kind, mark = {True: ("good", "✔"), False: ("bad", "✘"), None: ("missing", "–")}[met]
+    measured = "not measured" if value is None else f"{value:.3f}"
+    bound = f"{'≤' if aim.at_most else '≥'} {aim.bound}"
+    return f'<li class="{kind}">{mark} {html.escape(aim.key)} {measured} (aim {bound})</li>'
+
+
+def _section(
+    section: Section,
+    anchor: str,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    samples: Sequence[Mapping[str, Any]],
+) -> str:
+    extra = ""
+    if section.figures == "samples":
+        if not samples:
+            return ""
+        extra = "".join(_sample(sample) for sample in samples)
+    elif section.figures == "curves":
+        picture = base64.b64encode(loss_curves(curves)).decode()
+        names = ", ".join(curves)
+        alt = html.escape(f"Training and held-out loss against steps for {names}", quote=True)
+        extra = f'<img alt="{alt}" src="data:image/svg+xml;base64,{picture}">'
+    text = f"<p>{html.escape(section.text)}</p>" if section.text else ""
+    tables = "".join(_table(table, section.title) for table in section.tables)
+    return (
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{html.escape(section.title)}</h2>'
+        f"{text}{tables}{extra}</section>"
+    )
+
+
+def _table(table: Table, title: str) -> str:
+    def kind(column: int, cell: str) -> str:
+        names = ["number"] if column in table.numeric else []
+        names += ["good"] if cell.startswith("✔") else ["bad"] if cell.startswith("✘") else []
+        names += ["missing"] if cell == "not measured" else []
+        return f' class="{" ".join(names)}"' if names else ""
+
+    head = "".join(
+        f'<th scope="col"{kind(i, "")}>{html.escape(cell)}</th>'
+        for i, cell in enumerate(table.head)
+    )
+    rows = ""
+    for row in table.rows:
+        cells = f'<th scope="row">{html.escape(row[0])}</th>'
+        for i, cell in enumerate(row[1:], start=1):
+            cells += f"<td{kind(i, cell)}>{html.escape(cell)}</td>"
+        rows += f"<tr>{cells}</tr>"
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(title)}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _sample(sample: Mapping[str, Any]) -> str:
+    title = html.escape(str(sample.get("title", "Sample")))
+    said = "".join(
+        f"<dt>{name}</dt><dd>{html.escape(str(sample[key]))}</dd>"
+        for key, name in HEARD
+        if sample.get(key) is not None
+    )
+    players, waves = "", []
+    for key, name in (("question_wav", "Question"), ("reply_wav", "Spoken reply")):
+        path = sample.get(key)
+        if path is None or not Path(path).is_file():
+            continue
+        wave, rate = _read(path)
+        waves.append((name, wave, rate))
+        players += (
+            f'<figure><audio controls preload="none" aria-label="{name}: {title}" '
+            f'src="data:audio/flac;base64,{_flac(wave, rate)}"></audio>'
+            f"<figcaption>{name}, {len(wave) / rate:.1f} s, {rate:,} Hz</figcaption></figure>"
+        )
+    picture = ""
+    if waves:
+        names = " and ".join(name.lower() for name, _, _ in waves)
+        png = base64.b64encode(spectrograms(waves)).decode()
+        alt = html.escape(f"Spectrogram of {names}: {sample.get('title', '')}", quote=True)
+        picture = f'<img alt="{alt}" loading="lazy" src="data:image/png;base64,{png}">'
+    return (
+        f"<article><h3>{title}</h3><dl>{said}</dl>"
+        f'<div class="players">{players}</div>{picture}</article>'
+    )
+
+
+def _read(path: str | Path) -> tuple[np.ndarray, int]:
+    """Mono samples float32 [S] and the rate of any file that soundfile reads."""
+    import soundfile
+
+    wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    return wave.mean(axis=1), rate
+
+
+def _flac(wave: np.ndarray, rate: int) -> str:
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave.clip(-1, 1), rate, format="FLAC", subtype="PCM_16")
+    return base64.b64encode(buffer.getvalue()).decode()
