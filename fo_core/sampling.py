@@ -1,0 +1,112 @@
+"""Choosing the next token: temperature, top-k, top-p and repetition penalty.
+
+Order as in the published engine: temperature, softmax, top-k (renormalised), top-p, renormalise,
+multinomial. Everything stays on the device of the logits; nothing here waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fo_core.config import config
+
+Compat = Literal["none", "official"]
+
+
+@config
+class SamplingConfig:
+    """How the next token is drawn."""
+
+    temperature: float = 1.0  # divides the logits; > 0
+    top_k: int = 0  # keep the k best; 0 = all, 1 = greedy
+    top_p: float = 0.0  # keep the best until their probability reaches p; 0 = all
+    penalty: float = 1.0  # > 1 makes recent tokens less likely; 1 = off
+    window: int = 0  # how many recent tokens are penalised; <= 0 = off
+
+
+def _ranked(logits: Tensor, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """Probabilities in falling order and their token ids, both ``[..., k]``."""
+    size = logits.shape[-1]
+    keep = size if top_k <= 0 else min(top_k, size)
+    best, ids = torch.topk(logits.float() / temperature, keep, dim=-1)  # [..., k]
+    probs = best.softmax(dim=-1)
+    if top_p > 0.0:
+        dropped = probs.cumsum(dim=-1) > top_p  # the token that crosses p is dropped too ...
+        dropped[..., 0] = False  # ... unless nothing would remain
+        probs = probs.masked_fill(dropped, 0.0)
+        probs = probs / probs.sum(dim=-1, keepdim=True)
+    return probs, ids
+
+
+def filter_logits(
+    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0
+) -> Tensor:
+    """The distribution that :func:`sample` draws from.
+
+    Args:
+        logits: ``[..., V]``.
+        temperature: Divides the logits; > 0.
+        top_k: Keep the k best; 0 keeps all.
+        top_p: Drop every token whose cumulative probability (best first) exceeds this; the best
+            token always stays. 0 keeps all.
+
+    Returns:
+        Probabilities ``[..., V]``, float32.
+    """
+    probs, ids = _ranked(logits, temperature, top_k, top_p)
+    return torch.zeros_like(logits, dtype=probs.dtype).scatter_(-1, ids, probs)
+
+
+def sample(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw one token a row.
+
+    Args:
+        logits: ``[B, V]``.
+        temperature: As in :func:`filter_logits`.
+        top_k: As in :func:`filter_logits`; 1 is greedy and draws no random number.
+        top_p: As in :func:`filter_logits`.
+        generator: Source of randomness, on the device of ``logits``; None is the global one.
+
+    Returns:
+        Token ids ``[B]``, int64.
+    """
+    if top_k == 1:
+        return logits.argmax(dim=-1)
+    probs, ids = _ranked(logits, temperature, top_k, top_p)
+    choice = torch.multinomial(probs, 1, generator=generator)  # [B, 1]
+    return ids.gather(-1, choice).squeeze(-1)
+
+
+def penalise(logits: Tensor, recent: Tensor, penalty: float, compat: Compat = "none") -> Tensor:
+    """Make tokens that came up lately less likely.
+
+    Ours pushes every recent token down once: a positive logit is divided, a negative one
+    multiplied. The published engine ("official") divides once for *each* occurrence and divides
+    negative logits as well, which makes those tokens more likely.
+
+    Args:
+        logits: ``[B, V]``.
+        recent: ``[B, W]`` recent token ids; the id V marks an empty place.
+        penalty: >= 1.
+        compat: "official" reproduces the published engine.
+
+    Returns:
+        ``[B, V]``, a new tensor.
+    """
+    size = logits.shape[-1]
+    factor = logits.new_ones(*logits.shape[:-1], size + 1)  # [B, V+1], the last one is for V
+    if compat == "official":
+        by = torch.full_like(recent, 1, dtype=logits.dtype) * penalty
+        factor = factor.scatter_reduce(-1, recent, by, reduce="prod")[..., :size]
+        return logits / factor
+    factor = factor.scatter(-1, recent, penalty)[..., :size]
+    return torch.where(logits > 0, logits / factor, logits * factor)
