@@ -17,7 +17,8 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """One small panel a stage: training loss (grey, smoothed) and held-out loss (blue, marked).
 
     Args:
-        curves: Stage name to records ``{"step", "loss"?, "val_loss"?}``.
+        curves: Stage name to records ``{"step", "loss"?, "val_loss"?}``; where a stage has several
+            objectives, its first ``NAME.loss`` is its training loss.
 
     Returns:
         An SVG file.
@@ -29,7 +30,7 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     figure = Figure(figsize=(3.5 * columns, 2.5 * rows), layout="constrained")
     panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for panel, (stage, records) in zip(panels, curves.items(), strict=False):
-        train = _series(records, "loss")
+        train = _series(records, _training_key(records))
         held = _series(records, "val_loss")
         if train:
             steps, losses = zip(*train, strict=True)
@@ -96,6 +97,12 @@ def _log_power(wave: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
     power = np.abs(np.fft.rfft(frames * np.hanning(window), axis=1)).T ** 2
     decibel = 10 * np.log10(power + 1e-10)
     return decibel - decibel.max(), len(padded) / rate
+
+
+def _training_key(records: Sequence[Mapping[str, Any]]) -> str:
+    keys = [key for record in records for key in record]
+    ends = (key for key in keys if key.endswith(".loss") and not key.startswith("val_"))
+    return "loss" if "loss" in keys else next(ends, "loss")
 
 
 def _series(records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

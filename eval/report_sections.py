@@ -174,7 +174,7 @@ def _aims(report: Mapping[str, Any]) -> Section:
 
 def _results(report: Mapping[str, Any]) -> Section:
     unseen = report.get("unseen_facts") or {}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             measure.name,
             shown(value_of(report, measure.key), measure.unit),

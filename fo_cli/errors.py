@@ -1,0 +1,46 @@
+"""How commands end: one line and status 1 for what the user can mend, 130 for Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from fo_core.errors import FoError
+
+OURS = {"fo_cli", "fo_core", "data_prep", "eval"}
+
+
+def one_line(error: Exception) -> str | None:
+    """What to say about an error that the user can mend; None for a fault of ours."""
+    if isinstance(error, FoError):
+        return str(error)
+    if isinstance(error, OSError):
+        if error.errno == errno.EPIPE:
+            return None
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        if package and package not in OURS:
+            return f"the package {package!r} is not installed; do: make setup, or pip install it"
+    return None
+
+
+class PoliteGroup(TyperGroup):
+    """A command group whose errors are one line; what it cannot explain keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped; run the same command again to go on", err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            line = one_line(error)
+            if line is None:
+                raise
+            typer.echo("error: " + " ".join(line.split()), err=True)
+            raise typer.Exit(1) from error

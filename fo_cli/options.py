@@ -1,0 +1,60 @@
+"""Options that several commands share, and checks of paths before any long work begins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fo_core.errors import FoError
+
+Model = Annotated[Path, typer.Option("--model", help="Model folder.", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a config value; may be repeated.", metavar="A.B=C"),
+]
+
+
+def existing_folder(path: Path, what: str) -> Path:
+    """A folder that is there.
+
+    Raises:
+        FoError: There is nothing there, or it is no folder.
+    """
+    if not path.is_dir():
+        fault = "is not a folder" if path.exists() else "does not exist"
+        raise FoError(f"{what} {path} {fault}", do="check the path")
+    return path
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """A file that is there and can be read.
+
+    Raises:
+        FoError: There is nothing there, it is a folder, or it cannot be read.
+    """
+    if not path.is_file():
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        raise FoError(f"{what} {path} {fault}", do="check the path")
+    if not os.access(path, os.R_OK):
+        raise FoError(f"{what} {path} cannot be read", do="check its permissions")
+    return path
+
+
+def writable(path: Path, what: str) -> Path:
+    """A place that can be written: the nearest folder above it that exists must be writable.
+
+    Raises:
+        FoError: A part of the path is a file, or the folder is read-only.
+    """
+    for folder in path.absolute().parents:
+        if folder.exists():
+            break
+    if not folder.is_dir():
+        raise FoError(f"{what} {path}: {folder} is not a folder", do="name another place")
+    if not os.access(folder, os.W_OK):
+        raise FoError(f"{what} {path}: {folder} is read-only", do="name a writable place")
+    return path

@@ -1,0 +1,64 @@
+"""Every error a user can mend is one line on stderr; a fault of ours keeps its traceback."""
+
+import errno
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fo_cli.errors import PoliteGroup
+from fo_core.errors import FoError
+
+
+def run(error):
+    app = typer.Typer(cls=PoliteGroup)
+    group = typer.Typer()
+
+    @group.command()
+    def fail():
+        typer.echo("before")
+        raise error
+
+    @group.command()
+    def other():
+        pass
+
+    app.add_typer(group, name="group")
+    return CliRunner().invoke(app, ["group", "fail"])
+
+
+def test_our_errors_are_one_line_and_status_one():
+    found = run(FoError("no file\nq.wav", possible="a WAV", do="check the path"))
+    assert found.exit_code == 1
+    assert found.stdout == "before\n"
+    assert found.stderr == "error: no file q.wav; possible: a WAV; do: check the path\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), "/x: Read-only file system"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (ModuleNotFoundError("No module named 'flask'", name="flask"), "'flask' is not installed"),
+    ],
+)
+def test_errors_of_paths_and_packages_are_one_line(error, line):
+    found = run(error)
+    assert found.exit_code == 1
+    assert line in found.stderr and found.stderr.count("\n") == 1
+    assert "Traceback" not in found.stderr
+
+
+def test_ctrl_c_is_130_and_says_how_to_go_on():
+    found = run(KeyboardInterrupt())
+    assert found.exit_code == 130
+    assert found.stderr == "stopped; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("ours"), ModuleNotFoundError("No module named 'fo_core.x'", name="fo_core.x")],
+)
+def test_a_fault_of_ours_is_not_hidden(error):
+    assert run(error).exception is error

@@ -1,0 +1,34 @@
+import os
+
+import pytest
+
+from fo_cli.options import existing_file, existing_folder, writable
+from fo_core.errors import FoError
+
+
+def test_existing(tmp_path):
+    file = tmp_path / "a.wav"
+    with pytest.raises(FoError, match="question .*a.wav does not exist"):
+        existing_file(file, "question")
+    with pytest.raises(FoError, match="is a folder"):
+        existing_file(tmp_path, "question")
+    file.write_text("")
+    assert existing_file(file, "question") == file
+    with pytest.raises(FoError, match="model folder .* is not a folder"):
+        existing_folder(file, "model folder")
+
+
+def test_a_place_to_write_may_not_exist_yet(tmp_path):
+    assert writable(tmp_path / "a" / "b.wav", "reply")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FoError, match="is not a folder"):
+        writable(tmp_path / "file" / "b.wav", "reply")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_place_is_refused(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(FoError, match="read-only"):
+        writable(tmp_path / "b.wav", "reply")
+    tmp_path.chmod(0o755)
