@@ -1,0 +1,102 @@
+"""What a run writes down: averages between two rows, ``metrics.jsonl`` and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fo_core.training.feed import count
+from fo_core.training.stage import Batch
+
+
+class RunLogger:
+    """Appends one row a logged step; a row is on disk when :meth:`row` returns.
+
+    Args:
+        folder: Run folder; ``metrics.jsonl`` and ``tensorboard/`` go there.
+        offset: Bytes of ``metrics.jsonl`` to keep: rows after the resumed checkpoint are dropped.
+        tensorboard: Also write TensorBoard events.
+    """
+
+    def __init__(self, folder: Path, offset: int = 0, tensorboard: bool = False) -> None:
+        self.path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a+b")
+        self._file.truncate(min(offset, self._file.seek(0, 2)))
+        self._board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def row(self, step: int, values: dict[str, float]) -> None:
+        """Write one row; keys of held-out values start with ``val_``."""
+        line = json.dumps({"step": step} | {k: _short(v) for k, v in values.items()})
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        if self._board is not None:
+            for key, value in values.items():
+                where = key.replace("val_", "val/", 1) if key.startswith("val_") else f"train/{key}"
+                self._board.add_scalar(where, value, step)
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        return self._file.seek(0, 2)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Rows of ``metrics.jsonl`` in order; empty if there is none."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def last_metrics(folder: Path) -> dict[str, float]:
+    """The newest held-out values on disk."""
+    found: dict[str, float] = {}
+    for row in read_history(folder):
+        found |= {k: v for k, v in row.items() if k.startswith("val_")}
+    return found
+
+
+class Meter:
+    """Averages what is logged between two rows, and the speed."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.sums: dict[str, list[float]] = {}
+        self.items, self.audio, self.since = 0, 0.0, time.monotonic()
+
+    def add(self, values: Mapping[str, float], micros: Sequence[Batch]) -> None:
+        """Count one step: its values and the batches it saw."""
+        for key, value in values.items():
+            self.sums.setdefault(key, []).append(value)
+        for batch in micros:
+            self.items += count(batch)
+            self.audio += sum(float(getattr(i, "duration", 0.0)) for i in batch.get("items", []))
+
+    def take(self) -> dict[str, float]:
+        """Means and speeds since the last call."""
+        spent = max(1e-9, time.monotonic() - self.since)
+        row = {key: sum(values) / len(values) for key, values in self.sums.items()}
+        row |= {"items_per_s": self.items / spent, "audio_s_per_s": self.audio / spent}
+        self.reset()
+        return row

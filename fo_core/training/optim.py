@@ -1,0 +1,96 @@
+"""Optimisers and learning-rate schedules. A rate is a pure function of the step, never state."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fo_core.config import config
+from fo_core.errors import StageError
+
+
+@config
+class OptimConfig:
+    """Optimiser of one objective."""
+
+    type: Literal["adamw", "adam"] = "adamw"  # algorithm
+    lr: float = 2e-4  # peak learning rate
+    betas: tuple[float, float] = (0.9, 0.98)  # moment decays
+    eps: float = 1e-8  # added to the second moment's root
+    weight_decay: float = 0.01  # decoupled decay of matrices (vectors and biases: none)
+    scale: dict[str, float] = field(default_factory=dict)  # glob -> factor on lr for its parameters
+    warmup_steps: int = 0  # steps of linear rise from 0 to lr
+    schedule: Literal["constant", "linear", "cosine", "exponential", "noam"] = (
+        "linear"  # after warm-up
+    )
+    flat: float = 0.0  # share of the steps after warm-up held at lr before linear or cosine decay
+    final: float = 0.0  # factor on lr at the last step (linear, cosine)
+    decay: float = 0.98  # factor every decay_steps (exponential)
+    decay_steps: int = 1000  # steps between two factors (exponential): one epoch in the paper
+    clip: float = 5.0  # largest gradient norm; 0 = no clipping
+
+
+def rate(cfg: OptimConfig, step: int, max_steps: int) -> float:
+    """Learning rate for a step.
+
+    Args:
+        cfg: The schedule.
+        step: Step from 0.
+        max_steps: Length of the whole run in steps.
+    """
+    if step < cfg.warmup_steps:
+        return cfg.lr * (step + 1) / cfg.warmup_steps
+    after = step - cfg.warmup_steps
+    if cfg.schedule == "constant":
+        return cfg.lr
+    if cfg.schedule == "exponential":
+        return cfg.lr * cfg.decay ** (after // max(1, cfg.decay_steps))
+    if cfg.schedule == "noam":
+        return cfg.lr * math.sqrt(max(1, cfg.warmup_steps) / (step + 1))
+    share = after / max(1, max_steps - cfg.warmup_steps)
+    share = min(1.0, max(0.0, (share - cfg.flat) / max(1e-9, 1.0 - cfg.flat)))
+    fall = 1.0 - share if cfg.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * share))
+    return cfg.lr * (cfg.final + (1.0 - cfg.final) * fall)
+
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], cfg: OptimConfig
+) -> torch.optim.Optimizer:
+    """Optimiser over named parameters; each group carries the ``scale`` on its learning rate.
+
+    Raises:
+        StageError: A glob of ``cfg.scale`` matches no trained parameter.
+    """
+    for glob in cfg.scale:
+        if not fnmatch.filter(parameters, glob):
+            raise StageError(
+                f"learning-rate scale {glob!r} matches no trained parameter",
+                possible=", ".join(sorted({n.split(".")[0] + ".*" for n in parameters})),
+            )
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        scale = math.prod(f for glob, f in cfg.scale.items() if fnmatch.fnmatchcase(name, glob))
+        weight_decay = cfg.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((scale, weight_decay), []).append(parameter)
+    algorithm = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[cfg.type]
+    return algorithm(
+        [
+            {"params": members, "scale": scale, "weight_decay": weight_decay}
+            for (scale, weight_decay), members in groups.items()
+        ],
+        lr=cfg.lr,
+        betas=cfg.betas,
+        eps=cfg.eps,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group, times the group's own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("scale", 1.0)

@@ -1,0 +1,144 @@
+"""What a stage says before it starts and leaves behind: plan, ``stage.json``, curves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fo_core.checkpoint import atomic_path, read_json, write_json
+from fo_core.training.stage import Stage, StageResult, parameter_count
+
+
+def make_plan(
+    model: nn.Module,
+    stage: Stage,
+    trainable: Mapping[str, Mapping[str, nn.Parameter]],
+    train: Mapping[str, float],
+    val: Mapping[str, float],
+    steps: int,
+) -> dict[str, Any]:
+    """What a stage will train, on what, for how long.
+
+    Args:
+        model: The whole model, already frozen as the stage wants it.
+        stage: The stage.
+        trainable: Objective name -> its parameters.
+        train: ``{"items": n, "hours": h}`` of the training data.
+        val: The same of the held-out data.
+        steps: Optimiser steps of the whole run.
+    """
+    every = dict(model.named_parameters())
+    trained = {n: p for group in trainable.values() for n, p in group.items()}
+    parts: dict[str, dict[str, int]] = {}
+    for name, parameter in every.items():
+        part = parts.setdefault(name.split(".")[0], {"trainable": 0, "frozen": 0})
+        part["trainable" if name in trained else "frozen"] += parameter.numel()
+    return {
+        "stage": stage.name,
+        "summary": stage.summary,
+        "objectives": {
+            objective.name: {
+                "trains": list(objective.trainable),
+                "parameters": parameter_count(trainable[objective.name]),
+                "optimizer": objective.optim.type,
+                "lr": objective.optim.lr,
+                "starts_at": objective.starts_at,
+            }
+            for objective in stage.objectives
+        },
+        "parts": parts,
+        "trainable_parameters": parameter_count(trained),
+        "frozen_parameters": parameter_count(every) - parameter_count(trained),
+        "train": dict(train),
+        "val": dict(val),
+        "steps": steps,
+    }
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Show a plan on stderr as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{plan['stage']}: {plan['summary']}", title_justify="left")
+    table.add_column("part")
+    table.add_column("trained parameters", justify="right")
+    table.add_column("frozen parameters", justify="right")
+    for part, count in plan["parts"].items():
+        table.add_row(part, f"{count['trainable']:,}", f"{count['frozen']:,}")
+    table.add_section()
+    table.add_row("all", f"{plan['trainable_parameters']:,}", f"{plan['frozen_parameters']:,}")
+    console = Console(file=sys.stderr)
+    console.print(table)
+    for name, objective in plan["objectives"].items():
+        console.print(
+            f"{name}: {objective['optimizer']}, lr {objective['lr']:g}, trains "
+            f"{', '.join(objective['trains'])}",
+            highlight=False,
+        )
+    train, val = plan["train"], plan["val"]
+    console.print(
+        f"{plan['steps']:,} steps on {train['items']:,.0f} items ({train['hours']:.2f} h); "
+        f"held out: {val['items']:,.0f} items ({val['hours']:.2f} h)",
+        highlight=False,
+    )
+
+
+def write_result(folder: Path, plan: Mapping[str, Any], result: StageResult, **more: Any) -> None:
+    """Write ``stage.json``: the plan, the result without its history, and ``more``."""
+    data = asdict(result)
+    del data["history"]
+    write_json(folder / "stage.json", {"done": True, **more, "plan": dict(plan), **data})
+
+
+def read_result(folder: Path, history: Sequence[dict[str, float]]) -> StageResult | None:
+    """The result of a finished run, or None."""
+    path = folder / "stage.json"
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    if not data.get("done"):
+        return None
+    names = ("metrics", "trainable_parameters", "frozen_parameters", "seconds", "fingerprints")
+    return StageResult(history=list(history), **{name: data[name] for name in names})
+
+
+def draw_curves(folder: Path, name: str, history: Sequence[Mapping[str, float]]) -> Path | None:
+    """Draw training and held-out values over the steps into ``curves.png``."""
+    keys = [k for k in dict.fromkeys(k for row in history for k in row) if _is_curve(k)]
+    panels = list(dict.fromkeys(k.removeprefix("val_") for k in keys))
+    if not panels:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        for key, label in ((panel, "training"), (f"val_{panel}", "held out")):
+            points = [(row["step"], row[key]) for row in history if key in row]
+            if points:
+                marker = "o" if key.startswith("val_") else None
+                axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
+        axes.set_title(panel, fontsize=10)
+        axes.set_xlabel("step")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.suptitle(name)
+    path = folder / "curves.png"
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path
+
+
+def _is_curve(key: str) -> bool:
+    quiet = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s"}
+    return key.split(".")[-1] not in quiet

@@ -1,0 +1,84 @@
+"""What a training stage is: frozen objects that say what to train, on what, by which loss.
+
+The loop (:mod:`fo_core.training.loop`) does everything else. A new stage is a new ``Stage`` object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from fo_core.training.optim import OptimConfig
+
+Batch = dict[str, Any]
+Losses = Callable[[Any, Batch], dict[str, Tensor]]
+Metrics = Callable[[Any, Batch], dict[str, "Ratio | float"]]
+Ratio = tuple[float, float]  # (sum, count): values of several batches are added, then divided
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss, the parameters it moves and the optimiser that moves them.
+
+    Attributes:
+        name: Name in logs and checkpoints.
+        trainable: Globs over ``model.named_parameters()``; one that matches nothing is an error.
+        losses: ``losses(model, batch)`` gives named scalars: ``"loss"`` is minimised, the rest are
+            its terms and are only logged.
+        optim: Optimiser, learning-rate schedule and clipping.
+        starts_at: First step (from 0) at which this objective is stepped (GAN warm-up).
+        active: Modules holding trained and frozen parameters that are in training mode themselves
+            (their own dropout acts); others of that kind are in eval mode.
+    """
+
+    name: str
+    trainable: tuple[str, ...]
+    losses: Losses
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    starts_at: int = 0
+    active: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Attributes:
+        name: Name of the stage (``input-1``).
+        summary: One line for people: what is learned from what.
+        objectives: Stepped one after the other on every batch.
+        data: Task name of :func:`fo_core.data.dataset.make_loader`.
+        starts_from: Top-level modules that must already be trained.
+        metrics: ``metrics(model, batch)`` on a held-out batch; a ``(sum, count)`` pair is
+            aggregated over the whole set as ratio of sums, a plain number as mean over batches.
+        precompute: Values that depend on frozen parts only, computed once per item and kept: a list
+            with one tensor an item for every name. They are put into the batch before the losses.
+    """
+
+    name: str
+    summary: str
+    objectives: tuple[Objective, ...]
+    data: str
+    starts_from: tuple[str, ...] = ()
+    metrics: Metrics | None = None
+    precompute: Callable[[Any, Batch], Mapping[str, list[Tensor]]] | None = None
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage reports; also written to ``stage.json`` in the run folder."""
+
+    metrics: dict[str, float]  # held-out values after the last step ("val_loss", "wer", ...)
+    history: list[dict[str, float]]  # rows of metrics.jsonl, in order of steps
+    trainable_parameters: int
+    frozen_parameters: int
+    seconds: float  # wall time of training and validation, summed over resumed runs
+    fingerprints: dict[str, dict[str, str]]  # module -> {"frozen_before": "sha256:...", ...}
+
+
+def parameter_count(parameters: Mapping[str, nn.Parameter]) -> int:
+    """Number of scalars in named parameters."""
+    return sum(p.numel() for p in parameters.values())
