@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.report_sections import Section, Table, sections
+from fo_core.files import write_text
 
 
 def write_report(
@@ -38,10 +39,9 @@ def write_report(
         The paths by ``json``, ``md`` and ``html``.
 
     Raises:
-        CheckpointError: The folder cannot be written.
+        DataError: The folder cannot be written.
     """
     from eval.report_html import render
-    from fo_core.checkpoint import write_text
 
     known = _finite(dict(report))
     found = sections(known, curves or {})

@@ -200,7 +200,7 @@ def _states(report: Mapping[str, Any]) -> Section | None:
     rows = []
     for name, results in sets:
         for state, score in (results.get("state_f1") or {}).items():
-            if state == "macro":
+            if state in ("macro", "confusion"):
                 continue
             known = score if isinstance(score, Mapping) else {"f1": score}
             cells = [shown(known.get(k)) for k in ("precision", "recall", "f1")]
