@@ -1,0 +1,255 @@
+"""The whole model: a frozen LLM with ears, a dialogue-state head and a voice around it.
+
+A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
+``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) may lie beside them. The LLM is
+referred to by name and fingerprint, never copied. A part whose file is missing is untrained: it
+has initial weights and is not in :attr:`FreezeOmni.trained`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fo_core import config as cfg
+from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors, write_json
+from fo_core.config import config
+from fo_core.errors import CheckpointError
+from fo_core.features import make_features
+from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
+from fo_core.models.chat import ChatParts
+from fo_core.models.codec import TiCodec, TiCodecConfig
+from fo_core.models.ctc import CtcHead
+from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
+from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
+from fo_core.models.prompt import PromptConfig, PromptEmbeddings
+from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
+from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from fo_core.models.state_head import StateHead, StateHeadConfig
+from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
+
+PARTS = (
+    "speech_encoder",
+    "ctc_head",
+    "adapter",
+    "prompt",
+    "state_head",
+    "speech_decoder",
+    "codec",
+)
+
+
+@config
+class LLMConfig:
+    """Which frozen LLM, and how its dialogue is framed."""
+
+    spec: str = "Qwen/Qwen2-7B-Instruct"  # folder, hub id, .gguf file or "embedded"
+    dtype: str = "bfloat16"  # the one dtype of its weights
+    fingerprint: str = ""  # of its weights in that dtype, as trained with; "" = not known
+    system: str | None = "You are a helpful assistant."  # system text; None = the template's own
+    shots: tuple[tuple[str, str], ...] = ()  # example turns (question, answer) before the first
+    template: str | None = None  # text with <audio> instead of the LLM's own chat template
+    task: str = "Repeat the sentence."  # system text of input-2 (and of transcribing)
+
+
+@config
+class CtcConfig:
+    """The CTC head."""
+
+    tokens: tuple[int, ...] = ()  # LLM token ids it can say (blank not counted)
+
+
+Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discriminator="type")]
+Adapter = Annotated[ConvAdapterConfig | CtcAdapterConfig, Field(discriminator="type")]
+Codec = Annotated[TiCodecConfig | IstftCodecConfig, Field(discriminator="type")]
+
+
+@config
+class FreezeOmniConfig:
+    """Everything that builds a model."""
+
+    llm: LLMConfig = LLMConfig()
+    speech_encoder: Encoder = SpeechEncoderConfig()
+    ctc: CtcConfig = CtcConfig()
+    adapter: Adapter = ConvAdapterConfig()
+    prompt: PromptConfig = PromptConfig()
+    state_head: StateHeadConfig = StateHeadConfig()
+    speech_decoder: SpeechDecoderConfig = SpeechDecoderConfig()
+    codec: Codec = TiCodecConfig()
+    voice: tuple[int, ...] = ()  # global tokens of the assistant's voice
+
+
+class FreezeOmni(nn.Module):
+    """All parts. Each works alone; the parts' own modules say shapes.
+
+    Attributes:
+        llm: The frozen LLM.
+        features: The encoder's feature extractor (no parameters).
+        trained: Names of the parts that hold trained weights.
+    """
+
+    def __init__(self, model_config: FreezeOmniConfig, llm: FrozenLLM) -> None:
+        super().__init__()
+        self.config = model_config
+        self.trained: set[str] = set()
+        self.llm = llm
+        self.speech_encoder = _make_encoder(model_config.speech_encoder)
+        self.features = make_features(self.speech_encoder.features)
+        enc_dim, width = self.speech_encoder.dim, llm.width
+        self.ctc_head = CtcHead(enc_dim, model_config.ctc.tokens)
+        self.adapter: ConvAdapter | CtcAdapter
+        if isinstance(model_config.adapter, CtcAdapterConfig):
+            self.adapter = CtcAdapter(model_config.adapter, enc_dim, width)
+            rows = llm.embed(torch.tensor([[0, *model_config.ctc.tokens]]))[0]
+            self.adapter.attach_table(rows.float())
+        else:
+            self.adapter = ConvAdapter(model_config.adapter, enc_dim, width)
+        self.prompt = PromptEmbeddings(model_config.prompt, width)
+        self.state_head = StateHead(model_config.state_head, width, enc_dim)
+        self.speech_decoder = SpeechDecoder(model_config.speech_decoder)
+        self.codec: TiCodec | IstftCodec
+        if isinstance(model_config.codec, IstftCodecConfig):
+            self.codec = IstftCodec(model_config.codec)
+        else:
+            self.codec = TiCodec(model_config.codec)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trained parts are."""
+        return next(self.speech_encoder.parameters()).device
+
+    @property
+    def chat(self) -> ChatParts:
+        """Ids around the audio slots of a dialogue with the configured system text and shots."""
+        return self.chat_for(self.config.llm.system, self.config.llm.shots)
+
+    def chat_for(self, system: str | None, shots: Sequence[tuple[str, str]] = ()) -> ChatParts:
+        """Ids around the audio slots for another system text."""
+        if self.config.llm.template is not None:
+            return self.llm.chat_parts_from_template(self.config.llm.template, system)
+        return self.llm.chat_parts(system, shots)
+
+    def require(self, *parts: str) -> None:
+        """Refuse work that needs an untrained part.
+
+        Raises:
+            CheckpointError: One of the parts is untrained.
+        """
+        missing = [part for part in parts if part not in self.trained]
+        if missing:
+            raise CheckpointError(
+                f"this model has no trained {', '.join(missing)}",
+                possible=f"trained: {', '.join(sorted(self.trained)) or 'nothing'}",
+                do="run the stages that train them (fo train --stage ...)",
+            )
+
+    def voice(self, batch_size: int = 1) -> Tensor:
+        """Global tokens [B, 1, G] of the assistant's voice; code 0 where none is configured."""
+        ids = self.config.voice or (0,) * self.codec.global_codes
+        return torch.tensor([[list(ids)]], device=self.device).expand(batch_size, -1, -1)
+
+    def save(self, folder: str | Path, parts: Iterable[str] | None = None) -> None:
+        """Write the config and the trained parts (or the named ones, which count as trained)."""
+        folder = Path(folder)
+        if parts is not None:
+            self.trained |= set(parts)
+        for part in PARTS if parts is None else parts:
+            if part in self.trained:
+                tensors = getattr(self, part).state_dict()
+                save_tensors(folder / f"{part}.safetensors", tensors, {"part": part})
+        write_json(folder / "config.json", cfg.to_dict(self.config))
+
+
+def _make_encoder(
+    encoder: SpeechEncoderConfig | WhisperEncoderConfig,
+) -> SpeechEncoder | WhisperEncoder:
+    if isinstance(encoder, WhisperEncoderConfig):
+        return WhisperEncoder(encoder)
+    return SpeechEncoder(encoder)
+
+
+def read_config(folder: str | Path, overrides: Sequence[str] = ()) -> FreezeOmniConfig:
+    """The config of a model folder.
+
+    Raises:
+        CheckpointError: The folder or its config.json is missing or not readable.
+        ConfigError: A key or value is wrong.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"no model folder {folder}",
+            possible="a folder with config.json",
+            do="fo demo makes one; fo models list shows those at hand",
+        )
+    return cfg.load(FreezeOmniConfig, read_json(folder / "config.json"), overrides)
+
+
+def build(
+    model_config: FreezeOmniConfig, device: str | torch.device = "cpu", llm: FrozenLLM | None = None
+) -> FreezeOmni:
+    """A model with initial weights around its frozen LLM (``llm``: one that is loaded already).
+
+    Raises:
+        CheckpointError: The LLM cannot be loaded, or is not the one of the config's fingerprint.
+    """
+    wanted = model_config.llm
+    llm = llm or FrozenLLM.load(wanted.spec, wanted.dtype, device)
+    if wanted.fingerprint and llm.fingerprint() != wanted.fingerprint:
+        raise CheckpointError(
+            f"the LLM {wanted.spec!r} is not the one that this model was trained with "
+            f"({llm.fingerprint()[:19]}.. instead of {wanted.fingerprint[:19]}..)",
+            do="give that LLM, or train the stages from input-2 and output-2 on with this one",
+        )
+    return FreezeOmni(model_config, llm).to(device).eval()
+
+
+def load(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    llm: FrozenLLM | None = None,
+    overrides: Sequence[str] = (),
+) -> FreezeOmni:
+    """Load a model folder; parts without a file are untrained.
+
+    Raises:
+        CheckpointError: A file is damaged or foreign, or the LLM is another one.
+        ConfigError: A key or value of config.json is wrong.
+    """
+    folder = Path(folder)
+    model = build(read_config(folder, overrides), device, llm)
+    known = {f"{part}.safetensors" for part in PARTS}
+    foreign = sorted(p.name for p in folder.glob("*.safetensors") if p.name not in known)
+    if foreign:
+        raise CheckpointError(
+            f"{folder} holds files that are not parts of a model: {', '.join(foreign)}",
+            possible=", ".join(sorted(known)),
+            do="move them elsewhere",
+        )
+    for part in PARTS:
+        path = folder / f"{part}.safetensors"
+        if path.is_file():
+            load_into(getattr(model, part), load_tensors(path), str(path))
+            model.trained.add(part)
+    return model
+
+
+def describe(model: FreezeOmni) -> dict[str, Any]:
+    """Parts with type, parameters and whether they are trained; JSON-ready."""
+    rows: dict[str, Any] = {
+        part: {
+            "class": type(getattr(model, part)).__name__,
+            "parameters": sum(p.numel() for p in getattr(model, part).parameters()),
+            "trained": part in model.trained,
+        }
+        for part in PARTS
+    }
+    total = sum(p.numel() for p in model.llm.parameters())
+    rows["llm"] = {"class": model.config.llm.spec, "parameters": total, "trained": False}
+    return rows
