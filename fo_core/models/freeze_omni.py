@@ -20,7 +20,7 @@ from fo_core import config as cfg
 from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors, write_json
 from fo_core.config import config
 from fo_core.errors import CheckpointError
-from fo_core.features import make_features
+from fo_core.features import make_extractor
 from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
 from fo_core.models.chat import ChatParts
 from fo_core.models.codec import TiCodec, TiCodecConfig
@@ -100,7 +100,7 @@ class FreezeOmni(nn.Module):
         self.trained: set[str] = set()
         self.llm = llm
         self.speech_encoder = _make_encoder(model_config.speech_encoder)
-        self.features = make_features(self.speech_encoder.features)
+        self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
         self.ctc_head = CtcHead(enc_dim, model_config.ctc.tokens)
         self.adapter: ConvAdapter | CtcAdapter
