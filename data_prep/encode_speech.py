@@ -1,0 +1,94 @@
+"""Speech tokens of the assistant's audio by a trained codec, stored in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from data_prep.synthesize import Progress, quiet
+from fo_core.data import manifest
+from fo_core.data.manifest import Item
+from fo_core.errors import DataError
+
+
+class Encoder(Protocol):
+    """What is used of a codec."""
+
+    sample_rate: int
+    hop: int
+
+    def encode(self, wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Wave [B, S] -> tokens [B, T, K], global [B, 1, G]."""
+        ...
+
+
+@torch.inference_mode()
+def encode_items(
+    items: Sequence[Item],
+    codec: Encoder,
+    device: str | torch.device = "cpu",
+    batch_seconds: float = 40.0,
+    progress: Progress = quiet,
+) -> list[Item]:
+    """Copies of the items that carry their tokens.
+
+    Only sounds of the same number of tokens share a batch, so that padding never reaches the
+    voice (a mean over time) or the last tokens. A codec with several layers gives its first one.
+
+    Args:
+        items: Assistant turns.
+        codec: A trained codec in eval mode.
+        device: Where the codec is.
+        batch_seconds: Most sound in one batch, s.
+        progress: Called with ("encode", done, total).
+
+    Raises:
+        AudioError: A sound is missing.
+    """
+    hop = codec.hop
+    sounds: dict[str, np.ndarray] = {}
+    by_length: dict[int, list[Item]] = {}
+    for item in items:
+        if item.audio not in sounds:
+            sounds[item.audio] = np.zeros(0)
+            count = -(-round(item.duration * codec.sample_rate) // hop)
+            by_length.setdefault(count, []).append(item)
+    found: dict[str, tuple[list[int], list[int]]] = {}
+    total = len(sounds)
+    for count in sorted(by_length):
+        size = max(1, int(batch_seconds * codec.sample_rate // (max(count, 1) * hop)))
+        group = by_length[count]
+        for start in range(0, len(group), size):
+            batch = group[start : start + size]
+            waves = np.zeros((len(batch), count * hop), dtype=np.float32)
+            for row, item in zip(waves, batch, strict=True):
+                wave = item.load_audio(codec.sample_rate)[: len(row)]
+                row[: len(wave)] = wave
+            tokens, voice = codec.encode(torch.from_numpy(waves).to(device))
+            for i, item in enumerate(batch):
+                found[item.audio] = (tokens[i, :, 0].tolist(), voice[i].reshape(-1).tolist())
+            progress("encode", len(found), total)
+    return [item.with_tokens(*found[item.audio]) for item in items]
+
+
+def encode_manifest(
+    path: str | Path,
+    codec: Encoder,
+    out: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress = quiet,
+) -> list[Item]:
+    """Encode a manifest's sounds and write it (in place unless ``out``), atomically.
+
+    Raises:
+        DataError: The manifest is missing or empty.
+    """
+    items = encode_items(manifest.read(path), codec, device, progress=progress)
+    if not all(item.speech_tokens for item in items):
+        raise DataError(f"the codec gave no tokens for a sound of {path}")
+    manifest.write(out or path, items)
+    return items

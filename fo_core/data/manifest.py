@@ -1,0 +1,224 @@
+"""Manifests: one lhotse MonoCut as JSON a line, with what our tasks need in its ``custom``.
+
+``lhotse.CutSet.from_jsonl`` reads them, and we read any of lhotse's that point at whole sound
+files; lhotse itself is not imported here (it takes two seconds).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fo_core import audio
+from fo_core.errors import AudioError, DataError
+from fo_core.files import replacing
+
+IGNORE = -1  # a chunk whose state is not judged
+
+
+@dataclass(frozen=True)
+class Item:
+    """One turn of a dialogue, or one utterance of a corpus.
+
+    The fields from ``role`` on live in the cut's ``custom``; empty ones are not written.
+    """
+
+    id: str
+    audio: str  # path of the sound file
+    rate: int  # of the file, Hz
+    num_samples: int  # of the whole file
+    text: str = ""  # what is said
+    speaker: str = ""
+    language: str = "en"
+    start: float = 0.0  # where in the file it starts, s
+    seconds: float = 0.0  # how long it is; 0 = to the end of the file
+    role: str = ""  # user | assistant
+    dialogue: str = ""  # id of the dialogue
+    turn: int = 0  # place in the dialogue
+    fact: str = ""  # id of the fact that is asked for
+    kind: str = ""  # question | incomplete | backchannel | aside | noise | answer
+    answer: str = ""  # the LLM's own answer to this turn
+    answers: tuple[str, ...] = ()  # right answers, where the domain has some
+    messages: tuple[dict[str, str], ...] = ()  # earlier turns: {"role", "content"}
+    states: tuple[int, ...] = ()  # one per 160 ms chunk; IGNORE = not judged
+    speech_tokens: tuple[int, ...] = ()  # one per 25 ms at 24 kHz (layer 0 of a codec with more)
+    global_tokens: tuple[int, ...] = ()  # the voice
+    speech_start: float = 0.0  # s
+    speech_end: float = 0.0  # s; 0 = not known
+    extra: dict[str, Any] = field(default_factory=dict)  # everything else in ``custom``
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.seconds or self.num_samples / self.rate - self.start
+
+    def load_audio(self, rate: int, max_seconds: float = 3600.0) -> audio.Wave:
+        """Its sound: float32 [S] at ``rate``.
+
+        Raises:
+            AudioError: The file is missing or cannot be used.
+        """
+        part = self.seconds or None
+        return audio.read(self.audio, rate, max_seconds, start=self.start, duration=part)
+
+    def with_tokens(self, speech: Iterable[int], voice: Iterable[int]) -> Item:
+        """A copy that carries the codec's tokens."""
+        return replace(self, speech_tokens=tuple(speech), global_tokens=tuple(voice))
+
+
+_BASE = {f.name for f in fields(Item)[:9]}
+_CUSTOM = [f.name for f in fields(Item)[9:-1]]
+_TUPLES = ("answers", "messages", "states", "speech_tokens", "global_tokens")
+
+
+def to_cut(item: Item) -> dict[str, Any]:
+    """The item as a lhotse MonoCut, as JSON data."""
+    custom = {name: getattr(item, name) for name in _CUSTOM}
+    custom = {k: list(v) if isinstance(v, tuple) else v for k, v in custom.items() if v}
+    duration = round(item.duration, 8)
+    supervision = {
+        "id": item.id,
+        "recording_id": item.id,
+        "start": 0.0,
+        "duration": duration,
+        "channel": 0,
+        "text": item.text,
+        "language": item.language,
+        "speaker": item.speaker,
+    }
+    recording = {
+        "id": item.id,
+        "sources": [{"type": "file", "channels": [0], "source": item.audio}],
+        "sampling_rate": item.rate,
+        "num_samples": item.num_samples,
+        "duration": item.num_samples / item.rate,
+        "channel_ids": [0],
+    }
+    return {
+        "id": item.id,
+        "start": item.start,
+        "duration": duration,
+        "channel": 0,
+        "supervisions": [supervision],
+        "recording": recording,
+        "custom": {**custom, **item.extra},
+        "type": "MonoCut",
+    }
+
+
+def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
+    """An item from a MonoCut's JSON data.
+
+    Args:
+        cut: What :func:`to_cut` or lhotse writes.
+        folder: The manifest's folder: where a relative path, or the file of a manifest that was
+            moved with its sounds, is looked for.
+
+    Raises:
+        DataError: A field is missing or of the wrong kind.
+    """
+    try:
+        recording = cut["recording"]
+        source = str(recording["sources"][0]["source"])
+        supervision = (cut.get("supervisions") or [{}])[0]
+        custom = dict(cut.get("custom") or {})
+        known = {k: custom.pop(k) for k in _CUSTOM if k in custom}
+        for name in _TUPLES:
+            if name in known:
+                known[name] = tuple(known[name])
+        whole = int(recording["num_samples"])
+        rate = int(recording["sampling_rate"])
+        start, length = float(cut.get("start", 0.0)), float(cut["duration"])
+        to_end = abs(start + length - whole / rate) < 1.5 / rate
+        return Item(
+            id=str(cut["id"]),
+            audio=_locate(source, folder),
+            rate=rate,
+            num_samples=whole,
+            text=str(supervision.get("text") or ""),
+            speaker=str(supervision.get("speaker") or ""),
+            language=str(supervision.get("language") or "en"),
+            start=start,
+            seconds=0.0 if to_end else length,
+            extra=custom,
+            **known,
+        )
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"not a cut with a recording: {type(error).__name__} {error}",
+            possible="lhotse MonoCuts, one a line",
+        ) from error
+
+
+def _locate(source: str, folder: Path | None) -> str:
+    """The file itself, or the longest end of its path that exists below the manifest's folder."""
+    path = Path(source)
+    if folder is None or (path.is_absolute() and path.exists()):
+        return source
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    for skip in range(len(parts)):
+        below = folder.joinpath(*parts[skip:])
+        if below.exists():
+            return str(below)
+    return source
+
+
+def read_lines(path: str | Path) -> Iterator[Item]:
+    """Items of a manifest, one after the other, in bounded memory.
+
+    Raises:
+        DataError: The file is missing, or a line is not a cut (its number is named).
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    cut = json.loads(line)
+                    item = from_cut(cut, path.parent)
+                except (ValueError, DataError) as error:
+                    raise DataError(f"{path} line {number}: {error}") from error
+                yield item
+    except FileNotFoundError as error:
+        raise DataError(f"no manifest {path}", do="run fo prepare-data first") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read manifest {path}: {error}") from error
+
+
+def read(path: str | Path) -> list[Item]:
+    """All items of a manifest.
+
+    Raises:
+        DataError: As :func:`read_lines`; also if there is no item at all.
+    """
+    items = list(read_lines(path))
+    if not items:
+        raise DataError(f"manifest {path} is empty", do="run fo prepare-data again")
+    return items
+
+
+def write(path: str | Path, items: Iterable[Item]) -> int:
+    """Write a manifest atomically; returns the number of items."""
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for item in items:
+            file.write(json.dumps(to_cut(item), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def describe(file: str | Path, **known: Any) -> Item:
+    """An item for a sound file that exists; its rate and length are read from its header.
+
+    Raises:
+        AudioError: The file is missing or not sound.
+    """
+    samples, rate = audio.info(file)
+    if not samples:
+        raise AudioError(f"{file} holds no samples")
+    return Item(audio=str(file), rate=rate, num_samples=samples, **known)
