@@ -22,6 +22,7 @@ from eval.metrics.agreement import agreement
 from eval.metrics.contains import accuracy
 from eval.metrics.wer import total, word_errors
 from fo_core import audio
+from fo_core.data.manifest import Item
 from fo_core.files import read_jsonl, write_json, write_jsonl
 
 Progress = Callable[[str, int, int], None]
@@ -30,15 +31,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """A spoken held-out item. Items without ``typed`` (noises, fragments) only test the states."""
+    """A spoken held-out item; one without the LLM's own answer (a noise) only tests the states."""
 
-    id: str
-    text: str  # what is said; empty for a noise
-    path: Path  # its recording
-    typed: str = ""  # the frozen LLM's answer to the typed question, same prompt
-    right: tuple[str, ...] = ()  # accepted right answers, where the domain has them
-    states: tuple[int, ...] = ()  # label of every 160 ms chunk, -1 = none
-    original: Path | None = None  # the answer voice speaking ``typed``
+    item: Item  # the user's turn: text, recording, answer, right answers, states
+    original: Item | None = None  # the answer voice speaking ``item.answer``
+
+
+def questions(user: Sequence[Item], assistant: Sequence[Item]) -> list[Question]:
+    """Pair every user turn with the recording of its answer, where there is one."""
+    spoken = {item.text: item for item in assistant}
+    return [Question(item, spoken.get(item.answer)) for item in user]
 
 
 @dataclass(frozen=True)
@@ -80,33 +82,34 @@ def measure(question: Question, probe: Probe, judge: Judge, replies: Path) -> Ro
         judge: Who listens to the reply.
         replies: Folder for the spoken replies.
     """
-    wave = audio.read(question.path, EAR_RATE)
-    row: Row = {"id": question.id, "text": question.text, "typed": question.typed}
-    row |= {"right": list(question.right), "question_wav": str(question.path)}
-    if question.states:
-        guessed = probe.states(wave, len(question.states))
-        row["confusion"] = states.confusion(question.states, guessed)
-    if not question.typed:
+    item, original = question.item, question.original
+    wave = item.load_audio(EAR_RATE)
+    row: Row = {"id": item.id, "kind": item.kind, "text": item.text, "typed": item.answer}
+    row |= {"right": list(item.answers), "question_wav": item.audio}
+    if item.states:
+        guessed = probe.states(wave, len(item.states))
+        row["confusion"] = states.confusion(item.states, guessed)
+    if not item.answer:
         return row
     row |= {"heard": probe.hear(wave), "repeated": probe.repeat(wave)}
     spoken = probe.answer(wave)
     row |= {"answer": spoken.text, "first_audio_ms": spoken.first_audio_ms, "rtf": spoken.rtf}
     row |= {"judge_reply": "", "reply_wav": None}
     if len(spoken.wave):
-        path = replies / (re.sub(r"[^\w.-]+", "_", question.id) + ".flac")
+        path = replies / (re.sub(r"[^\w.-]+", "_", item.id) + ".flac")
         audio.write(path, spoken.wave, CODEC_RATE)
         row["reply_wav"] = str(path)
         row["judge_reply"] = judge.transcribe(audio.resample(spoken.wave, CODEC_RATE, EAR_RATE))
-    if question.original is not None:
-        original = audio.read(question.original, CODEC_RATE)
-        row["judge_original"] = judge.transcribe(audio.resample(original, CODEC_RATE, EAR_RATE))
-        coded = audio.resample(probe.codec(original), CODEC_RATE, EAR_RATE)
+    if original is not None:
+        row["judge_original"] = judge.transcribe(original.load_audio(EAR_RATE))
+        coded = probe.codec(original.load_audio(CODEC_RATE))
+        coded = audio.resample(coded, CODEC_RATE, EAR_RATE)
         row["judge_codec"] = judge.transcribe(coded)
     return row
 
 
 def evaluate(
-    questions: Sequence[Question],
+    asked: Sequence[Question],
     open_probe: Callable[[], Probe],
     open_judge: Callable[[], Judge],
     out_dir: str | Path,
@@ -117,7 +120,7 @@ def evaluate(
     """Measure every question that is not measured yet, then score all of them.
 
     Args:
-        questions: The held-out set.
+        asked: The held-out set, see :func:`questions`.
         open_probe: Opens the model; picklable where ``workers`` is more than 1.
         open_judge: Opens the judge; picklable likewise.
         out_dir: Gets ``items.jsonl``, ``overview.json`` and ``replies/``.
@@ -131,15 +134,15 @@ def evaluate(
     """
     out = Path(out_dir)
     journal = out / "items.jsonl"
-    order = {question.id: place for place, question in enumerate(questions)}
+    order = {question.item.id: place for place, question in enumerate(asked)}
     rows: dict[str, Row] = {}
     if journal.is_file():
         for row in read_jsonl(journal, whole=False):
             if row.get("fingerprint") == fingerprint and row.get("id") in order:
                 rows[row["id"]] = row
-    missing = [question for question in questions if question.id not in rows]
+    missing = [question for question in asked if question.item.id not in rows]
     write_jsonl(journal, list(rows.values()))  # drops what is stale or cut short
-    progress("questions", len(rows), len(questions))
+    progress("questions", len(rows), len(asked))
     if missing:
         jobs = _measured(missing, open_probe, open_judge, out / "replies", workers)
         with journal.open("a", encoding="utf-8") as file:
@@ -148,7 +151,7 @@ def evaluate(
                 rows[row["id"]] = row
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file.flush()
-                progress("questions", len(rows), len(questions))
+                progress("questions", len(rows), len(asked))
     ordered = sorted(rows.values(), key=lambda row: order[row["id"]])
     write_jsonl(journal, ordered)
     scores = overview(ordered)
@@ -237,7 +240,7 @@ def _one(job: tuple[Question, Path]) -> Row:
 
 
 def _measured(
-    questions: Sequence[Question],
+    asked: Sequence[Question],
     open_probe: Callable[[], Probe],
     open_judge: Callable[[], Judge],
     replies: Path,
@@ -245,15 +248,15 @@ def _measured(
 ) -> Iterator[Row]:
     if workers <= 1:
         probe, judge = open_probe(), open_judge()
-        for question in questions:
+        for question in asked:
             yield measure(question, probe, judge, replies)
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
     with ProcessPoolExecutor(
-        min(workers, len(questions)), context, _open, (open_probe, open_judge, 1)
+        min(workers, len(asked)), context, _open, (open_probe, open_judge, 1)
     ) as pool:
         try:
-            yield from pool.map(_one, [(question, replies) for question in questions])
+            yield from pool.map(_one, [(question, replies) for question in asked])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

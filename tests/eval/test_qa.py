@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval.qa import Question, Spoken, evaluate, overview
+from eval.qa import Spoken, evaluate, overview, questions
+from fo_core.data.manifest import describe
 
 HEARD = {"one": "what color is the sky", "two": "what color is grass"}
 SAID = {"one": "The sky is blue.", "two": "Grass is grin."}
@@ -46,23 +47,26 @@ class Script:
 
 
 @pytest.fixture
-def questions(tmp_path):
+def asked(tmp_path):
     rng = np.random.default_rng(0)
-    for name, samples in (("one", 4000), ("two", 8000), ("noise", 4000)):
-        soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal(samples), 16000)
-    soundfile.write(tmp_path / "said.wav", 0.1 * rng.standard_normal(12000), 24000)
-    path = tmp_path.joinpath
-    return [
-        Question("one", "What colour is the sky?", path("one.wav"), "the sky is blue", ("blue",),
-                 (0, 1)),
-        Question("a/two", "What color is grass?", path("two.wav"), "Grass is green.", ("green",),
-                 (0, 0, 0, 1), path("said.wav")),
-        Question("noise", "", path("noise.wav"), states=(0, 2)),
+
+    def item(name, samples, rate=16000, **known):
+        path = tmp_path / f"{samples}.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(samples), rate)
+        return describe(path, id=name, **known)
+
+    user = [
+        item("one", 4000, text="What colour is the sky?", answer="the sky is blue",
+             answers=("blue",), states=(0, 1)),
+        item("a/two", 8000, text="What color is grass?", answer="Grass is green.",
+             answers=("green",), states=(0, 0, 0, 1)),
+        item("noise", 4000, states=(0, 2)),
     ]  # fmt: skip
+    return questions(user, [item("said", 12000, 24000, text="Grass is green.")])
 
 
-def test_scores_by_hand(questions, tmp_path):
-    found = evaluate(questions, Script, Script, tmp_path / "out", "m1")
+def test_scores_by_hand(asked, tmp_path):
+    found = evaluate(asked, Script, Script, tmp_path / "out", "m1")
     assert found["items"] == 2
     assert found["input1_wer"] == 1 / 9  # grass heard as glass
     assert found["answer_agreement"] == 0.5
@@ -82,12 +86,12 @@ def test_scores_by_hand(questions, tmp_path):
     assert json.loads((tmp_path / "out" / "overview.json").read_text()) == found
 
 
-def test_a_stopped_run_goes_on_and_another_model_starts_anew(questions, tmp_path):
+def test_a_stopped_run_goes_on_and_another_model_starts_anew(asked, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        evaluate(questions, lambda: Script(fail_at=2), Script, tmp_path, "m1")
+        evaluate(asked, lambda: Script(fail_at=2), Script, tmp_path, "m1")
     seen = []
     script = Script()
-    again = functools.partial(evaluate, questions, lambda: script, Script, tmp_path)
+    again = functools.partial(evaluate, asked, lambda: script, Script, tmp_path)
     again("m1", progress=lambda what, done, of: seen.append((done, of)))
     assert script.asked == 1 and seen[0] == (1, 3)
     again("m1")
@@ -96,9 +100,9 @@ def test_a_stopped_run_goes_on_and_another_model_starts_anew(questions, tmp_path
     assert script.asked == 3
 
 
-def test_two_processes_give_the_same_lines(questions, tmp_path):
-    one = evaluate(questions, Script, Script, tmp_path / "1", "m")
-    two = evaluate(questions, Script, Script, tmp_path / "2", "m", workers=2)
+def test_two_processes_give_the_same_lines(asked, tmp_path):
+    one = evaluate(asked, Script, Script, tmp_path / "1", "m")
+    two = evaluate(asked, Script, Script, tmp_path / "2", "m", workers=2)
     del one["first_audio_ms"], two["first_audio_ms"]  # the script counts within a process
     assert one == two
     rows = (tmp_path / "2" / "items.jsonl").read_text().splitlines()
