@@ -136,37 +136,47 @@ def _together(
     return torch.cat([linear(x) for linear in linears], dim=-1)
 
 
-def attend(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool
-) -> Tensor:
-    """Grouped-query attention without repeating keys.
+@dataclass(frozen=True)
+class Sight:
+    """What queries see, made once for all layers."""
 
-    Args:
-        query: [B, H, T, dh].
-        keys: [B, Hkv, K, dh]; the last T of them belong to the queries' own positions.
-        values: [B, Hkv, K, dh].
-        mask: None, bool (True = visible) or float (added), broadcastable to [B, 1, T, K].
-        causal: Where no mask is given, hide later positions from earlier ones.
+    mask: Tensor | None  # bool or float, broadcastable to [B, 1, T, K] or, grouped, [B, 1, G·T, K]
+    causal: bool  # plain causal attention of T queries over T keys
+    grouped: bool  # queries that share keys are laid side by side: G·T queries per key head
 
-    Returns:
-        [B, H, T, dh].
+
+def sight(mask: Tensor | None, causal: bool, T: int, K: int, group: int, device: object) -> Sight:
+    """Masks for T queries over K keys, the last T of them the queries' own positions.
+
+    A mask given says everything; ``causal`` counts only without one. Nothing is built for a single
+    query, for full attention, and for causal attention from the start.
     """
-    B, H, T, dh = query.shape
-    heads, K = keys.shape[1], keys.shape[2]
-    group = H // heads
     if mask is None and causal and T > 1:
         if K == T:
-            return F.scaled_dot_product_attention(
-                query, keys, values, is_causal=True, enable_gqa=group > 1
-            )
-        mask = torch.ones(T, K, dtype=torch.bool, device=query.device).tril(K - T)
-    if group == 1:
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-    if mask is not None and T > 1 and mask.shape[-2] > 1:
-        mask = mask.expand(*mask.shape[:-2], T, K).unsqueeze(-3)  # [.., 1, T, K]
-        mask = mask.expand(*mask.shape[:-3], group, T, K).flatten(-3, -2)  # [.., G*T, K]
-    query = query.reshape(B, heads, group * T, dh)  # the queries of a group share their keys
-    out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+            return Sight(None, causal=True, grouped=False)
+        mask = torch.ones(T, K, dtype=torch.bool, device=cast("torch.device", device)).tril(K - T)
+    if mask is not None and group > 1 and T > 1 and mask.shape[-2] > 1:
+        if T > 256:  # repeating the heads costs less than a mask of G·T rows
+            return Sight(mask, causal=False, grouped=False)
+        rows = mask.expand(*mask.shape[:-2], T, K).unsqueeze(-3)  # [.., 1, T, K]
+        mask = rows.expand(*rows.shape[:-3], group, T, K).flatten(-3, -2)  # [.., G·T, K]
+    return Sight(mask, causal=False, grouped=group > 1)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, seen: Sight) -> Tensor:
+    """Grouped-query attention: query [B, H, T, dh] over keys and values [B, Hkv, K, dh]."""
+    if not seen.grouped:
+        return F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=seen.mask,
+            is_causal=seen.causal,
+            enable_gqa=query.shape[1] != keys.shape[1],
+        )
+    B, H, T, dh = query.shape
+    query = query.reshape(B, keys.shape[1], -1, dh)  # [B, Hkv, G·T, dh]
+    out = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen.mask)
     return out.view(B, H, T, dh)
 
 
@@ -248,6 +258,7 @@ class LlamaStack(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(LlamaLayer(config) for _ in range(config.layers))
         self.rope = rope or Rope(config.head_dim, config.rope_theta)
+        self.group = config.heads // config.kv_heads  # G, queries that share a key head
         self.fused = False
 
     @property
@@ -310,10 +321,12 @@ class LlamaStack(nn.Module):
         Returns:
             [B, T, D], not normed.
         """
+        T = x.shape[1]
         start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
         cos, sin = self._angles(x, positions, start)
+        seen = sight(mask, causal, T, start + T, self.group, x.device)
         if cache is not None:
-            cache.reserve(x.shape[1])
+            cache.reserve(T)
         for index, layer in enumerate(self.blocks):
             query, keys, values = layer.project(x, cos, sin)
             if cache is not None:
@@ -321,9 +334,9 @@ class LlamaStack(nn.Module):
             elif past is not None:
                 keys = torch.cat((past[0][index], keys), dim=2)
                 values = torch.cat((past[1][index], values), dim=2)
-            x = layer.finish(x, attend(query, keys, values, mask, causal))
+            x = layer.finish(x, attend(query, keys, values, seen))
         if cache is not None:
-            cache.length += x.shape[1]
+            cache.length += T
         return x
 
     def keys_values(
@@ -339,7 +352,9 @@ class LlamaStack(nn.Module):
         The output is not wanted, so the last layer stops at its keys and values. Arguments as in
         :meth:`forward`; the result excludes ``past``.
         """
-        cos, sin = self._angles(x, positions, past[0].shape[3] if past is not None else 0)
+        T, start = x.shape[1], past[0].shape[3] if past is not None else 0
+        cos, sin = self._angles(x, positions, start)
+        seen = sight(mask, causal, T, start + T, self.group, x.device)
         all_keys, all_values = [], []
         for index, layer in enumerate(self.blocks):
             query, keys, values = layer.project(x, cos, sin)
@@ -350,5 +365,5 @@ class LlamaStack(nn.Module):
             if past is not None:
                 keys = torch.cat((past[0][index], keys), dim=2)
                 values = torch.cat((past[1][index], values), dim=2)
-            x = layer.finish(x, attend(query, keys, values, mask, causal))
+            x = layer.finish(x, attend(query, keys, values, seen))
         return torch.stack(all_keys), torch.stack(all_values)

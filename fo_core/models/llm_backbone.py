@@ -149,7 +149,7 @@ class HFCache:
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on."""
         if length < self.length:
-            self.cache.crop(length)
+            self.cache.crop(length - self.length)  # a negative number is how many to remove
             self.length = length
 
     def fork(self, room: int = 0) -> HFCache:
