@@ -1,0 +1,43 @@
+"""The ``fo`` program: its commands, each in a file of its own. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fo_cli import render
+from fo_cli.errors import PoliteGroup
+from fo_cli.prepare_data import prepare_data
+
+app = typer.Typer(
+    name="fo",
+    cls=PoliteGroup,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Give a frozen text LLM ears and a voice: data, training, evaluation, talk.",
+    epilog="Exit status: 0, 1 (one line says what is wrong), 2 (usage), 130 (Ctrl-C).",
+)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    render.result(f"freeze-omni {version('freeze-omni')}")
+    raise typer.Exit
+
+
+@app.callback()
+def fo(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Parse what stands before the command."""
+
+
+app.command("prepare-data")(prepare_data)

@@ -1,0 +1,113 @@
+"""What the documents promise is there: commands parse, make targets exist, imports go one way."""
+
+import ast
+import contextlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from fo_cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_lines(page):
+    """Lines of the shell blocks of a page, continued lines joined, comments cut."""
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text(), re.DOTALL)
+    for block in blocks:
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ")
+            if line and not line.startswith("#"):
+                yield shlex.join(shlex.split(line, comments=True))
+
+
+def commands(word):
+    found = [line for page in PAGES for line in code_lines(page)]
+    return sorted({line for line in found if line.startswith(word + " ")})
+
+
+def parse(command, name, args):
+    """Parse all the way down to the last sub-command without running any; fails on usage errors."""
+    with contextlib.suppress(typer.Exit):
+        context = command.make_context(name, list(args))
+        if isinstance(command, TyperGroup):
+            rest = [*context._protected_args, *context.args]
+            name, below, rest = command.resolve_command(context, rest)
+            parse(below, name, rest)
+
+
+@pytest.mark.parametrize("line", commands("fo"))
+def test_every_fo_line_parses(line):
+    words = shlex.split(line.split(" | ")[0].split(" > ")[0])
+    parse(typer.main.get_command(app), "fo", words[1:])
+
+
+def test_a_wrong_line_would_be_caught():
+    with pytest.raises(Exception, match="No such command"):
+        parse(typer.main.get_command(app), "fo", ["dance"])
+    with pytest.raises(Exception, match="No such option"):
+        parse(typer.main.get_command(app), "fo", ["prepare-data", "all", "--oops"])
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"(?:`|^|\n)make ([a-z][\w-]*)", text))
+    assert {"demo", "test", "setup", "check"} <= named
+    assert named <= targets
+
+
+def test_every_command_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for name in typer.main.get_command(app).commands:
+        assert f"fo {name}" in readme
+
+
+def test_help_is_light():
+    """`fo --help` must not wait for torch, lhotse or anything else that is heavy."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from fo_cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'lhotse', 'transformers', 'numpy', 'matplotlib', 'pydantic'}\n"
+        "found = heavy & set(sys.modules); assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+ABOVE = {  # package -> what it may not import
+    "fo_core": {"fo_cli", "data_prep", "eval"},
+    "data_prep": {"fo_cli", "eval"},
+    "eval": {"fo_cli", "data_prep"},
+}
+
+
+@pytest.mark.parametrize("package", ABOVE)
+def test_imports_go_one_way(package):
+    for file in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}: relative import"
+                names = [node.module]
+            tops = {name.split(".")[0] for name in names}
+            assert not tops & ABOVE[package], f"{file}:{node.lineno}"
+
+
+def test_files_are_one_idea():
+    long = {}
+    for package in ("fo_cli", *ABOVE):
+        for file in (ROOT / package).rglob("*.py"):
+            lines = len(file.read_text().splitlines())
+            if lines > 400 or file.name == "utils.py":
+                long[str(file.relative_to(ROOT))] = lines
+    assert not long
