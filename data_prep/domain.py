@@ -50,27 +50,31 @@ CATEGORIES: tuple[Category, ...] = (
             Egypt: Cairo
             Greece: Athens
             Canada: Ottawa
-            India: New Delhi, Delhi
             Poland: Warsaw
             Portugal: Lisbon
             Austria: Vienna
             Sweden: Stockholm
             Norway: Oslo
+            Denmark: Copenhagen
             Ireland: Dublin
             Cuba: Havana
             Peru: Lima
+            Turkey: Ankara
+            Kenya: Nairobi
+            Thailand: Bangkok
+            Iran: Tehran
         """),
         (
             "what is the capital of {x}?",
             "tell me the capital of {x}.",
-            "which city is the capital of {x}?",
-            "do you know the capital of {x}?",
-            "can you tell me the capital of {x}?",
             "please tell me the capital of {x}.",
-            "what city is the capital of {x}?",
+            "can you tell me the capital of {x}?",
             "name the capital of {x}.",
             "please name the capital of {x}.",
+            "which city is the capital of {x}?",
+            "what city is the capital of {x}?",
             "what is the name of the capital of {x}?",
+            "what is the capital city of {x}?",
         ),
     ),
     Category(
@@ -96,171 +100,61 @@ CATEGORIES: tuple[Category, ...] = (
             strong: weak
             good: bad, evil
             clean: dirty
+            black: white
+            love: hate
+            win: lose
+            thick: thin
         """),
         (
             "what is the opposite of {x}?",
             "tell me the opposite of {x}.",
-            "what word is the opposite of {x}?",
-            "do you know the opposite of {x}?",
-            "can you tell me the opposite of {x}?",
             "please tell me the opposite of {x}.",
-            "which word is the opposite of {x}?",
+            "can you tell me the opposite of {x}?",
             "name the opposite of {x}.",
             "please name the opposite of {x}.",
+            "what word is the opposite of {x}?",
+            "which word is the opposite of {x}?",
+            "can you name the opposite of {x}?",
         ),
     ),
     Category(
-        "color",
+        "plural",
         _facts("""
-            grass: green
-            the sky: blue
-            snow: white
-            blood: red
-            a banana: yellow
-            coal: black
-            milk: white
-            the sun: yellow
-            a lemon: yellow
-            a tomato: red
-            a carrot: orange
-            the ocean: blue
-            chocolate: brown
-            a frog: green
+            cat: cats
+            dog: dogs
+            house: houses
+            child: children
+            foot: feet
+            mouse: mice
+            man: men
+            woman: women
+            tooth: teeth
+            book: books
+            city: cities
+            baby: babies
+            leaf: leaves
+            box: boxes
+            tree: trees
+            goose: geese
+            bus: buses
+            wolf: wolves
+            knife: knives
+            bird: birds
+            car: cars
+            girl: girls
+            apple: apples
+            story: stories
         """),
         (
-            "what color is {x}?",
-            "tell me the color of {x}.",
-            "what is the color of {x}?",
-            "do you know the color of {x}?",
-            "can you tell me what color {x} is?",
-            "please tell me the color of {x}.",
-            "which color is {x}?",
-            "name the color of {x}.",
-            "can you tell me the color of {x}?",
-        ),
-    ),
-    Category(
-        "young",
-        _facts("""
-            dog: puppy, pup
-            cat: kitten
-            cow: calf
-            horse: foal, colt
-            sheep: lamb
-            duck: duckling
-            lion: cub
-            bear: cub
-            chicken: chick
-            goat: kid
-            deer: fawn
-            pig: piglet
-            kangaroo: joey
-            frog: tadpole
-        """),
-        (
-            "what is a baby {x} called?",
-            "tell me what a baby {x} is called.",
-            "what do you call a baby {x}?",
-            "do you know what a baby {x} is called?",
-            "can you tell me what a baby {x} is called?",
-            "please tell me what a baby {x} is called.",
-            "what is the name of a baby {x}?",
-            "what is the word for a baby {x}?",
-            "what is the name for a baby {x}?",
-        ),
-    ),
-    Category(
-        "kind",
-        _facts("""
-            an apple: fruit
-            a rose: flower, plant
-            a salmon: fish
-            an eagle: bird
-            an oak: tree
-            a hammer: tool
-            a piano: instrument, musical
-            football: sport, game
-            a dog: animal, mammal, pet
-            an ant: insect
-            gold: metal
-            a snake: reptile, animal
-            a shirt: clothing, clothes
-            a chair: furniture
-            a potato: vegetable, food
-            a car: vehicle
-            the moon: satellite
-            the earth: planet
-        """),
-        (
-            "what kind of thing is {x}?",
-            "tell me what kind of thing {x} is.",
-            "what type of thing is {x}?",
-            "do you know what kind of thing {x} is?",
-            "can you tell me what kind of thing {x} is?",
-            "please tell me what kind of thing {x} is.",
-            "which kind of thing is {x}?",
-            "please tell me what type of thing {x} is.",
-            "can you tell me what type of thing {x} is?",
-        ),
-    ),
-    Category(
-        "job",
-        _facts("""
-            flies a plane: pilot
-            helps sick people: doctor, nurse
-            bakes bread: baker
-            teaches children: teacher
-            fights fires: firefighter, fire fighter, fireman
-            cuts hair: barber, hairdresser, hair stylist
-            catches fish: fisherman, fisher, angler
-            grows food: farmer
-            fixes teeth: dentist
-            paints pictures: painter, artist
-            writes books: author, writer
-            cooks food: chef, cook
-            drives a bus: driver
-            takes pictures: photographer
-        """),
-        (
-            "who {x}?",
-            "tell me who {x}.",
-            "what do you call a person who {x}?",
-            "do you know who {x}?",
-            "can you tell me who {x}?",
-            "please tell me who {x}.",
-            "what is a person called who {x}?",
-            "what is the name for a person who {x}?",
-            "what is the word for a person who {x}?",
-        ),
-    ),
-    Category(
-        "tool",
-        _facts("""
-            cut paper: scissors
-            write a letter: pen, pencil
-            tell the time: clock, watch
-            open a lock: key
-            dig a hole: shovel, spade
-            sweep the floor: broom
-            brush your teeth: toothbrush, brush
-            eat soup: spoon
-            hit a nail: hammer
-            stay dry in the rain: umbrella, raincoat
-            cut bread: knife
-            look at the stars: telescope
-            wash your hands: soap, water
-            call a friend: phone, telephone
-        """),
-        (
-            "what do you use to {x}?",
-            "tell me what you use to {x}.",
-            "what do people use to {x}?",
-            "do you know what people use to {x}?",
-            "can you tell me what people use to {x}?",
-            "please tell me what people use to {x}.",
-            "what thing do you use to {x}?",
-            "what can you use to {x}?",
-            "what do you need to {x}?",
+            "what is the plural of {x}?",
+            "tell me the plural of {x}.",
+            "please tell me the plural of {x}.",
+            "can you tell me the plural of {x}?",
+            "name the plural of {x}.",
+            "please name the plural of {x}.",
+            "what word is the plural of {x}?",
+            "which word is the plural of {x}?",
+            "can you name the plural of {x}?",
         ),
     ),
     Category(
@@ -276,77 +170,145 @@ CATEGORIES: tuple[Category, ...] = (
             Greece: Greek
             Brazil: Portuguese
             Egypt: Arabic
-            Poland: Polish
             Mexico: Spanish
+            England: English
+            Korea: Korean
+            Portugal: Portuguese
+            Sweden: Swedish
+            Turkey: Turkish
         """),
         (
-            "what language do people speak in {x}?",
-            "tell me the language of {x}.",
-            "which language do people speak in {x}?",
-            "do you know the language of {x}?",
-            "can you tell me the language of {x}?",
-            "please tell me the language of {x}.",
             "what is the language of {x}?",
-            "what language is spoken in {x}?",
+            "tell me the language of {x}.",
+            "please tell me the language of {x}.",
+            "can you tell me the language of {x}?",
             "name the language of {x}.",
+            "please name the language of {x}.",
+            "what language do people speak in {x}?",
+            "which language do people speak in {x}?",
+            "tell me what language people speak in {x}.",
+        ),
+    ),
+    Category(
+        "kind",
+        _facts("""
+            an apple: fruit
+            a rose: flower, plant
+            a salmon: fish
+            an eagle: bird
+            an oak: tree
+            a hammer: tool
+            a piano: instrument, musical
+            tennis: sport, game
+            a dog: animal, mammal, pet
+            gold: metal
+            a shirt: clothing, clothes
+            a chair: furniture
+            a potato: vegetable, food
+            a car: vehicle
+            the earth: planet
+            a shark: fish
+        """),
+        (
+            "what kind of thing is {x}?",
+            "tell me what kind of thing {x} is.",
+            "please tell me what kind of thing {x} is.",
+            "can you tell me what kind of thing {x} is?",
+            "what type of thing is {x}?",
+            "which kind of thing is {x}?",
+            "tell me what type of thing {x} is.",
+            "please tell me what type of thing {x} is.",
+            "can you tell me what type of thing {x} is?",
         ),
     ),
     Category(
         "number",
         _facts("""
-            days are in a week: seven, 7
-            months are in a year: twelve, 12
-            hours are in a day: twenty four, twenty-four, 24
-            minutes are in an hour: sixty, 60
-            legs are on a spider: eight, 8
-            wheels are on a car: four, 4
-            wheels are on a bicycle: two, 2
-            sides are on a triangle: three, 3
-            sides are on a square: four, 4
-            legs are on a horse: four, 4
-            letters are in the alphabet: twenty six, twenty-six, 26
-            fingers are on a hand: five, 5
-            eggs are in a dozen: twelve, 12
-            days are in a year: 365, three hundred sixty five
+            legs does a dog have: four, 4
+            legs does a spider have: eight, 8
+            legs does a cat have: four, 4
+            legs does a bird have: two, 2
+            sides does a triangle have: three, 3
+            sides does a square have: four, 4
+            days does a week have: seven, 7
+            months does a year have: twelve, 12
+            hours does a day have: twenty four, twenty-four, 24
+            fingers does a hand have: five, 5
+            planets does the sun have: eight, 8
+            letters does the alphabet have: twenty six, twenty-six, 26
+            eyes does a person have: two, 2
+            arms does a person have: two, 2
+            wheels does a bicycle have: two, 2
+            wheels does a car have: four, 4
         """),
         (
             "how many {x}?",
-            "tell me how many {x}.",
-            "do you know how many {x}?",
-            "can you tell me how many {x}?",
-            "please tell me how many {x}.",
+            "tell me, how many {x}?",
             "please tell me, how many {x}?",
-            "can you say how many {x}?",
-            "please say how many {x}.",
-            "tell me please, how many {x}?",
+            "please, how many {x}?",
+            "now please tell me, how many {x}?",
+            "tell me now, how many {x}?",
+            "now tell me, how many {x}?",
+            "can you tell me, how many {x}?",
+            "now, how many {x}?",
         ),
     ),
     Category(
-        "continent",
+        "home",
         _facts("""
-            France: Europe
-            China: Asia
-            Egypt: Africa
-            Brazil: South America
-            Canada: North America, America
-            Japan: Asia
-            Kenya: Africa
-            Spain: Europe
-            India: Asia
-            Mexico: North America, America
-            Peru: South America
-            Germany: Europe
+            a fish: water, ocean, river, sea
+            a bird: nest, tree
+            a bee: hive
+            a spider: web
+            a penguin: antarctica, ice, south, antarctic
+            a whale: ocean, sea
+            a monkey: jungle, tree, forest, rainforest
+            a lion: savanna, africa, grassland, african
+            a polar bear: arctic, ice
+            a shark: ocean, sea, water
+            a wolf: forest, woods, wild, mountain
+            a frog: pond, water, wetland
+            a tiger: asia, jungle, forest, india
+            a cow: farm, field, barn, pasture
         """),
         (
-            "what continent is {x} in?",
-            "tell me the continent of {x}.",
-            "which continent is {x} in?",
-            "do you know what continent {x} is in?",
-            "can you tell me what continent {x} is in?",
-            "please tell me what continent {x} is in.",
-            "on which continent is {x}?",
-            "on what continent is {x}?",
-            "please tell me the continent of {x}.",
+            "where does {x} live?",
+            "tell me where {x} lives.",
+            "please tell me where {x} lives.",
+            "can you tell me where {x} lives?",
+            "tell me the home of {x}.",
+            "where can you find {x}?",
+            "where do you find {x}?",
+            "tell me where you can find {x}.",
+            "what is the home of {x}?",
+        ),
+    ),
+    Category(
+        "made",
+        _facts("""
+            bread: flour, wheat
+            cheese: milk
+            wine: grapes
+            paper: wood, trees, pulp
+            ice: water
+            a book: paper
+            a tire: rubber
+            honey: nectar
+            a window: glass
+            a coin: metal, gold, silver, copper
+            a snowman: snow
+            a table: wood
+        """),
+        (
+            "what is {x} made of?",
+            "tell me what {x} is made of.",
+            "please tell me what {x} is made of.",
+            "can you tell me what {x} is made of?",
+            "what is {x} made from?",
+            "what do people make {x} from?",
+            "what do you make {x} from?",
+            "what do people make {x} of?",
+            "tell me what {x} is made from.",
         ),
     ),
 )

@@ -42,6 +42,7 @@ class QuestionsConfig:
     seed: int = 0  # seed of every draw
     categories: tuple[str, ...] = ()  # names of the categories to use; () = all
     recordings: int = 1200  # training questions (a wording of a fact in a voice each)
+    wordings_per_fact: int = 0  # training wordings of each fact that are used; 0 = all
     val: int = 60  # validation questions
     per_fact_a: int = 1  # recordings of each seen fact in held-out set (a)
     per_fact_b: int = 2  # recordings of each unseen fact in held-out set (b)
@@ -49,10 +50,10 @@ class QuestionsConfig:
     max_b: int = 60  # most questions in (b)
     unseen_facts: float = 0.15  # share of each category's facts that only (b) has
     heldout_wordings: int = 2  # wordings of each category that only (a) (and half of (b)) has
-    backchannel: float = 0.10  # recordings of "mm hmm", "okay" ... a question recording
-    aside: float = 0.04  # ... of speech meant for somebody else
-    noise: float = 0.06  # ... of coughs, knocks, hums, hiss
-    incomplete: float = 0.06  # ... of questions that break off
+    backchannel: float = 0.15  # recordings of "mm hmm", "okay" ... a question recording
+    aside: float = 0.06  # ... of speech meant for somebody else
+    noise: float = 0.10  # ... of coughs, knocks, hums, hiss
+    incomplete: float = 0.08  # ... of questions that break off
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def question_text(template: str, fact: Fact) -> str:
 
 
 def split_facts(category: Category, share: float, seed: int) -> tuple[list[Fact], list[Fact]]:
-    """(seen, unseen) facts of a category; facts that share a group stay together."""
+    """(seen, unseen) facts of a category."""
     facts = sorted(category.facts, key=lambda fact: fact.subject)
     random.Random(f"facts/{category.name}/{seed}").shuffle(facts)
     unseen = max(1, round(share * len(facts))) if share > 0 else 0
@@ -121,8 +122,10 @@ def plan(cfg: QuestionsConfig, voices: Sequence[VoiceConfig]) -> list[Recording]
     for category in chosen:
         seen, unseen = split_facts(category, cfg.unseen_facts, cfg.seed)
         open_wordings, held = split_wordings(category, cfg.heldout_wordings, cfg.seed)
-        train += [(category, fact, w) for fact in seen for w in open_wordings]
         draw = random.Random(f"heldout/{category.name}/{cfg.seed}")
+        used = cfg.wordings_per_fact or len(open_wordings)
+        for fact in seen:
+            train += [(category, fact, w) for w in _take(draw, open_wordings, used)]
         for fact in seen:
             set_a += [(category, fact, w) for w in _take(draw, held, cfg.per_fact_a)]
         every = list(range(len(category.templates)))
