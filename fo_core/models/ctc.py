@@ -21,18 +21,18 @@ class CtcHead(nn.Module):
     Args:
         dim: E, width of the encoder's frames.
         token_ids: LLM token id of each class; the first is -1 (blank), which is put in front if
-            it is missing. Loading a checkpoint overrides the values but not their number.
+            it is missing. Without tokens the head can only say blank.
 
     Raises:
-        ConfigError: There is no token, or one appears twice or is negative.
+        ConfigError: A token is negative or appears twice.
     """
 
     def __init__(self, dim: int, token_ids: Sequence[int]) -> None:
         super().__init__()
         tokens = [int(i) for i in token_ids]
         tokens = tokens[1:] if tokens[:1] == [-1] else tokens
-        if not tokens or min(tokens) < 0:
-            raise ConfigError("the CTC head needs LLM token ids", possible="ids of 0 and above")
+        if min(tokens, default=0) < 0 or len(set(tokens)) < len(tokens):
+            raise ConfigError("ctc.tokens", possible="LLM token ids of 0 and above, each once")
         self.linear = nn.Linear(dim, len(tokens) + 1)
         self.register_buffer("token_ids", torch.tensor([-1, *tokens]))
         self.token_ids: Tensor

@@ -12,8 +12,9 @@ from fo_core.models.ctc import CtcHead
 def test_blank_is_put_in_front_once() -> None:
     assert CtcHead(4, [7, 9]).token_ids.tolist() == [-1, 7, 9]
     assert CtcHead(4, [-1, 7, 9]).token_ids.tolist() == [-1, 7, 9]
+    assert CtcHead(4, []).token_ids.tolist() == [-1]
     with pytest.raises(ConfigError):
-        CtcHead(4, [])
+        CtcHead(4, [7, 7])
 
 
 def test_greedy_collapses_runs_drops_blanks_and_stops_at_the_length() -> None:
