@@ -22,16 +22,16 @@ from fo_core.config import config
 from fo_core.errors import CheckpointError
 from fo_core.features import make_extractor
 from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
-from fo_core.models.chat import ChatParts
+from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig
 from fo_core.models.ctc import CtcHead
 from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
-from fo_core.models.prompt import PromptConfig, PromptEmbeddings
+from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from fo_core.models.state_head import StateHead, StateHeadConfig
+from fo_core.models.state_head import StateHead
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 
 PARTS = (
@@ -63,6 +63,24 @@ class CtcConfig:
     """The CTC head."""
 
     tokens: tuple[int, ...] = ()  # LLM token ids it can say (blank not counted)
+
+
+@config
+class PromptConfig:
+    """The trained vectors before the audio."""
+
+    num: int = 25  # how many; 0 = none
+    before_audio: bool = True  # whether they are put before the audio
+    start: str = ""  # text whose embeddings they start from; "" = the table's mean and spread
+
+
+@config
+class StateHeadConfig:
+    """The dialogue-state head."""
+
+    classes: int = 4  # outputs; the first three are the states
+    probe: bool = False  # read a vector of its own at each chunk's end (needed by the CTC adapter)
+    probe_hidden: int = 128  # width of the probe's inner layer
 
 
 Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discriminator="type")]
@@ -110,8 +128,12 @@ class FreezeOmni(nn.Module):
             self.adapter.attach_table(rows.float())
         else:
             self.adapter = ConvAdapter(model_config.adapter, enc_dim, width)
-        self.prompt = PromptEmbeddings(model_config.prompt, width)
-        self.state_head = StateHead(model_config.state_head, width, enc_dim)
+        prompt, head = model_config.prompt, model_config.state_head
+        self.prompt = PromptEmbeddings(prompt.num, width, prompt.before_audio)
+        start = encode(llm.tokenizer, prompt.start) if prompt.start else None
+        self.prompt.start_from(llm.embedding_table, start)
+        probe = enc_dim if head.probe else None
+        self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
         self.speech_decoder = SpeechDecoder(model_config.speech_decoder)
         self.codec: TiCodec | IstftCodec
         if isinstance(model_config.codec, IstftCodecConfig):
@@ -151,7 +173,7 @@ class FreezeOmni(nn.Module):
 
     def voice(self, batch_size: int = 1) -> Tensor:
         """Global tokens [B, 1, G] of the assistant's voice; code 0 where none is configured."""
-        ids = self.config.voice or (0,) * self.codec.global_codes
+        ids = self.config.voice or (0,) * self.codec.cfg.global_quantizer.groups
         return torch.tensor([[list(ids)]], device=self.device).expand(batch_size, -1, -1)
 
     def save(self, folder: str | Path, parts: Iterable[str] | None = None) -> None:
