@@ -170,7 +170,6 @@ RULES: list[Rule] = [
 UNUSED: list[tuple[str, re.Pattern[str], str]] = [
     (AUDIOLLM, re.compile(r"task_embeddings\..+"), "task embeddings: training only"),
     (AUDIOLLM, re.compile(r"ctc\..+"), "CTC head of another vocabulary: training only"),
-    (AUDIOLLM, re.compile(r"llm_decoder\..+"), "copy of the frozen LLM, which has its own folder"),
 ]
 
 # Our tensors that no published file has: how a quantiser learned its codes.

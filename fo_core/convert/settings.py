@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from fo_core.checkpoint import read_json
-from fo_core.config import read_yaml
+from fo_core.config import load, read_yaml
 from fo_core.errors import CheckpointError, ConfigError
+from fo_core.models.freeze_omni import FreezeOmniConfig
 
 END_TOKEN = "<|im_end|>"  # ends a turn and every part of the chat template
 AUDIO_SLOT = "<audio>"  # where speech goes in the chat template
@@ -345,3 +346,80 @@ def check_llm(settings: Settings, folder: str | Path) -> None:
             f"{folder / 'tokenizer.json'}: no token {END_TOKEN}, which ends a turn",
             do="name the LLM that the checkpoint was trained with",
         )
+
+
+def model_config(settings: Settings, llm: str | Path) -> FreezeOmniConfig:
+    """Our config of a published checkpoint, with the original's quirks switched on.
+
+    Args:
+        settings: The checkpoint's text files.
+        llm: Folder of the frozen LLM; "" leaves it open.
+    """
+    model, tf, dec, codec = settings.model, settings.transformer, settings.decoder, settings.codec
+    prompts = model["prompt_num"] if model["prompt_finetune"] else 0
+    dtype = read_json(Path(llm) / "config.json").get("torch_dtype") if llm else None
+    return load(
+        FreezeOmniConfig,
+        {
+            "llm": {
+                "spec": str(Path(llm).resolve()) if llm else "",
+                "dtype": dtype or "float32",
+                "template": model["chat_template"],
+            },
+            "speech_encoder": {
+                "type": "paper",
+                "dim": model["enc_out_dim"],
+                "heads": tf["transformer-attention-heads"],
+                "ffn": tf["transformer-linear-units"],
+                "layers": tf["transformer-num-blocks"],
+                "chunk": tf["transformer-chunk_size"],
+                "left": tf["transformer-left_chunks"],
+                "input_layer": tf["transformer-input-layer"],
+                "norm_first": tf["transformer-normalize-before"],
+                "concat_after": tf["transformer-concat-after"],
+                "dropout": tf["transformer-dropout-rate"],
+                "attention_dropout": tf["transformer-attention-dropout-rate"],
+                "position_dropout": tf["transformer-positional-dropout-rate"],
+                "compat": "official",
+            },
+            "adapter": {
+                "type": "conv",
+                "kernel": model["kernel_size"],
+                "norm": model["norm"],
+                "activation": model["activation_func"],
+            },
+            "prompt": {"num": prompts, "before_audio": model["add_prompt_before"]},
+            "state_head": {"classes": model["predict_usr_state"]},
+            "speech_decoder": {
+                "dim": dec["idim"],
+                "codes": dec["odim"],
+                "heads": dec["transformer_attention_heads"],
+                "ffn": dec["transformer_linear_units"],
+                "layers": dec["transformer_num_blocks"],
+                "prefix": bool(dec["kv_cache_prefix_finetune"]),
+                "dropout": dec["encoder_drop_rate"],
+                "compat": "official",
+            },
+            "codec": {
+                "type": "ticodec",
+                "resblock": codec["resblock"],
+                "rates": codec["upsample_rates"],
+                "kernels": codec["upsample_kernel_sizes"],
+                "width": codec["upsample_initial_channel"],
+                "block_kernels": codec["resblock_kernel_sizes"],
+                "block_dilations": codec["resblock_dilation_sizes"],
+                "voice": "stage128",
+                "global_hidden": codec["global_feature_conv"][1],
+                "global_kernel": codec["global_feature_conv"][3],
+                "compat": True,
+                "quantizer": {"codes": codec["n_codes"], "dim": 512, "revive_after": 200},
+                "global_quantizer": {
+                    "codes": codec["n_codes"],
+                    "dim": 128,
+                    "groups": codec["global_code_num"],
+                    "revive_after": 0,
+                },
+            },
+            "voice": codec["global_tokens"],
+        },
+    )

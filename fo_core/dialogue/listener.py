@@ -1,0 +1,70 @@
+"""One user's ear: wave or feature chunks in, vectors in the LLM's embedding space out.
+
+Owns the features', encoder's and adapter's caches of one turn; nothing is kept in the model, and
+states are never written in place, so a copy of a :class:`Listener` is a cheap fork.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.streaming import CHUNK_SAMPLES, FRAMES_PER_CHUNK
+
+
+@dataclass
+class Heard:
+    """One chunk after the encoder and the adapter."""
+
+    encoded: Tensor  # [1, 4, E] encoder frames
+    embeds: Tensor  # [1, N, H] vectors for the LLM; N is 2, or varies with the CTC adapter
+
+
+class Listener:
+    """Caches of the listening side for one turn of one user.
+
+    Args:
+        model: Its speech encoder, CTC head and adapter are used.
+    """
+
+    def __init__(self, model: FreezeOmni) -> None:
+        self._model = model
+        self._features = model.features.init_state(1)
+        self._encoder = model.speech_encoder.init_state(1)
+        self._adapter = model.adapter.init_state(1)
+        self.chunks = 0  # heard so far
+
+    def fork(self) -> Listener:
+        """An independent copy (the states are shared until one of the two hears more)."""
+        return copy.copy(self)
+
+    @torch.inference_mode()
+    def hear(self, chunk: Tensor) -> Heard:
+        """One chunk of 160 ms: a wave [S] at 16 kHz in [-1, 1], S <= 2560 (zeros are added)."""
+        assert chunk.dim() == 1 and chunk.numel() <= CHUNK_SAMPLES, "a chunk is at most 160 ms"
+        wave = F.pad(chunk, (0, CHUNK_SAMPLES - chunk.numel())).unsqueeze(0)
+        feats, self._features = self._model.features.step(wave, self._features)
+        return self.hear_features(feats)
+
+    @torch.inference_mode()
+    def hear_features(self, feats: Tensor) -> Heard:
+        """The same from feature frames [1, 16, mel], without the frames of the chunk before."""
+        assert feats.shape[1] == FRAMES_PER_CHUNK, "a chunk has 16 feature frames"
+        model = self._model
+        feats = feats.to(model.device)
+        encoded, self._encoder = model.speech_encoder.step(feats, self._encoder)
+        logits = model.ctc_head(encoded) if model.adapter.requires_ctc else None
+        embeds, _, self._adapter = model.adapter.step(encoded, self._adapter, logits)
+        self.chunks += 1
+        return Heard(encoded, embeds)
+
+    @torch.inference_mode()
+    def flush(self) -> Tensor:
+        """The end of speech: what the adapter held back, [1, N, H], N often 0."""
+        embeds, _, self._adapter = self._model.adapter.flush(self._adapter)
+        return embeds
