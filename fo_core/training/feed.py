@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,51 +10,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fo_core.config import config
+from fo_core.data.augment import AugmentConfig
 from fo_core.errors import StageError
-from fo_core.training.stage import Batch, Stage
+from fo_core.training.stage import Batch
+
+
+@config
+class BatchConfig:
+    """How items become batches."""
+
+    size: int | None = None  # most items a batch
+    seconds: float | None = None  # most sound a batch, s; with both the first reached counts
+    max_seconds: float = 30.0  # longer items are left out
+    crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
+    buckets: int = 8  # most classes of length
+    workers: int = 0  # loader processes; 0 loads in the training process
+    cache_mb: float = 512.0  # memory for decoded sounds, MB
+    augment: AugmentConfig | None = None  # changes of the sound; None = none
 
 
 def open_loader(
-    source: Any,
-    stage: Stage,
-    batch_size: int | None,
-    batch_seconds: float | None,
-    seed: int,
-    shuffle: bool = False,
-    limit: int | None = None,
+    source: Any, task: str, cfg: BatchConfig, seed: int = 0, training: bool = True
 ) -> Any:
-    """A loader for a stage's task.
+    """A loader for a task.
 
     Args:
         source: Items, path of a manifest, or a ready loader, which is returned as it is.
-        stage: Names the task.
-        batch_size: Items a batch.
-        batch_seconds: Seconds of audio a batch; exactly one of the two is given.
-        seed: Of the order.
-        shuffle: Training order instead of the order given.
-        limit: Use only the first so many items.
+        task: Name of a task of :mod:`fo_core.data.collate`.
+        cfg: How to batch.
+        seed: Of the order, crops and changes.
+        training: Shuffled, and this process's share; False: all, in the order given, unchanged.
 
     Raises:
-        StageError: There is no item, or not exactly one batch size.
+        DataError: There is no item, none that the task can use, or no limit for a batch.
     """
     if hasattr(source, "load_state_dict"):
         return source
+    from fo_core.data.collate import find_task
     from fo_core.data.dataset import make_loader
     from fo_core.data.manifest import read
 
-    items = list(read(source) if isinstance(source, str | Path) else source)[:limit]
-    if not items:
-        kind = "training" if shuffle else "held-out"
-        raise StageError(f"stage {stage.name}: the {kind} set is empty", do="name a full manifest")
-    if (batch_size is None) == (batch_seconds is None):
-        raise StageError("give exactly one of train.batch_size and train.batch_seconds")
+    items = read(source) if isinstance(source, str | Path) else list(source)
     return make_loader(
         items,
-        stage.data,
-        batch_size=batch_size,
-        batch_seconds=batch_seconds,
+        task,
+        batch_size=cfg.size,
+        batch_seconds=cfg.seconds,
         seed=seed,
-        shuffle=shuffle,
+        shuffle=training,
+        crop_samples=round(cfg.crop_seconds * find_task(task).rate),
+        augmentation=cfg.augment if training else None,
+        max_seconds=cfg.max_seconds,
+        cache_mb=cfg.cache_mb,
+        num_workers=cfg.workers,
+        buckets=cfg.buckets,
+        rank=int(os.environ.get("RANK", 0)) if training else 0,
+        world_size=int(os.environ.get("WORLD_SIZE", 1)) if training else 1,
     )
 
 

@@ -6,9 +6,10 @@ A stopped run goes on from its newest complete checkpoint to the same bits as an
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from fo_core.config import config, to_dict
 from fo_core.errors import StageError
 from fo_core.training import report, snapshot
 from fo_core.training.cache import ItemCache
-from fo_core.training.feed import count, forever, open_loader, size, to_device
+from fo_core.training.feed import BatchConfig, count, forever, open_loader, size, to_device
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
 from fo_core.training.guard import check_start, settle
 from fo_core.training.logger import Meter, RunLogger, last_metrics, read_history
@@ -37,9 +38,8 @@ class TrainConfig:
     """Budget, batches and book-keeping of a run: everything that is not the stage's own."""
 
     max_steps: int  # optimiser steps
-    batch_size: int | None = None  # items a batch; exactly one of this and batch_seconds
-    batch_seconds: float | None = None  # seconds of audio a batch, padding included
-    val_batch_size: int = 16  # items a held-out batch
+    batch: BatchConfig = BatchConfig()  # training batches
+    val_batch: BatchConfig = BatchConfig(size=16)  # held-out batches
     val_items: int | None = None  # use only the first so many held-out items; None = all
     accumulate: int = 1  # batches whose gradients are averaged into one step
     precision: Literal["no", "bf16", "fp16"] = "no"  # autocast type
@@ -49,8 +49,9 @@ class TrainConfig:
     save_every: int = 500  # steps between two checkpoints; the last step always is one
     keep: int = 2  # newest checkpoints kept
     log_every: int = 10  # steps averaged into one row of metrics.jsonl
-    workers: int = 0  # loader processes
+    remember_mb: float = 2048.0  # memory for precomputed values of frozen parts, MB
     tensorboard: bool = False  # also write TensorBoard events
+    curves: bool = True  # draw curves.png at the end
 
 
 def run_stage(
@@ -89,7 +90,24 @@ def run_stage(
         StageError: A glob matches nothing, a needed part is untrained, the settings changed, the
             loss is not finite, or a frozen part moved.
     """
-    run_dir = Path(run_dir)
+    with _helpers(model, stage, cfg.seed):
+        return _run_stage(
+            model, stage, cfg, train, val, Path(run_dir), resume, force, progress, dry_run
+        )
+
+
+def _run_stage(
+    model: nn.Module,
+    stage: Stage,
+    cfg: TrainConfig,
+    train: Any,
+    val: Any,
+    run_dir: Path,
+    resume: bool,
+    force: bool,
+    progress: bool,
+    dry_run: bool,
+) -> StageResult:
     run = _Run(model, stage, cfg, train, val, run_dir)
     if progress:
         report.print_plan(run.plan)
@@ -110,7 +128,26 @@ def plan_stage(
     model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
 ) -> dict[str, Any]:
     """What :func:`run_stage` would do (see :func:`fo_core.training.report.make_plan`)."""
-    return _Run(model, stage, cfg, train, val, Path()).plan
+    with _helpers(model, stage, cfg.seed):
+        return _Run(model, stage, cfg, train, val, Path()).plan
+
+
+@contextlib.contextmanager
+def _helpers(model: nn.Module, stage: Stage, seed: int) -> Iterator[None]:
+    """The stage's own helper modules, in the model for as long as the stage lasts."""
+    helpers: Mapping[str, nn.Module] = {}
+    if stage.helpers is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            helpers = stage.helpers(model)
+    for name, module in helpers.items():
+        assert not hasattr(model, name), f"the model already has {name}"
+        model.add_module(name, module)
+    try:
+        yield
+    finally:
+        for name in helpers:
+            delattr(model, name)
 
 
 class _Objectives(nn.Module):
@@ -135,13 +172,13 @@ class _Run:
         self.groups = {o.name: select(model, o.trainable) for o in stage.objectives}
         self.trainable = {n: p for group in self.groups.values() for n, p in group.items()}
         self.freeze()
-        self.train = open_loader(
-            train, stage, cfg.batch_size, cfg.batch_seconds, cfg.seed, shuffle=True
-        )
-        self.val = open_loader(val, stage, cfg.val_batch_size, None, cfg.seed, limit=cfg.val_items)
+        self.train = open_loader(train, stage.data, cfg.batch, cfg.seed)
+        held_out = _first(val, cfg.val_items)
+        self.val = open_loader(held_out, stage.data, cfg.val_batch, cfg.seed, training=False)
+        self.val_start = self.val.state_dict()
         sizes = size(self.train), size(self.val)
         self.plan = report.make_plan(model, stage, self.groups, *sizes, cfg.max_steps)
-        self.cache = ItemCache(stage.precompute)
+        self.cache = ItemCache(stage.precompute, cfg.remember_mb)
 
     def freeze(self) -> None:
         """Gradients and training mode for what is trained, for nothing else."""
@@ -259,6 +296,7 @@ class _Run:
         """Held-out loss and metrics; leaves no trace in modes and random states."""
         rng = snapshot.rng_state()
         self.model.eval()
+        self.val.load_state_dict(self.val_start)  # the same crops every time
         set_seed(self.cfg.seed)
         sums: dict[str, list[float]] = {}
         try:
@@ -314,7 +352,8 @@ class _Run:
         trainable = parameter_count(self.trainable)
         frozen = parameter_count(dict(self.model.named_parameters())) - trainable
         result = StageResult(metrics, history, trainable, frozen, seconds, prints)
-        report.draw_curves(self.folder, self.stage.name, history)
+        if self.cfg.curves:
+            report.draw_curves(self.folder, self.stage.name, history)
         report.write_result(self.folder, self.plan, result, settings=self._settings())
         return result
 
@@ -340,3 +379,13 @@ _SHOWN = ("loss", "lr", "accuracy", "items_per_s", "audio_s_per_s")
 
 def _bare(optimizer: Any) -> torch.optim.Optimizer:
     return getattr(optimizer, "optimizer", optimizer)
+
+
+def _first(source: Any, count: int | None) -> Any:
+    """The first items of held-out data; a loader as it is."""
+    if count is None or hasattr(source, "load_state_dict"):
+        return source
+    from fo_core.data.manifest import read
+
+    items = read(source) if isinstance(source, str | Path) else list(source)
+    return items[:count]

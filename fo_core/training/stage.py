@@ -54,8 +54,10 @@ class Stage:
         starts_from: Top-level modules that must already be trained.
         metrics: ``metrics(model, batch)`` on a held-out batch; a ``(sum, count)`` pair is
             aggregated over the whole set as ratio of sums, a plain number as mean over batches.
-        precompute: Values that depend on frozen parts only, computed once per item and kept: a list
-            with one tensor an item for every name. They are put into the batch before the losses.
+        precompute: Values that depend on frozen parts only: named tensors of a batch of one item,
+            computed once per item and kept. The losses find lists of them in the batch.
+        helpers: Modules that only training needs (discriminators): part of the model, under these
+            names, while the stage lasts.
     """
 
     name: str
@@ -64,7 +66,8 @@ class Stage:
     data: str
     starts_from: tuple[str, ...] = ()
     metrics: Metrics | None = None
-    precompute: Callable[[Any, Batch], Mapping[str, list[Tensor]]] | None = None
+    precompute: Callable[[Any, Batch], Mapping[str, Tensor]] | None = None
+    helpers: Callable[[Any], Mapping[str, nn.Module]] | None = None
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def stage(**changes):
 
 def config(**changes):
     return TrainConfig(**({"max_steps": 20, "validate_every": 7, "save_every": 5, "log_every": 2,
-                           "device": "cpu"} | changes))  # fmt: skip
+                           "device": "cpu", "curves": False} | changes))  # fmt: skip
 
 
 def run(path, model=None, the_stage=None, cfg=None, loader=None, **options):
@@ -103,7 +103,7 @@ def stopping(at):
 
 def test_only_the_chosen_part_moves_and_the_loss_falls(tmp_path):
     start = {k: v.clone() for k, v in Toy().state_dict().items()}
-    model, result = run(tmp_path)
+    model, result = run(tmp_path, cfg=config(curves=True))
     moved = {k.split(".")[0] for k, v in model.state_dict().items() if not torch.equal(v, start[k])}
     assert moved == {"ears"}
     rows = [r["val_loss"] for r in result.history if "val_loss" in r]
@@ -232,15 +232,25 @@ def test_precomputed_values_are_made_once_per_item(tmp_path):
 
     def compute(model, batch):
         calls.append(batch["items"][0].id)
-        return {"kept": [batch["x"] * 2]}
+        return {"kept": batch["x"] * 2}
 
     def use(model, batch):
-        assert torch.equal(batch["kept"][0], batch["x"] * 2)
+        assert torch.equal(batch["kept"][0], batch["x"][:1] * 2)
         return losses(model, batch)
 
     run(tmp_path, the_stage=stage(objectives=(Objective("main", ("mouth.*",), use),),
                                   precompute=compute))  # fmt: skip
     assert len(calls) == len(set(calls)) == 7
+
+
+def test_helper_modules_live_as_long_as_the_stage(tmp_path):
+    def use(model, batch):
+        return {"loss": losses(model, batch)["loss"] + model.judge(batch["y"]).mean()}
+
+    objective = Objective("main", ("ears.*", "judge.*"), use)
+    helped = stage(objectives=(objective,), helpers=lambda model: {"judge": nn.Linear(1, 1)})
+    model, result = run(tmp_path, the_stage=helped)
+    assert not hasattr(model, "judge") and result.trainable_parameters == 58
 
 
 def test_the_plan_is_made_without_training():

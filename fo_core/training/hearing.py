@@ -1,0 +1,90 @@
+"""The listening side as input stages run it: wave to encoder frames, CTC logits, LLM vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fo_core.features import feature_lens
+from fo_core.layers.masks import draw_chunk, padding_mask
+from fo_core.training.stage import Batch
+
+FRAMES = 4  # encoder frames of 40 ms a chunk of 160 ms
+Chunks = Literal["dynamic", "fixed", "full"]
+
+
+@dataclass
+class Heard:
+    """What the listening side makes of a batch."""
+
+    frames: Tensor  # [B, T, E] encoder output, 40 ms
+    frame_lens: Tensor  # [B]
+    ctc_logits: Tensor | None  # [B, T, V] where the adapter or a loss wants them
+
+
+def encode_speech(model: Any, batch: Batch, chunks: Chunks, ctc: bool) -> Heard:
+    """Run features, encoder and CTC head.
+
+    Args:
+        model: A ``FreezeOmni``.
+        batch: ``wave [B, S]`` at 16 kHz and ``wave_lens [B]``.
+        chunks: "dynamic" draws a chunk size per batch while the encoder trains; otherwise, and
+            for "fixed", the encoder's own chunk; "full": all context.
+        ctc: Whether CTC logits are wanted.
+    """
+    feats = model.features(batch["wave"])
+    lens = feature_lens(batch["wave_lens"].to(feats.device))
+    chunk: int | None = None
+    left: int | None = None
+    if chunks == "dynamic" and model.speech_encoder.training:
+        chunk, left = draw_chunk(int(lens.max()) // 4)
+    elif chunks == "full":
+        chunk, left = -1, -1
+    frames, frame_lens = model.speech_encoder(feats, lens, chunk, left)
+    logits = model.ctc_head(frames) if ctc else None
+    return Heard(frames, frame_lens.to(frames.device), logits)
+
+
+def speech_vectors(model: Any, heard: Heard) -> list[Tensor]:
+    """What the adapter gives the LLM, ``[N_i, H]`` for every item."""
+    embeds, lens = model.adapter(heard.frames, heard.frame_lens, heard.ctc_logits)
+    return [row[:length] for row, length in zip(embeds, lens.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def vectors_per_chunk(model: Any, heard: Heard) -> Tensor:
+    """How many vectors the streaming adapter has emitted when each chunk ends.
+
+    Args:
+        model: Its adapter is stepped chunk by chunk, as in a session.
+        heard: A batch.
+
+    Returns:
+        ``[B, C]`` running counts; behind an item's last chunk its count stays as it was.
+    """
+    frames, logits = heard.frames, heard.ctc_logits
+    B, T, _ = frames.shape
+    if logits is None:  # a fixed number a chunk
+        chunks = torch.arange(1, T // FRAMES + 1, device=frames.device)
+        return (chunks * (FRAMES // 2)).minimum((heard.frame_lens[:, None] + 1) // 2)
+    inside = padding_mask(heard.frame_lens, T)
+    silence = torch.full_like(logits, -1e4)
+    silence[..., 0] = 0.0
+    logits = torch.where(inside[..., None], logits, silence)
+    state, counts = model.adapter.init_state(B), []
+    for start in range(0, T, FRAMES):
+        part = slice(start, start + FRAMES)
+        _, emitted, state = model.adapter.step(frames[:, part], state, logits[:, part])
+        counts.append(emitted.to(frames.device))
+    running = torch.stack(counts, 1).cumsum(1)
+    last = (heard.frame_lens // FRAMES - 1).clamp(min=0)[:, None]
+    return running.minimum(running.gather(1, last))
+
+
+def chunk_frames(heard: Heard) -> Tensor:
+    """Encoder frames by chunk: ``[B, C, 4, E]``."""
+    B, T, E = heard.frames.shape
+    return heard.frames[:, : T // FRAMES * FRAMES].reshape(B, T // FRAMES, FRAMES, E)

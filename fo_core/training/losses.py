@@ -1,0 +1,252 @@
+"""The losses of the input stages: CTC, transcript through the LLM, answer and dialogue states.
+
+Each is a small frozen object with its options, called as ``loss(model, batch)``; ``"loss"`` is what
+is minimised. Paper, section 2.2 and table of stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fo_core.errors import StageError
+from fo_core.models.chat import encode
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.state_head import STATES
+from fo_core.training.error_rate import token_errors, word_errors
+from fo_core.training.hearing import (
+    Chunks,
+    chunk_frames,
+    encode_speech,
+    speech_vectors,
+    vectors_per_chunk,
+)
+from fo_core.training.llm_rows import (
+    Dialogues,
+    Rows,
+    answer_ids,
+    answer_loss,
+    pack,
+    run,
+    run_with_probes,
+)
+from fo_core.training.stage import Batch, Ratio
+
+
+def transcripts(model: FreezeOmni, batch: Batch) -> list[list[int]]:
+    """LLM token ids of a batch's transcripts."""
+    return [encode(model.llm.tokenizer, text) for text in batch["text"]]
+
+
+@dataclass(frozen=True)
+class CtcLoss:
+    """``input-1``: encoder and CTC head on transcripts in LLM tokens.
+
+    Attributes:
+        chunks: How the encoder's chunk is chosen while training.
+    """
+
+    chunks: Chunks = "dynamic"
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        heard = encode_speech(model, batch, self.chunks, ctc=True)
+        assert heard.ctc_logits is not None
+        texts = transcripts(model, batch)
+        return {"loss": model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)}
+
+
+@dataclass(frozen=True)
+class CtcMetrics:
+    """Greedy token and word error rates at the encoder's own chunk."""
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
+        heard = encode_speech(model, batch, "fixed", ctc=True)
+        assert heard.ctc_logits is not None
+        said = model.ctc_head.greedy(heard.ctc_logits, heard.frame_lens)
+        texts = [model.llm.tokenizer.decode(ids) for ids in said]
+        return {
+            "token_error": token_errors(transcripts(model, batch), said),
+            "wer": word_errors(batch["text"], texts),
+        }
+
+
+@dataclass(frozen=True)
+class TranscriptLoss:
+    """``input-2``: the frozen LLM is to repeat what it hears; cross-entropy on the transcript.
+
+    Attributes:
+        chunks: How the encoder's chunk is chosen while training.
+        prompt: Whether the prompt embeddings stand before the speech (and are trained).
+        ctc: Weight of the CTC loss beside it; 0 = none.
+    """
+
+    chunks: Chunks = "dynamic"
+    prompt: bool = True
+    ctc: float = 0.0
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        heard = encode_speech(
+            model, batch, self.chunks, ctc=self.ctc > 0 or model.adapter.requires_ctc
+        )
+        vectors = speech_vectors(model, heard)
+        texts = transcripts(model, batch)
+        rows = self.rows(model, vectors, list(texts))
+        loss, accuracy, _ = answer_loss(model, rows, run(model, rows))
+        values = {"loss": loss, "accuracy": accuracy}
+        if self.ctc > 0:
+            assert heard.ctc_logits is not None
+            ctc = model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)
+            values |= {"loss": loss + self.ctc * ctc, "transcript_loss": loss, "ctc_loss": ctc}
+        return values
+
+    def rows(
+        self, model: FreezeOmni, vectors: list[Tensor], answers: list[list[int] | None]
+    ) -> Rows:
+        """LLM rows: the task's system text, the speech, what is to be said."""
+        parts = Dialogues(model, model.config.llm.task).parts()
+        prompt = prompt_vectors(model) if self.prompt else None
+        return pack(model, [parts] * len(vectors), vectors, prompt, answers)
+
+
+@dataclass(frozen=True)
+class TranscriptMetrics:
+    """Word error rate of what the LLM repeats, greedily.
+
+    Attributes:
+        loss: The stage's loss, which builds the rows.
+        items: Items of every held-out batch that are decoded (it takes time); 0 = none.
+        max_tokens: Longest transcript.
+    """
+
+    loss: TranscriptLoss
+    items: int = 0
+    max_tokens: int = 64
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
+        if not self.items:
+            return {}
+        heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
+        vectors = speech_vectors(model, heard)[: self.items]
+        said = [self._repeat(model, row) for row in vectors]
+        return {"wer": word_errors(batch["text"][: self.items], said)}
+
+    def _repeat(self, model: FreezeOmni, vectors: Tensor) -> str:
+        llm = model.llm
+        rows = self.loss.rows(model, [vectors], [[]])
+        state = llm.init_state(1, rows.embeds.shape[1] + self.max_tokens)
+        hidden, state = llm.step(rows.embeds, state)
+        ids: list[int] = []
+        while len(ids) < self.max_tokens:
+            best = int(llm.logits(hidden[:, -1]).argmax(-1))
+            if best == llm.end_id:
+                break
+            ids.append(best)
+            hidden, state = llm.step(llm.embed([best]), state)
+        return llm.tokenizer.decode(ids)
+
+
+def prompt_vectors(model: FreezeOmni) -> Tensor | None:
+    """The trained prompt ``[P, H]``; None where there is none or it is not put before the audio."""
+    return model.prompt(1)[0] if model.prompt.used else None
+
+
+def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+    """What ``input-3`` needs of its frozen listening side, for a batch of one item."""
+    heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
+    values = {
+        "vectors": speech_vectors(model, heard)[0],  # [N, H]
+        "seen": vectors_per_chunk(model, heard)[0],  # [C]
+    }
+    if model.state_head.has_probe:
+        values["chunks"] = chunk_frames(heard)[0]  # [C, 4, E]
+    return values
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """``input-3``: the LLM's own answer to the spoken question, and the state of each chunk.
+
+    Both come from one pass of the LLM. Without a probe the state head reads the LLM at the last
+    speech vector of each chunk; with one (an adapter that emits nothing in silence) at the probe.
+    Items without an answer (a pause, a noise) count for the states only.
+
+    Attributes:
+        states: Weight of the state loss; 0 = not trained.
+        class_weights: Weight of each state in its loss.
+        answers: Whether answers are learned.
+    """
+
+    states: float = 1.0
+    class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    answers: bool = True
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        rows, hidden, logits = self.read(model, batch)
+        loss, accuracy, count = answer_loss(model, rows, hidden)
+        values = {"answer_loss": loss, "answer_accuracy": accuracy} if count else {}
+        if logits is not None:
+            labels = state_labels(batch, logits)
+            judged = labels >= 0
+            if bool(judged.any()):
+                weights = logits.new_tensor(self.class_weights)
+                state_loss = F.cross_entropy(logits[judged], labels[judged], weights)
+                right = logits[judged].argmax(-1) == labels[judged]
+                values |= {"state_loss": state_loss, "state_accuracy": right.float().mean()}
+                loss = loss + self.states * state_loss
+        return {"loss": loss} | values
+
+    def read(self, model: FreezeOmni, batch: Batch) -> tuple[Rows, Tensor, Tensor | None]:
+        """One pass of the LLM: rows, their states, and state logits ``[B, C, 3]`` or None."""
+        if "vectors" not in batch:
+            raise StageError("input-3 needs its precomputed listening side")
+        answers = answer_ids(
+            model, batch["answer"] if self.answers else [""] * len(batch["vectors"])
+        )
+        dialogues = Dialogues(model)
+        parts = [dialogues.parts(messages) for messages in batch["messages"]]
+        rows = pack(model, parts, batch["vectors"], prompt_vectors(model), answers)
+        if not self.states:
+            return rows, run(model, rows), None
+        seen = torch.nn.utils.rnn.pad_sequence(batch["seen"], batch_first=True)  # [B, C]
+        if model.state_head.has_probe:
+            chunks = torch.nn.utils.rnn.pad_sequence(batch["chunks"], batch_first=True)
+            B, C = seen.shape
+            probes = model.state_head.probe(chunks.flatten(0, 1)).reshape(B, C, -1)
+            hidden, at_chunks = run_with_probes(model, rows, probes, seen)
+        else:
+            hidden = run(model, rows)
+            places = (rows.speech[:, None] + seen - 1).clamp(max=hidden.shape[1] - 1)
+            at_chunks = hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
+        return rows, hidden, model.state_head(at_chunks)[..., : len(STATES)].float()
+
+
+@dataclass(frozen=True)
+class StateMetrics:
+    """F1 of every state over the held-out chunks."""
+
+    loss: AnswerLoss
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
+        logits = self.loss.read(model, batch)[2]
+        if logits is None:
+            return {}
+        labels = state_labels(batch, logits)
+        guess = logits.argmax(-1)
+        found: dict[str, Ratio | float] = {}
+        for state, name in enumerate(STATES):
+            told, true = (guess == state) & (labels >= 0), labels == state
+            hits = 2.0 * int((told & true).sum())
+            found[f"f1_{name}"] = (hits, float(int(told.sum()) + int(true.sum())))
+        return found
+
+
+def state_labels(batch: Batch, logits: Tensor) -> Tensor:
+    """Labels ``[B, C]`` for logits ``[B, C, 3]``; -1 where there is none."""
+    B, C, _ = logits.shape
+    given = batch["states"].to(logits.device)[:, :C]
+    labels = torch.full((B, C), -1, dtype=torch.long, device=logits.device)
+    labels[:, : given.shape[1]] = given
+    return labels.masked_fill(labels >= len(STATES), -1)

@@ -1,0 +1,145 @@
+"""The losses of the output stages: codec, text to speech tokens, LLM states to speech tokens.
+
+Paper, section 2.3 and table of stages. The codec's own terms are in ``codec_losses``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fo_core.errors import DataError
+from fo_core.models.chat import encode
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.text import speakable
+from fo_core.training.codec_losses import CodecLosses
+from fo_core.training.llm_rows import Dialogues
+from fo_core.training.stage import Batch, Ratio
+
+DISCRIMINATORS = "codec_discriminators"  # their name in the model while output-1 lasts
+_OUTPUT = "codec_output"
+
+
+@dataclass(frozen=True)
+class CodecGeneratorLoss:
+    """``output-1``, the codec: reconstruction, and fooling the discriminators once they train.
+
+    Attributes:
+        terms: Weighted terms.
+        gan_from: First step with adversarial terms; None = never.
+    """
+
+    terms: CodecLosses
+    gan_from: int | None = None
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        wave = whole_tokens(batch["wave"], model.codec.hop)
+        self.terms.to(wave.device)
+        output = model.codec(wave)
+        judges: nn.Module | None = None
+        if self.gan_from is not None and batch["step"] >= self.gan_from:
+            judges = getattr(model, DISCRIMINATORS)
+        values = self.terms.generator_losses(output, wave, judges)
+        batch[_OUTPUT] = output
+        return {"loss": torch.stack(list(values.values())).sum(), **values}
+
+
+@dataclass(frozen=True)
+class CodecDiscriminatorLoss:
+    """``output-1``, the discriminators: real waves from reconstructed ones."""
+
+    terms: CodecLosses
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        wave = whole_tokens(batch["wave"], model.codec.hop)
+        output = batch.pop(_OUTPUT, None)  # of the codec's own pass on this batch
+        if output is None:
+            with torch.no_grad():
+                output = model.codec(wave)
+        judges = getattr(model, DISCRIMINATORS)
+        values = self.terms.discriminator_losses(output, wave, judges)
+        return {"loss": torch.stack(list(values.values())).sum(), **values}
+
+
+@dataclass(frozen=True)
+class CodecMetrics:
+    """Mel distance of the reconstruction in nat, and the share of the codebook in use."""
+
+    terms: CodecLosses
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
+        wave = whole_tokens(batch["wave"], model.codec.hop)
+        output = model.codec(wave)
+        mel = float(self.terms.to(wave.device).mel(output.wave, wave))
+        used = output.tokens[..., 0].unique().numel() / min(
+            model.codec.codes, output.tokens[..., 0].numel()
+        )
+        return {"mel_distance": (mel * len(wave), float(len(wave))), "codes_used": used}
+
+
+def whole_tokens(wave: Tensor, hop: int) -> Tensor:
+    """``[B, S]`` cut to whole tokens (at least one, zero-padded)."""
+    size = max(hop, wave.shape[1] // hop * hop)
+    return nn.functional.pad(wave, (0, max(0, size - wave.shape[1])))[:, :size]
+
+
+def text_vectors(model: FreezeOmni, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """What the speech decoder reads of texts: ``[B, N, D]`` and lengths ``[B]``."""
+    llm, dim = model.llm, model.speech_decoder.cfg.dim
+    rows = [llm.split(llm.embed(encode(llm.tokenizer, speakable(t)))[0], dim) for t in texts]
+    return _pad(rows, model)
+
+
+def _pad(rows: list[Tensor], model: FreezeOmni) -> tuple[Tensor, Tensor]:
+    lens = torch.tensor([len(row) for row in rows], device=model.device)
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return padded.to(model.speech_decoder.out.weight.dtype), lens
+
+
+@dataclass(frozen=True)
+class SpeechLoss:
+    """``output-2`` and ``output-3``: text, and with a prefix the LLM's states, to speech tokens.
+
+    Attributes:
+        prefix: Read the LLM's hidden states (``output-3``).
+    """
+
+    prefix: bool = False
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        text, text_lens = text_vectors(model, batch["text"])
+        prefix: Tensor | None = None
+        prefix_lens: Tensor | None = None
+        if self.prefix:
+            prefix, prefix_lens = _pad(batch["prefix"], model)
+        found = model.speech_decoder.loss(
+            text, text_lens, batch["speech_tokens"], batch["token_lens"], prefix, prefix_lens
+        )
+        return {"loss": found.loss, "accuracy": found.accuracy}
+
+
+def answer_states(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+    """The LLM's states that predict each token of an answer, in rows of the decoder's width.
+
+    The context is the dialogue so far as text; the state that predicts the end is not used.
+
+    Args:
+        model: Its frozen LLM reads.
+        batch: Of one item: ``text`` is the answer, ``messages`` what came before, question last.
+
+    Raises:
+        DataError: The messages do not end with a question.
+    """
+    (text,), (messages,) = batch["text"], batch["messages"]
+    if not messages or messages[-1].get("role") != "user":
+        name = getattr(batch["items"][0], "id", "?")
+        raise DataError(f"item {name} has no question before its answer", do="write messages")
+    llm = model.llm
+    parts = Dialogues(model).parts(messages[:-1])
+    question = encode(llm.tokenizer, messages[-1]["content"])
+    answer = encode(llm.tokenizer, text)
+    before = [*parts.system_ids, *parts.opening(True), *question, *parts.user_suffix_ids]
+    hidden = llm(llm.embed([*before, *answer]))[0, len(before) - 1 : -1]  # [n, H]
+    return {"prefix": llm.split(hidden.float(), model.speech_decoder.cfg.dim)}

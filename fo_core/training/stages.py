@@ -1,0 +1,261 @@
+"""The paper's six stages as six small objects: their options, and what each trains by which loss.
+
+``recipe("input-1").stage.build()`` gives the ``Stage`` that ``run_stage`` takes. A seventh one is a
+seventh options class here, or any ``Stage`` object of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fo_core.config import config, load, merge, read_yaml
+from fo_core.errors import StageError
+from fo_core.registry import did_you_mean
+from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
+from fo_core.training.hearing import Chunks
+from fo_core.training.loop import TrainConfig
+from fo_core.training.losses import (
+    AnswerLoss,
+    CtcLoss,
+    CtcMetrics,
+    StateMetrics,
+    TranscriptLoss,
+    TranscriptMetrics,
+    listen_once,
+)
+from fo_core.training.optim import OptimConfig
+from fo_core.training.speech_losses import (
+    DISCRIMINATORS,
+    CodecDiscriminatorLoss,
+    CodecGeneratorLoss,
+    CodecMetrics,
+    SpeechLoss,
+    answer_states,
+)
+from fo_core.training.stage import Objective, Stage
+
+
+@config
+class Input1:
+    """Options of ``input-1``."""
+
+    type: Literal["input-1"] = "input-1"
+    chunks: Chunks = "dynamic"  # encoder chunk while training: drawn, its own, or full context
+    optim: OptimConfig = OptimConfig(lr=2e-4)
+    trainable: tuple[str, ...] = ("speech_encoder.*", "ctc_head.*")  # globs
+
+    def build(self) -> Stage:
+        """The stage."""
+        return Stage(
+            name=self.type,
+            summary="speech encoder learns to hear: CTC on transcripts in the LLM's tokens",
+            objectives=(Objective("ctc", self.trainable, CtcLoss(self.chunks), self.optim),),
+            data="speech",
+            metrics=CtcMetrics(),
+        )
+
+
+@config
+class Input2:
+    """Options of ``input-2``."""
+
+    type: Literal["input-2"] = "input-2"
+    chunks: Chunks = "dynamic"  # as in input-1
+    prompt: bool = True  # prompt embeddings stand before the speech and are trained
+    ctc: float = 0.0  # weight of a CTC loss beside; above 0 the CTC head is trained too
+    decode: int = 0  # held-out items of each batch whose transcript is decoded for val_wer
+    optim: OptimConfig = OptimConfig(lr=1e-4)
+    trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides prompt, CTC
+
+    def build(self) -> Stage:
+        """The stage."""
+        loss = TranscriptLoss(self.chunks, self.prompt, self.ctc)
+        extra = (("prompt.*",) if self.prompt else ()) + (("ctc_head.*",) if self.ctc else ())
+        return Stage(
+            name=self.type,
+            summary="adapter learns the LLM's space: the frozen LLM repeats what it hears",
+            objectives=(Objective("transcript", self.trainable + extra, loss, self.optim),),
+            data="speech",
+            starts_from=("speech_encoder",),
+            metrics=TranscriptMetrics(loss, self.decode),
+        )
+
+
+@config
+class Input3:
+    """Options of ``input-3``."""
+
+    type: Literal["input-3"] = "input-3"
+    answers: bool = True  # train the prompt embeddings on the LLM's own answers
+    states: float = 1.0  # weight of the state loss; 0 = the state head is not trained
+    class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of states 0, 1, 2
+    optim: OptimConfig = OptimConfig(lr=6e-4)
+
+    def build(self) -> Stage:
+        """The stage."""
+        loss = AnswerLoss(self.states, self.class_weights, self.answers)
+        trainable = (("prompt.*",) if self.answers else ()) + (
+            ("state_head.*",) if self.states else ()
+        )
+        return Stage(
+            name=self.type,
+            summary="prompt embeddings make the LLM answer speech; state head learns turn taking",
+            objectives=(Objective("answer", trainable, loss, self.optim),),
+            data="states" if self.states else "qa",
+            starts_from=("speech_encoder", "adapter"),
+            metrics=StateMetrics(loss),
+            precompute=listen_once,
+        )
+
+
+@config
+class Output1:
+    """Options of ``output-1``."""
+
+    type: Literal["output-1"] = "output-1"
+    losses: CodecLossConfig = field(default_factory=CodecLossConfig)  # weights of the terms
+    gan_from: int | None = 20000  # first step with discriminators; None = never
+    optim: OptimConfig = OptimConfig(
+        lr=2e-4, betas=(0.5, 0.9), weight_decay=0.0, schedule="exponential", decay=0.98
+    )
+    discriminator_optim: OptimConfig = OptimConfig(
+        lr=2e-4, betas=(0.5, 0.9), weight_decay=0.0, schedule="exponential", decay=0.98
+    )
+
+    def build(self) -> Stage:
+        """The stage."""
+        terms = CodecLosses(self.losses)
+        generator = CodecGeneratorLoss(terms, self.gan_from)
+        objectives = [Objective("codec", ("codec.*",), generator, self.optim)]
+        if self.gan_from is not None:
+            objectives.append(
+                Objective(
+                    "discriminator",
+                    (f"{DISCRIMINATORS}.*",),
+                    CodecDiscriminatorLoss(terms),
+                    self.discriminator_optim,
+                    starts_at=self.gan_from,
+                )
+            )
+        return Stage(
+            name=self.type,
+            summary="codec learns to turn speech into tokens and back",
+            objectives=tuple(objectives),
+            data="codec",
+            metrics=CodecMetrics(terms),
+            helpers=None if self.gan_from is None else _discriminators,
+        )
+
+
+@config
+class Output2:
+    """Options of ``output-2``."""
+
+    type: Literal["output-2"] = "output-2"
+    optim: OptimConfig = OptimConfig(lr=5e-5)
+
+    def build(self) -> Stage:
+        """The stage."""
+        parts = ("pre_network", "decoder", "embedding", "norm", "out")
+        return Stage(
+            name=self.type,
+            summary="speech decoder learns to speak text: LLM embeddings to speech tokens",
+            objectives=(
+                Objective(
+                    "speech",
+                    tuple(f"speech_decoder.{part}.*" for part in parts),
+                    SpeechLoss(),
+                    self.optim,
+                    active=("speech_decoder",),
+                ),
+            ),
+            data="tts",
+        )
+
+
+@config
+class Output3:
+    """Options of ``output-3``."""
+
+    type: Literal["output-3"] = "output-3"
+    optim: OptimConfig = OptimConfig(lr=5e-5)
+
+    def build(self) -> Stage:
+        """The stage."""
+        return Stage(
+            name=self.type,
+            summary="prefix stack learns to use the LLM's states while the decoder speaks",
+            objectives=(
+                Objective(
+                    "prefix", ("speech_decoder.prefix.*",), SpeechLoss(prefix=True), self.optim
+                ),
+            ),
+            data="tts",
+            starts_from=("speech_decoder",),
+            precompute=answer_states,
+        )
+
+
+def _discriminators(model: object) -> dict:
+    from fo_core.models.discriminators import Discriminators
+
+    return {DISCRIMINATORS: Discriminators()}
+
+
+StageOptions = Annotated[
+    Input1 | Input2 | Input3 | Output1 | Output2 | Output3, Field(discriminator="type")
+]
+NAMES = ("input-1", "input-2", "input-3", "output-1", "output-2", "output-3")
+SIZES = ("paper", "smol", "tiny")
+
+
+@config
+class Recipe:
+    """One stage's YAML: what it trains, and for how long on which batches."""
+
+    stage: StageOptions  # the stage's own options
+    train: TrainConfig  # budget, batches, book-keeping
+
+
+def shipped(name: str, size: str = "paper") -> Path:
+    """Path of a shipped recipe.
+
+    Raises:
+        StageError: There is no such stage or size.
+    """
+    if name not in NAMES:
+        raise StageError(f"unknown stage {name!r}", possible=did_you_mean(name, list(NAMES)))
+    if size not in SIZES:
+        raise StageError(f"no recipes of size {size!r}", possible=did_you_mean(size, list(SIZES)))
+    folder = "stages" if size == "paper" else size
+    return Path(str(resources.files("fo_core"))) / "conf" / folder / f"{name}.yaml"
+
+
+def recipe(
+    name: str,
+    size: str = "paper",
+    file: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """A stage's recipe: the shipped YAML, a user's file over it, and ``a.b=c`` over both.
+
+    Raises:
+        StageError: There is no such stage or size, or the file is another stage's.
+        ConfigError: A key or value is wrong.
+    """
+    data = read_yaml(shipped(name, size))
+    if file is not None:
+        data = merge(data, read_yaml(file))
+    found = load(Recipe, data, overrides)
+    if found.stage.type != name:
+        raise StageError(
+            f"{file or 'the recipe'} is of stage {found.stage.type}, not {name}",
+            do=f"run stage {found.stage.type}, or take its recipe",
+        )
+    return found
