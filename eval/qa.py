@@ -51,6 +51,7 @@ class Spoken:
     wave: np.ndarray  # float32 [S] at 24 kHz
     first_audio_ms: float | None  # from the end of the question to the first sound
     rtf: float | None  # seconds of work for the reply per second of it
+    ended_by: str = ""  # what ended the question: the state head, or the end of the wave
 
 
 class Probe(Protocol):
@@ -94,7 +95,7 @@ def measure(question: Question, probe: Probe, judge: Judge, replies: Path) -> Ro
     row |= {"heard": probe.hear(wave), "repeated": probe.repeat(wave)}
     spoken = probe.answer(wave)
     row |= {"answer": spoken.text, "first_audio_ms": spoken.first_audio_ms, "rtf": spoken.rtf}
-    row |= {"judge_reply": "", "reply_wav": None}
+    row |= {"ended_by": spoken.ended_by, "judge_reply": "", "reply_wav": None}
     if len(spoken.wave):
         path = replies / (re.sub(r"[^\w.-]+", "_", item.id) + ".flac")
         audio.write(path, spoken.wave, CODEC_RATE)

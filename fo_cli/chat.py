@@ -1,0 +1,141 @@
+"""``fo chat``: ask a model one question, spoken or typed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fo_cli import options, render
+from fo_core.errors import FoError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+app = typer.Typer(no_args_is_help=True, help="Ask a model: a recorded question, a typed one.")
+
+Reply = Annotated[
+    Path | None, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
+]
+System = Annotated[
+    str | None, typer.Option("--system", help="System text instead of the model's own.")
+]
+
+
+def _reply_path(out: Path) -> Path:
+    if out.suffix.lower() not in (".wav", ".flac"):
+        raise FoError(f"--out {out}: unknown kind of sound file", possible=".wav, .flac")
+    return options.writable(out, "reply")
+
+
+def _save(out: Path, wave: Tensor, rate: int) -> str | None:
+    """Write the reply; None where there is none to write."""
+    from fo_core import audio
+
+    if not wave.numel():
+        return None
+    audio.write(out, wave.numpy(), rate)
+    return str(out)
+
+
+@app.command("file")
+def file(
+    question: Annotated[Path, typer.Argument(help="Recorded question, any format and rate.")],
+    model: options.Model,
+    out: Annotated[
+        Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
+    ],
+    system: System = None,
+    sets: options.Sets = None,
+    json: options.Json = False,
+) -> None:
+    """Answer a recorded question with speech, streaming inside, and say how fast it was.
+
+    The question is heard in chunks of 160 ms; the reply is spoken while its text is still being
+    written. --set overrides how the model talks (dialogue.json of its folder).
+    """
+    from fo_core import audio
+
+    options.existing_file(question, "question")
+    _reply_path(out)
+    wave = audio.read(question, 16000)
+
+    import torch
+
+    from fo_core.dialogue.answer import answer_wave
+    from fo_core.dialogue.settings import read_dialogue
+    from fo_core.models.freeze_omni import load
+
+    dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
+    loaded = load(model)
+    loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
+    answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
+    written = _save(out, answer.wave, answer.sample_rate)
+    timings = asdict(answer.timings)
+    if json:
+        found = {"text": answer.text, "out": written, "ended_by": answer.ended_by}
+        render.as_json(found | {"question_seconds": len(wave) / 16000, "timings": timings})
+        return
+    if answer.ended_by == "ignore":
+        render.note("the model heard nothing that wants an answer; no reply was written")
+        return
+    render.result(answer.text)
+    _say_times(written, timings)
+
+
+@app.command("text")
+def text(
+    question: Annotated[str, typer.Argument(help="Typed question.")],
+    model: options.Model,
+    out: Reply = None,
+    system: System = None,
+    sets: options.Sets = None,
+    json: options.Json = False,
+) -> None:
+    """Answer a typed question; with --out also in speech."""
+    if not question.strip():
+        raise FoError("the question is empty", do="type one")
+    if out is not None:
+        _reply_path(out)
+
+    import torch
+
+    from fo_core.dialogue.session import Session
+    from fo_core.dialogue.settings import read_dialogue
+    from fo_core.models.freeze_omni import load
+
+    dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
+    loaded = load(model)
+    session = Session(loaded, dialogue, system)
+    session.hear_text(question)
+    pieces, timings = [], {"first_audio_ms": 0.0, "reply_ms": 0.0, "rtf": 0.0}
+    for event in session.reply(speak=out is not None):
+        timings["reply_ms"] = 1000 * event.seconds
+        if event.audio is not None:
+            timings["first_audio_ms"] = timings["first_audio_ms"] or 1000 * event.seconds
+            pieces.append(event.audio)
+    answer = session.turns[-1].answer
+    said = answer.text if answer is not None else ""
+    written = None
+    if out is not None and pieces:
+        wave, rate = torch.cat(pieces), loaded.codec.sample_rate
+        timings["rtf"] = timings["reply_ms"] / (1000 * wave.numel() / rate)
+        written = _save(out, wave, rate)
+    if json:
+        render.as_json({"text": said, "out": written, "timings": timings})
+        return
+    render.result(said)
+    if out is not None:
+        _say_times(written, timings)
+
+
+def _say_times(written: str | None, timings: dict[str, Any]) -> None:
+    if written is None:
+        render.note("the model spoke nothing; no reply was written")
+        return
+    render.result(
+        f"reply {written}: first audio after {timings['first_audio_ms']:.0f} ms, "
+        f"real-time factor {timings['rtf']:.2f}"
+    )

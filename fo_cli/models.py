@@ -1,0 +1,113 @@
+"""``fo models``: what model folders there are and what is in one. No weights are loaded."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fo_cli import options, render
+
+app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, import, export.")
+
+Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
+
+
+def _is_model(config: Path) -> bool:
+    try:
+        data = jsonlib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"llm", "speech_encoder", "speech_decoder"} <= set(data)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """A model folder's parts, read from its config and the headers of its files; JSON-ready.
+
+    Raises:
+        CheckpointError: The folder is no model, or a file of it is damaged.
+        ConfigError: A key or value of its config is wrong.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from fo_core.errors import CheckpointError
+    from fo_core.models.freeze_omni import PARTS, read_config
+
+    config = read_config(folder)
+    parts: dict[str, Any] = {}
+    for part in PARTS:
+        path = folder / f"{part}.safetensors"
+        settings = getattr(config, "ctc" if part == "ctc_head" else part)
+        row: dict[str, Any] = {"type": getattr(settings, "type", part), "trained": path.is_file()}
+        if path.is_file():
+            try:
+                with safe_open(str(path), framework="numpy") as file:
+                    shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+            row["values"] = sum(_size(shape) for shape in shapes)
+            row["bytes"] = path.stat().st_size
+        parts[part] = row
+    llm = {"spec": config.llm.spec, "dtype": config.llm.dtype}
+    return {"folder": str(folder), "llm": llm | {"fingerprint": config.llm.fingerprint}} | {
+        "parts": parts
+    }
+
+
+def _size(shape: list[int]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+@app.command("list")
+def list_models(
+    root: Annotated[Path, typer.Argument(help="Where to look.", metavar="DIR")] = Path("runs"),
+    json: options.Json = False,
+) -> None:
+    """List the model folders below a folder."""
+    options.existing_folder(root, "folder")
+    found = [describe(c.parent) for c in sorted(root.rglob("config.json")) if _is_model(c)]
+    if json:
+        render.as_json(found)
+        return
+    if not found:
+        render.note(f"no model folder below {root}; do: fo demo makes one")
+        return
+    rows = [
+        (
+            model["folder"],
+            model["llm"]["spec"],
+            model["parts"]["speech_encoder"]["type"],
+            model["parts"]["adapter"]["type"],
+            model["parts"]["codec"]["type"],
+            f"{sum(p['trained'] for p in model['parts'].values())}/{len(model['parts'])}",
+        )
+        for model in found
+    ]
+    render.table(("folder", "llm", "encoder", "adapter", "codec", "trained parts"), rows)
+
+
+@app.command("info")
+def info(folder: Folder, json: options.Json = False) -> None:
+    """Show the parts of a model folder: types, sizes, what is trained, which LLM."""
+    found = describe(options.existing_folder(folder, "model folder"))
+    if json:
+        render.as_json(found)
+        return
+    rows = [
+        (
+            part,
+            row["type"],
+            "yes" if row["trained"] else "no",
+            f"{row['values']:,}" if row["trained"] else "-",
+            f"{row['bytes'] / 1e6:,.1f} MB" if row["trained"] else "-",
+        )
+        for part, row in found["parts"].items()
+    ]
+    render.table(("part", "type", "trained", "values", "file"), rows)
+    llm = found["llm"]
+    render.result(f"frozen LLM: {llm['spec']} ({llm['dtype']}) {llm['fingerprint'] or 'unchecked'}")
