@@ -190,7 +190,6 @@ class TiCodec(nn.Module):
         for module in self.modules():
             if nn.utils.parametrize.is_parametrized(module):
                 nn.utils.parametrize.remove_parametrizations(module, "weight")
-        self.generator.prepare()
         return self
 
     def forward(self, wave: Tensor) -> CodecOutput:

@@ -36,8 +36,6 @@ class ConvNextBlock(nn.Module):
         weight = self.depthwise.weight.unsqueeze(2)  # [dim, 1, 1, kernel]
         pad = (0, self.depthwise.weight.shape[-1] // 2)
         with torch.autocast(x.device.type, enabled=False):
-            image = (
-                x.float().transpose(1, 2).unsqueeze(2)
-            )  # [B, dim, 1, T], channels last in memory
+            image = x.float().transpose(1, 2).unsqueeze(2)  # [B, dim, 1, T]
             y = F.conv2d(image, weight, self.depthwise.bias, padding=pad, groups=x.shape[-1])
             return y.squeeze(2).transpose(1, 2)

@@ -169,6 +169,3 @@ class Generator(nn.Module):
                 x, start = x[:, :, first - start : last - start], first
         wave = torch.tanh(self.conv_post(F.leaky_relu(x, SLOPE)))
         return wave[:, 0, lo * rate - start : hi * rate - start]
-
-    def prepare(self) -> None:
-        """Make ready for inference after the weights are folded."""

@@ -59,7 +59,7 @@ class IstftCodecConfig:
         for name in ("mel_hop", "hop"):
             if TOKEN_SAMPLES % getattr(self, name):
                 raise ConfigError(
-                    f"{name} {getattr(self, name)} does not divide a token's {TOKEN_SAMPLES} samples",
+                    f"{name} {getattr(self, name)} does not divide {TOKEN_SAMPLES} (a token)",
                     possible="50, 60, 75, 100, 120, 150, 200, 300, 600",
                 )
         if self.n_fft % self.hop or self.n_fft < 2 * self.hop or self.n_fft % 2:
@@ -89,9 +89,8 @@ class IstftHead(nn.Module):
         self.n_fft, self.hop = n_fft, hop
         self.out = nn.Linear(dim, n_fft + 2)
         nn.init.normal_(self.out.weight, std=0.02)
-        nn.init.constant_(
-            self.out.bias.data[: n_fft // 2 + 1], -2.0
-        )  # start about as loud as speech
+        # The first outputs are about as loud as speech.
+        nn.init.constant_(self.out.bias.data[: n_fft // 2 + 1], -2.0)
         window = torch.hann_window(n_fft)
         # Sum of squared windows: periodic with the hop away from the ends. Used everywhere, so
         # that a chunk's border never changes the level of what lies inside.
