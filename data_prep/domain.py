@@ -276,11 +276,11 @@ CATEGORIES: tuple[Category, ...] = (
             "tell me where {x} lives.",
             "please tell me where {x} lives.",
             "can you tell me where {x} lives?",
-            "tell me the home of {x}.",
+            "please, where does {x} live?",
             "where can you find {x}?",
             "where do you find {x}?",
             "tell me where you can find {x}.",
-            "what is the home of {x}?",
+            "please tell me where you can find {x}.",
         ),
     ),
     Category(
