@@ -38,6 +38,7 @@ PARTS = (
     "speech_encoder",
     "ctc_head",
     "adapter",
+    "task",
     "prompt",
     "state_head",
     "speech_decoder",
@@ -55,7 +56,8 @@ class LLMConfig:
     system: str | None = "You are a helpful assistant."  # system text; None = the template's own
     shots: tuple[tuple[str, str], ...] = ()  # example turns (question, answer) before the first
     template: str | None = None  # text with <audio> instead of the LLM's own chat template
-    task: str = "Repeat the sentence."  # system text of input-2 (and of transcribing)
+    task: str = "Repeat what the user says."  # system text of input-2 and of transcribing
+    task_shots: tuple[tuple[str, str], ...] = ()  # example turns of that task
 
 
 @config
@@ -67,7 +69,7 @@ class CtcConfig:
 
 @config
 class PromptConfig:
-    """The trained vectors before the audio."""
+    """Trained vectors before the audio."""
 
     num: int = 25  # how many; 0 = none
     before_audio: bool = True  # whether they are put before the audio
@@ -96,7 +98,8 @@ class FreezeOmniConfig:
     speech_encoder: Encoder = SpeechEncoderConfig()
     ctc: CtcConfig = CtcConfig()
     adapter: Adapter = ConvAdapterConfig()
-    prompt: PromptConfig = PromptConfig()
+    task: PromptConfig = PromptConfig(num=20)  # of input-2: "write down what you hear"
+    prompt: PromptConfig = PromptConfig()  # of input-3: "answer what you hear"
     state_head: StateHeadConfig = StateHeadConfig()
     speech_decoder: SpeechDecoderConfig = SpeechDecoderConfig()
     codec: Codec = TiCodecConfig()
@@ -128,10 +131,9 @@ class FreezeOmni(nn.Module):
             self.adapter.attach_table(rows.float())
         else:
             self.adapter = ConvAdapter(model_config.adapter, enc_dim, width)
-        prompt, head = model_config.prompt, model_config.state_head
-        self.prompt = PromptEmbeddings(prompt.num, width, prompt.before_audio)
-        start = encode(llm.tokenizer, prompt.start) if prompt.start else None
-        self.prompt.start_from(llm.embedding_table, start)
+        self.task = _make_prompt(model_config.task, llm)
+        self.prompt = _make_prompt(model_config.prompt, llm)
+        head = model_config.state_head
         probe = enc_dim if head.probe else None
         self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
         self.speech_decoder = SpeechDecoder(model_config.speech_decoder)
@@ -194,6 +196,12 @@ def _make_encoder(
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder)
     return SpeechEncoder(encoder)
+
+
+def _make_prompt(prompt: PromptConfig, llm: FrozenLLM) -> PromptEmbeddings:
+    vectors = PromptEmbeddings(prompt.num, llm.width, prompt.before_audio)
+    ids = encode(llm.tokenizer, prompt.start) if prompt.start else None
+    return vectors.start_from(llm.embedding_table, ids)
 
 
 def read_config(folder: str | Path, overrides: Sequence[str] = ()) -> FreezeOmniConfig:

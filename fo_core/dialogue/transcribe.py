@@ -1,0 +1,58 @@
+"""What the model hears: the CTC head's words, and what the frozen LLM repeats (stage input-2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fo_core.dialogue.listener import Listener
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.streaming import CHUNK_SAMPLES
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """Two readings of the same speech, both heard chunk by chunk."""
+
+    ctc: str  # greedy words of the CTC head; empty where it is untrained
+    llm: str  # what the LLM repeats from the adapter's vectors
+
+
+@torch.inference_mode()
+def transcribe(model: FreezeOmni, wave: Tensor, max_tokens: int = 64) -> Transcript:
+    """Hear a wave in 160 ms chunks and write down what was said.
+
+    Args:
+        model: With a trained speech encoder; the adapter is used as it is.
+        wave: [S] at 16 kHz in [-1, 1].
+        max_tokens: Longest transcript of the LLM.
+    """
+    listener = Listener(model)
+    heard = [listener.hear(chunk) for chunk in wave.split(CHUNK_SAMPLES)]
+    frames = torch.cat([h.encoded for h in heard], dim=1)  # [1, T, E]
+    words = model.ctc_head.greedy(model.ctc_head(frames))[0] if model.ctc_head.classes > 1 else []
+    vectors = torch.cat([*(h.embeds for h in heard), listener.flush()], dim=1)  # [1, N, H]
+    said = repeat(model, vectors, max_tokens) if "adapter" in model.trained else []
+    decode = model.llm.tokenizer.decode
+    return Transcript(decode(words).strip(), decode(said, skip_special_tokens=True).strip())
+
+
+@torch.inference_mode()
+def repeat(model: FreezeOmni, vectors: Tensor, max_tokens: int = 64) -> list[int]:
+    """Token ids that the LLM repeats, greedily, when it hears ``vectors`` [1, N, H]."""
+    llm = model.llm
+    parts = model.chat_for(model.config.llm.task, model.config.llm.task_shots)
+    before = llm.embed([*parts.system_ids, *parts.opening(True)])
+    rows = [before, model.task(1), vectors, llm.embed(parts.user_suffix_ids)]
+    state = llm.init_state(1, sum(r.shape[1] for r in rows) + max_tokens)
+    hidden, state = llm.step(torch.cat([r.to(llm.dtype) for r in rows], dim=1), state)
+    said: list[int] = []
+    while len(said) < max_tokens:
+        token = int(llm.logits(hidden[:, -1]).argmax(-1))
+        if token == parts.end_id:
+            break
+        said.append(token)
+        hidden, state = llm.step(llm.embed([token]), state)
+    return said
