@@ -27,11 +27,11 @@ class ModelProbe:
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         self.model = freeze_omni.load(folder, device)
         self.dialogue = read_dialogue(folder)
-        self._heard: tuple[int, Transcript] | None = None  # of the wave asked about last
+        self._heard: tuple[np.ndarray, Transcript] | None = None  # of the wave asked about last
 
     def _transcript(self, wave: np.ndarray) -> Transcript:
-        if self._heard is None or self._heard[0] != id(wave):
-            self._heard = id(wave), transcribe(self.model, torch.from_numpy(wave))
+        if self._heard is None or self._heard[0] is not wave:
+            self._heard = wave, transcribe(self.model, torch.from_numpy(wave))
         return self._heard[1]
 
     def hear(self, wave: np.ndarray) -> str:
@@ -43,7 +43,7 @@ class ModelProbe:
         return self._transcript(wave).llm
 
     def states(self, wave: np.ndarray, chunks: int) -> list[int]:
-        """Best state of each of the first ``chunks`` chunks of 160 ms, none of which ends a turn."""
+        """Best state of each of the first ``chunks`` chunks of 160 ms; none ends a turn."""
         session = Session(self.model, for_file(self.dialogue))
         best = []
         for chunk in torch.from_numpy(wave).split(CHUNK_SAMPLES)[:chunks]:

@@ -1,6 +1,6 @@
 """Voice activity: how likely each 32 ms window of 16 kHz sound holds speech.
 
-``SileroVad`` runs the ONNX model inside the ``silero-vad`` wheel by onnxruntime alone (importing the
+``SileroVad`` runs the ONNX model of the ``silero-vad`` wheel by onnxruntime alone (importing the
 wheel's own module changes torch's number of threads, so it is not imported). ``EnergyVad`` needs
 nothing and hears loudness only. Both follow the streaming contract; a chunk of 160 ms is five
 windows.

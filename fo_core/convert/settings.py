@@ -411,7 +411,6 @@ def model_config(settings: Settings, llm: str | Path) -> FreezeOmniConfig:
                 "voice": "stage128",
                 "global_hidden": codec["global_feature_conv"][1],
                 "global_kernel": codec["global_feature_conv"][3],
-                "compat": True,
                 "quantizer": {"codes": codec["n_codes"], "dim": 512, "revive_after": 200},
                 "global_quantizer": {
                     "codes": codec["n_codes"],

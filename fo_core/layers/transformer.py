@@ -101,6 +101,16 @@ class KVCache:
         out.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
         return out
 
+    def select(self, rows: Tensor, capacity: int = 0) -> KVCache:
+        """A copy of some rows [B'] of the batch, with room for ``capacity`` positions."""
+        extra = max(0, capacity - self.length)
+        used = slice(0, self.length)
+        return KVCache(
+            F.pad(self.keys[:, rows, :, used], (0, 0, 0, extra)),
+            F.pad(self.values[:, rows, :, used], (0, 0, 0, extra)),
+            self.length,
+        )
+
     def fork(self, room: int = 64) -> KVCache:
         """A copy of the used part with ``room`` free positions, for a speculative branch."""
         used = slice(0, self.length)

@@ -60,6 +60,10 @@ class LLMState:
         """A copy of a one-row state for ``batch`` rows with room for ``capacity`` positions."""
         return LLMState(self.cache.expand(batch, capacity))
 
+    def select(self, rows: Tensor, capacity: int = 0) -> LLMState:
+        """A copy of some rows [B'] of a batch."""
+        return LLMState(self.cache.select(rows, capacity))
+
 
 class FrozenLLM(nn.Module):
     """A frozen causal LM on vectors.

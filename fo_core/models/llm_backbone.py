@@ -162,6 +162,12 @@ class HFCache:
         wide.cache.batch_repeat_interleave(batch)
         return wide
 
+    def select(self, rows: Tensor, capacity: int = 0) -> HFCache:
+        """A copy of some rows of the batch."""
+        some = self.fork()
+        some.cache.batch_select_indices(rows)
+        return some
+
 
 class HFBackbone(nn.Module):
     """Any causal LM of transformers."""

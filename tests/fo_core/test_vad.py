@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -42,18 +44,18 @@ def test_energy_hears_a_loud_burst_after_quiet() -> None:
     assert found[0, :10].max() < 0.5 < found[0, 10:].min()
 
 
-def test_silero_hears_recorded_speech(shared_dir) -> None:
+def test_silero_hears_recorded_speech(shared_dir: Path) -> None:
     pytest.importorskip("silero_vad")
     soundfile = pytest.importorskip("soundfile")
-    waves = sorted(shared_dir.rglob("*question*.wav"))
-    if not waves:
-        pytest.skip("no recording")
-    wave, rate = soundfile.read(waves[0], dtype="float32")
-    if rate != 16000 or wave.ndim != 1:
-        pytest.skip("not 16 kHz mono")
+    for path in sorted(shared_dir.glob("data/real_speech/wav/*.wav")):
+        wave, rate = soundfile.read(path, dtype="float32")
+        if rate == 16000 and wave.ndim == 1:
+            break
+    else:
+        pytest.skip("no 16 kHz recording")
     vad = SileroVad()
-    wave = torch.from_numpy(wave[: len(wave) // 512 * 512])[None]
-    assert vad.step(wave, vad.init_state(1))[0].max() > 0.8
+    sound = torch.from_numpy(wave[: len(wave) // 512 * 512])[None]
+    assert vad.step(sound, vad.init_state(1))[0].max() > 0.8
 
 
 def test_unknown_name() -> None:
