@@ -1,0 +1,17 @@
+"""Text engines: questions in, the LLM's own answers out.
+
+An engine is a module with ``class Engine`` whose instances have ``answer(dialogues,
+max_new_tokens, batch_size) -> list[Answer]``; a dialogue is a list of ``{"role", "content"}``.
+"""
+
+from dataclasses import dataclass
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the LLM answered."""
+
+    text: str  # without special tokens and outer blanks
+    finished: bool  # it ended by itself, not at the limit

@@ -1,0 +1,121 @@
+"""Greedy answers of an LLM behind an OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, ...).
+
+Needs no package: one POST to ``/chat/completions`` a question, several at a time. A server that is
+busy or briefly gone is asked again, later each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fo_core.engines.llm import Answer, Message
+from fo_core.errors import EngineError
+
+AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses after which another try makes sense
+
+
+class Engine:
+    """A model of an endpoint.
+
+    Args:
+        spec: The model's name there.
+        base_url: Such as ``http://127.0.0.1:8000/v1``; None: ``$OPENAI_BASE_URL``.
+        api_key: None: ``$OPENAI_API_KEY``, else no key is sent.
+        tries: How often a question is asked before the engine gives up.
+        pause: Seconds before the second try, doubled for each further one.
+        timeout: Seconds that one answer may take.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        tries: int = 5,
+        pause: float = 1.0,
+        timeout: float = 120.0,
+    ) -> None:
+        url = base_url or os.environ.get("OPENAI_BASE_URL", "")
+        if not url.startswith(("http://", "https://")):
+            raise EngineError(
+                f"no endpoint for the LLM {spec!r}" if not url else f"{url!r} is not an address",
+                possible="an address such as http://127.0.0.1:8000/v1",
+                do="set OPENAI_BASE_URL",
+            )
+        self.model, self.url = spec, url.rstrip("/") + "/chat/completions"
+        self.key = api_key or os.environ.get("OPENAI_API_KEY")
+        self.tries, self.pause, self.timeout = max(1, tries), pause, timeout
+
+    def answer(
+        self,
+        dialogues: Sequence[Sequence[Message]],
+        max_new_tokens: int = 64,
+        batch_size: int = 16,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """Greedy answers in the order of the dialogues; ``batch_size`` questions at a time.
+
+        Raises:
+            EngineError: The endpoint refuses, or gives no answer after all tries.
+        """
+
+        def one(dialogue: Sequence[Message]) -> Answer:
+            answer = self._ask(dialogue, max_new_tokens)
+            if progress is not None:
+                progress(1)
+            return answer
+
+        with ThreadPoolExecutor(max(1, batch_size)) as pool:
+            futures = [pool.submit(one, dialogue) for dialogue in dialogues]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _ask(self, dialogue: Sequence[Message], most: int) -> Answer:
+        body = {
+            "model": self.model,
+            "messages": list(dialogue),
+            "max_tokens": most,
+            "temperature": 0,
+        }
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), self._headers())
+        reason = ""
+        for attempt in range(self.tries):
+            if attempt:
+                time.sleep(self.pause * 2 ** (attempt - 1))
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
+                    return self._read(json.load(reply))
+            except urllib.error.HTTPError as error:
+                reason = f"status {error.code}"
+                if error.code not in AGAIN:
+                    detail = error.read(300).decode(errors="replace").strip()
+                    raise EngineError(f"{self.url}: {reason}: {detail}") from error
+            except (OSError, ValueError) as error:  # no connection, time out, not JSON
+                reason = str(getattr(error, "reason", error))
+        raise EngineError(
+            f"{self.url}: no answer after {self.tries} tries ({reason})", do="check the server"
+        )
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json"}
+        return headers | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+
+    def _read(self, reply: Any) -> Answer:
+        try:
+            choice = reply["choices"][0]
+            text = choice["message"]["content"] or ""
+            return Answer(text.strip(), choice.get("finish_reason") == "stop")
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineError(
+                f"{self.url} answered in another form", possible="an OpenAI-compatible endpoint"
+            ) from error

@@ -1,0 +1,87 @@
+"""Batched greedy answers equal one by one, whatever stands beside them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from fo_core.engines import LLM
+from fo_core.engines.llm import Answer
+from fo_core.engines.llm.transformers import Engine, shared_length
+from fo_core.errors import EngineError
+from fo_core.models import chat
+from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm_tiny import write_tiny
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["lean", "transformers"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = write_tiny(tmp_path_factory.mktemp("tiny"), seed=3)
+    return Engine(FrozenLLM.load(str(folder), lean=request.param))
+
+
+def dialogues() -> list[list[dict[str, str]]]:
+    draw = random.Random(0)
+    texts = ["".join(draw.choices("abcdefgh ?", k=draw.randint(1, 30))) for _ in range(11)]
+    return [chat.dialogue("Be brief.", [("Hi?", "Hello.")], text) for text in texts]
+
+
+def plain(llm: FrozenLLM, dialogue: list[dict[str, str]], most: int) -> Answer:
+    """One dialogue, the whole sequence anew for every token."""
+    ids = chat.encode(llm.tokenizer, chat.render(llm.tokenizer, dialogue))
+    out: list[int] = []
+    with torch.no_grad():
+        while len(out) < most and out[-1:] != [llm.end_id]:
+            out.append(int(llm.logits(llm(llm.embed(ids + out)))[0, -1].argmax()))
+    finished = out[-1:] == [llm.end_id]
+    return Answer(llm.tokenizer.decode(out, skip_special_tokens=True).strip(), finished)
+
+
+def test_batches_equal_one_by_one(engine: Engine) -> None:
+    asked = dialogues()
+    seen: list[int] = []
+    together = engine.answer(asked, max_new_tokens=12, batch_size=4, progress=seen.append)
+    assert together == [plain(engine.llm, d, 12) for d in asked]
+    assert together == engine.answer(asked, max_new_tokens=12, batch_size=64)
+    assert together[::-1] == engine.answer(asked[::-1], max_new_tokens=12, batch_size=3)
+    assert sum(seen) == len(asked) and len(set(together)) > 1
+
+
+def test_rows_that_end_early_leave(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any token may be the end token: then some rows end at once and some never."""
+    asked = dialogues()
+    free = engine.answer(asked, max_new_tokens=16)
+    letter = next(c for a in free for c in a.text if c.isascii() and c.isprintable() and c != " ")
+    end = chat.encode(engine.llm.tokenizer, letter)[0]
+    monkeypatch.setattr(engine.llm, "_end_id", end)
+    got = engine.answer(asked, max_new_tokens=16)
+    for one, before in zip(got, free, strict=True):
+        assert one.text == before.text.split(letter)[0].strip()
+        assert one.finished == (letter in before.text)
+    assert any(a.finished for a in got)
+
+
+def test_nothing_asked_and_bad_limits(engine: Engine) -> None:
+    assert engine.answer([]) == []
+    with pytest.raises(EngineError, match="at least 1"):
+        engine.answer(dialogues(), max_new_tokens=0)
+
+
+def test_shared_length_leaves_one_token_to_each() -> None:
+    assert shared_length([[1, 2, 3], [1, 2, 4]]) == 2
+    assert shared_length([[1, 2], [1, 2, 4]]) == 1
+    assert shared_length([[1, 2], [1, 2]]) == 1
+    assert shared_length([[1, 2]]) == 0
+
+
+def test_registry_lists_the_engines() -> None:
+    assert {"embedded", "openai", "transformers"} <= set(LLM.names())
+    assert all(hasattr(LLM.load(name), "Engine") for name in LLM.names())
+
+
+def test_bfloat16_runs(tmp_path: Path) -> None:
+    engine = Engine(str(write_tiny(tmp_path)), "bfloat16")
+    assert len(engine.answer(dialogues(), max_new_tokens=3)) == 11
