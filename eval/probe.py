@@ -46,6 +46,7 @@ class ModelProbe:
         """Best state of each of the first ``chunks`` chunks of 160 ms; none ends a turn."""
         session = Session(self.model, for_file(self.dialogue))
         best = []
+        wave = np.pad(wave, (0, max(0, chunks * CHUNK_SAMPLES - len(wave))))
         for chunk in torch.from_numpy(wave).split(CHUNK_SAMPLES)[:chunks]:
             p = session.listen(chunk, may_end=False).probabilities
             best.append(int(np.argmax([p.listen, p.answer, p.ignore])))
@@ -57,10 +58,12 @@ class ModelProbe:
         audio = answer.wave.float().cpu().numpy()
         timings = answer.timings
         first = timings.first_audio_ms if len(audio) else None
-        return Spoken(answer.text.strip(), audio, first, timings.rtf if len(audio) else None)
+        rtf = timings.rtf if len(audio) else None
+        return Spoken(answer.text.strip(), audio, first, rtf, answer.ended_by)
 
     @torch.inference_mode()
     def codec(self, wave: np.ndarray) -> np.ndarray:
         """A wave [S] at 24 kHz there and back."""
-        tokens, voice = self.model.codec.encode(torch.from_numpy(wave)[None])
-        return self.model.codec.decode(tokens, voice)[0, : len(wave)].numpy()
+        padded = torch.from_numpy(np.pad(wave, (0, -len(wave) % self.model.codec.hop)))
+        tokens, voice = self.model.codec.encode(padded[None].to(self.model.device))
+        return self.model.codec.decode(tokens, voice)[0, : len(wave)].float().cpu().numpy()
