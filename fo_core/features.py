@@ -146,7 +146,10 @@ class WhisperMel(_Framed):
         return (log + 4.0) / 4.0, largest[:, -1]
 
 
-EXTRACTORS = {"kaldi-fbank": KaldiFbank, "whisper-mel": WhisperMel}
+EXTRACTORS: dict[str, type[KaldiFbank] | type[WhisperMel]] = {
+    "kaldi-fbank": KaldiFbank,
+    "whisper-mel": WhisperMel,
+}
 
 
 def make_extractor(name: str) -> KaldiFbank | WhisperMel:

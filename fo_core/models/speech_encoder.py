@@ -145,7 +145,11 @@ class SpeechEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(cfg) for _ in range(cfg.layers))
         self.norm = nn.LayerNorm(cfg.dim) if cfg.norm_first else None
         self.position_dropout = nn.Dropout(cfg.position_dropout)
-        self._labels = LabelTable(cfg.dim, [layer.attention for layer in self.layers])
+        self._labels = LabelTable(cfg.dim, self._attentions)
+
+    @property
+    def _attentions(self) -> list[LabelledAttention]:
+        return [layer.attention for layer in self.layers]  # type: ignore[misc]
 
     def forward(
         self,
@@ -181,8 +185,8 @@ class SpeechEncoder(nn.Module):
         mask = attention_mask(time, chunk, left, None if lens is None else out_lens, x.device)
         labels = torch.arange(time, device=x.device) % self.cfg.positions
         table = self.position_dropout(sinusoids(labels, self.dim).to(x.dtype))
-        for layer in self.layers:
-            x, _ = layer(x, layer.attention.label_rows(table), mask)
+        for layer, attention in zip(self.layers, self._attentions, strict=True):
+            x, _ = layer(x, attention.label_rows(table), mask)
         return self.finish(x), out_lens
 
     def init_state(
@@ -198,7 +202,7 @@ class SpeechEncoder(nn.Module):
         zeros = torch.zeros(batch_size, dtype=torch.int64)
         return SpeechEncoderState(
             self.cmvn.mean.new_zeros(batch_size, CONTEXT_FRAMES, self.cfg.mel),
-            [layer.attention.init_state(batch_size, places) for layer in self.layers],
+            [attention.init_state(batch_size, places) for attention in self._attentions],
             zeros,
             zeros,
             zeros - places,

@@ -208,7 +208,7 @@ class WhisperEncoder(nn.Module):
         zeros = torch.zeros(batch_size, dtype=torch.int64)
         return WhisperEncoderState(
             self.conv1.weight.new_zeros(batch_size, CONTEXT_FRAMES, self.cfg.mel),
-            [layer.attention.init_state(batch_size, places) for layer in self.layers],
+            [layer.attention.init_state(batch_size, places) for layer in self.layers],  # type: ignore[operator,union-attr]
             zeros,
             zeros,
             chunk,
