@@ -139,7 +139,6 @@ CODEC_ENCODER = _rules(
     + """
     conv_post.{w}                                   conv_post.{w}
     normalize.{i}.{w}                               normalize.{i}.{w}
-    linear.{i}.{w}                                  linear.{i}.{w}
     GlobalTokenEncoder.{rest}                       global_encoder.{rest}
     """,
     before="encoder.",
@@ -170,6 +169,7 @@ RULES: list[Rule] = [
 UNUSED: list[tuple[str, re.Pattern[str], str]] = [
     (AUDIOLLM, re.compile(r"task_embeddings\..+"), "task embeddings: training only"),
     (AUDIOLLM, re.compile(r"ctc\..+"), "CTC head of another vocabulary: training only"),
+    (CODEC, re.compile(r"encoder\.linear\..+"), "a layer that the codec's encoder never runs"),
 ]
 
 # Our tensors that no published file has: how a quantiser learned its codes.

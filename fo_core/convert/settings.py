@@ -389,6 +389,7 @@ def model_config(settings: Settings, llm: str | Path) -> FreezeOmniConfig:
                 "activation": model["activation_func"],
             },
             "prompt": {"num": prompts, "before_audio": model["add_prompt_before"]},
+            "task": {"num": 0},
             "state_head": {"classes": model["predict_usr_state"]},
             "speech_decoder": {
                 "dim": dec["idim"],
