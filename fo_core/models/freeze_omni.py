@@ -178,7 +178,9 @@ class FreezeOmni(nn.Module):
         ids = self.config.voice or (0,) * self.codec.cfg.global_quantizer.groups
         return torch.tensor([[list(ids)]], device=self.device).expand(batch_size, -1, -1)
 
-    def save(self, folder: str | Path, parts: Iterable[str] | None = None) -> None:
+    def save(
+        self, folder: str | Path, parts: Iterable[str] | None = None, with_config: bool = True
+    ) -> None:
         """Write the config and the trained parts (or the named ones, which count as trained)."""
         folder = Path(folder)
         if parts is not None:
@@ -187,7 +189,8 @@ class FreezeOmni(nn.Module):
             if part in self.trained:
                 tensors = getattr(self, part).state_dict()
                 save_tensors(folder / f"{part}.safetensors", tensors, {"part": part})
-        write_json(folder / "config.json", cfg.to_dict(self.config))
+        if with_config:
+            write_json(folder / "config.json", cfg.to_dict(self.config))
 
 
 def _make_encoder(

@@ -1,0 +1,152 @@
+"""The demo's report: markers and scores of its steps, put together and written."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from eval.report import write_report
+from fo_cli.demo_steps import INPUT, OUTPUT, TRAINS, DemoConfig, Steps
+from fo_core.checkpoint import read_json
+from fo_core.errors import CheckpointError
+from fo_core.files import read_jsonl
+
+ORDER = ("prepare-data", "model", *INPUT, "output-1", "encode", *OUTPUT[1:])
+PACKAGES = ("torch", "transformers", "lhotse", "accelerate", "faster-whisper", "numpy")
+
+
+def write(steps: Steps, cfg: DemoConfig) -> list[str]:
+    """Write ``report.json``, ``.md`` and ``.html``.
+
+    Returns:
+        Lines to show: what was asked and said, where the sound and the report are.
+
+    Raises:
+        CheckpointError: The LLM's weights are not what they were at the start.
+    """
+    names = (*ORDER, "evaluate-known", "evaluate-unseen")
+    marks = {name: read_json(steps.marker(name)) for name in names}
+    report = _report(steps, cfg, marks)
+    history = {n: read_jsonl(steps.runs / n / "metrics.jsonl", whole=False) for n in TRAINS}
+    samples = _samples(steps)
+    paths = write_report(steps.out, report, history, samples)
+    if report["llm_fingerprint_before"] != report["llm_fingerprint_after"]:
+        raise CheckpointError("the LLM's weights changed while training", do="report this fault")
+    lines = []
+    if samples:
+        first = samples[0]
+        lines = [f"asked: {first['question']}", f"said:  {first['answer']}"]
+        lines.append(f"sound: {first['reply_wav']}")
+    lines.append(f"model: {steps.model}")
+    return [*lines, f"report: {paths['html']}"]
+
+
+def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str, Any]:
+    known = dict(marks["evaluate-known"]["scores"])
+    stages = {}
+    for name in TRAINS:
+        mark = marks[name]
+        rows = read_jsonl(steps.runs / name / "metrics.jsonl", whole=False)
+        losses = [row["val_loss"] for row in rows if "val_loss" in row]
+        kept = ("summary", "trainable_parameters", "frozen_parameters", "seconds")
+        stages[name] = {key: mark[key] for key in kept} | {
+            "steps": cfg.stages[name].train.max_steps,
+            "first_val_loss": losses[0] if losses else None,
+            "last_val_loss": losses[-1] if losses else None,
+            "held_out": mark["metrics"],
+            "frozen_parts_unchanged": mark["frozen_parts_unchanged"],
+        }
+    model = cfg.model
+    return {
+        "title": "Freeze-Omni demo",
+        "summary": "A frozen text LLM, given ears and a voice on this machine, from nothing.",
+        **known,
+        "unseen_facts": marks["evaluate-unseen"]["scores"],
+        "parts": {
+            "LLM (frozen)": f"{model.llm.spec}, {model.llm.dtype}",
+            "speech encoder": model.speech_encoder.type,
+            "adapter": model.adapter.type,
+            "speech decoder": f"{model.speech_decoder.layers} layers of {model.speech_decoder.dim}",
+            "codec": model.codec.type,
+            "answer voice": f"{cfg.prepare.assistant.engine}/{cfg.prepare.assistant.voice}",
+            "user voices": ", ".join(f"{v.engine}/{v.voice}" for v in cfg.prepare.user_voices),
+            "judge": cfg.evaluate.judge,
+        },
+        "trainable_parameters": {n: marks[n]["trainable_parameters"] for n in TRAINS},
+        "frozen_parameters": {n: marks[n]["frozen_parameters"] for n in TRAINS},
+        "stages": stages,
+        "steps": [
+            {key: mark[key] for key in ("name", "seconds", "peak_memory_mb")}
+            for mark in marks.values()
+        ],
+        "data": marks["prepare-data"]["report"],
+        "llm_fingerprint_before": marks["model"]["llm_fingerprint"],
+        "llm_fingerprint_after": _last_fingerprint(marks),
+        "seed": cfg.prepare.questions.seed,
+        "machine": _machine(),
+        "versions": {name: _version(name) for name in ("freeze-omni", *PACKAGES)},
+        "written": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _last_fingerprint(marks: Mapping[str, Any]) -> str:
+    """The LLM's fingerprint after every stage: one value, or the one that differs."""
+    start = marks["model"]["llm_fingerprint"]
+    moved = [
+        n for n in TRAINS if marks[n]["llm_fingerprint_before"] != marks[n]["llm_fingerprint_after"]
+    ]
+    return f"changed in {', '.join(moved)}" if moved else start
+
+
+def _samples(steps: Steps, count: int = 6) -> list[dict[str, Any]]:
+    """Held-out questions to listen to: the first of either set, not chosen by how well they went."""
+    samples = []
+    for name, title in (("known", "(a) known fact"), ("unseen", "(b) unseen fact")):
+        path = steps.out / "eval" / name / "items.jsonl"
+        rows = [row for row in read_jsonl(path, whole=False) if row.get("reply_wav")]
+        for number, row in enumerate(rows[:count], 1):
+            samples.append(
+                {
+                    "title": f"{title}, {number}",
+                    "question_wav": row["question_wav"],
+                    "reply_wav": _inside(path.parent, row["reply_wav"]),
+                    "question": row["text"],
+                    "heard": row["heard"],
+                    "answer": row["answer"],
+                    "judge": row["judge_reply"],
+                }
+            )
+    return samples
+
+
+def _inside(folder: Path, path: str) -> str:
+    found = Path(path)
+    return str(found if found.is_absolute() else folder / found)
+
+
+def _machine() -> dict[str, Any]:
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(pages / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:
+        return "not installed"

@@ -1,0 +1,238 @@
+"""The steps of ``fo demo``: each runs in a child process, writes what it made and a marker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from data_prep import encode_speech, pipeline
+from data_prep.pipeline import PrepareConfig
+from eval.qa_run import evaluate_folder
+from fo_cli.children import Progress, peak_memory_mb
+from fo_core import config as configs
+from fo_core.checkpoint import write_json
+from fo_core.config import config
+from fo_core.data import manifest
+from fo_core.data.manifest import Item
+from fo_core.dialogue.settings import DialogueConfig, write_dialogue
+from fo_core.models import freeze_omni
+from fo_core.models.chat import encode
+from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
+from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.training.loop import run_stage
+from fo_core.training.stages import Recipe
+
+INPUT = ("input-1", "input-2", "input-3")
+OUTPUT = ("output-1", "output-2", "output-3")
+TRAINS = {  # parts of the model that hold trained weights after a stage
+    "input-1": ("speech_encoder", "ctc_head"),
+    "input-2": ("speech_encoder", "ctc_head", "adapter", "task"),
+    "input-3": ("prompt", "state_head"),
+    "output-1": ("codec",),
+    "output-2": ("speech_decoder",),
+    "output-3": ("speech_decoder",),
+}
+PLAN = ((2, ("prepare",)), (1, ("listen", "speak")), (1, ("evaluate",)))  # threads, side by side
+LAST = {"prepare": "model", "listen": "input-3", "speak": "output-3", "evaluate": "evaluate-unseen"}
+SETS = {"known": "heldout_a", "unseen": "heldout_b"}
+
+
+@config
+class EvaluateConfig:
+    """What is asked at the end."""
+
+    known: int = 60  # most questions of held-out set (a), besides what only tests the states
+    unseen: int = 30  # most questions of held-out set (b)
+    judge: str = "faster-whisper"  # speech recogniser that took no part in training
+
+
+@config
+class DemoConfig:
+    """The whole demo."""
+
+    prepare: PrepareConfig
+    model: FreezeOmniConfig
+    dialogue: DialogueConfig
+    stages: dict[str, Recipe]  # one for each of the six stages
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def read_demo(overrides: tuple[str, ...] = ()) -> DemoConfig:
+    """The shipped demo with ``a.b=c`` changes."""
+    path = Path(str(resources.files("fo_core"))) / "conf" / "demo.yaml"
+    return configs.load(DemoConfig, configs.read_yaml(path), overrides)
+
+
+class Steps:
+    """Markers of what is done in the demo's folder.
+
+    Args:
+        out: The demo's folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.data, self.model, self.runs = out / "data", out / "model", out / "stages"
+
+    def marker(self, name: str) -> Path:
+        """The file that says a step is done."""
+        return self.out / "steps" / f"{name}.json"
+
+    def done(self, name: str) -> bool:
+        """Whether a step is done."""
+        return self.marker(name).is_file()
+
+    def over(self, job: str) -> bool:
+        """Whether the last step of a job (``PLAN``) is done."""
+        return self.done(LAST[job])
+
+    def run(self, name: str, work: Callable[[], dict[str, Any] | None]) -> None:
+        """Run a step that is not done, and mark it with its seconds, memory and results."""
+        if self.done(name):
+            return
+        started = time.perf_counter()
+        found = work() or {}
+        seconds = round(time.perf_counter() - started, 1)
+        row = {"name": name, "seconds": seconds, "peak_memory_mb": peak_memory_mb(), **found}
+        write_json(self.marker(name), row)
+
+
+def prepare(progress: Progress, out: Path, cfg: DemoConfig) -> None:
+    """Questions, the LLM's own answers, speech and state labels; then the untrained model."""
+    steps = Steps(out)
+    made = partial(pipeline.prepare, cfg.prepare, steps.data, progress)
+    steps.run("prepare-data", lambda: {"report": made()["steps"]})
+    steps.run("model", partial(_model, steps, cfg))
+
+
+def _model(steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
+    llm = FrozenLLM.load(cfg.model.llm.spec, cfg.model.llm.dtype)
+    said = [item.text for item in manifest.read(steps.data / "user" / "train.jsonl")]
+    tokens = sorted({token for text in said for token in encode(llm.tokenizer, text)})
+    model = replace(
+        cfg.model,
+        ctc=replace(cfg.model.ctc, tokens=tuple(tokens)),
+        llm=replace(cfg.model.llm, fingerprint=llm.fingerprint()),
+    )
+    steps.model.mkdir(parents=True, exist_ok=True)
+    write_json(steps.model / "config.json", configs.to_dict(model))
+    write_dialogue(steps.model, cfg.dialogue)
+    return {"ctc_tokens": len(tokens), "llm_fingerprint": model.llm.fingerprint}
+
+
+def listen(progress: Progress, out: Path, cfg: DemoConfig) -> None:
+    """The three input stages."""
+    steps = Steps(out)
+    _stages(progress, steps, cfg, INPUT, "user", "")
+
+
+def speak(progress: Progress, out: Path, cfg: DemoConfig) -> None:
+    """The codec, the speech tokens of the answers, and the two decoder stages."""
+    steps = Steps(out)
+    _stages(progress, steps, cfg, OUTPUT[:1], "assistant", "")
+    steps.run("encode", partial(_encode, progress, steps))
+    _stages(progress, steps, cfg, OUTPUT[1:], "assistant", ".tokens")
+
+
+def _stages(
+    progress: Progress,
+    steps: Steps,
+    cfg: DemoConfig,
+    names: tuple[str, ...],
+    side: str,
+    suffix: str,
+) -> None:
+    if all(steps.done(name) for name in names):
+        return
+    model = freeze_omni.load(steps.model)
+    data = {split: steps.data / side / f"{split}{suffix}.jsonl" for split in ("train", "val")}
+    for name in names:
+        steps.run(name, partial(_train, progress, steps, cfg.stages[name], model, name, data))
+
+
+def _train(
+    progress: Progress,
+    steps: Steps,
+    recipe: Recipe,
+    model: FreezeOmni,
+    name: str,
+    data: dict[str, Path],
+) -> dict[str, Any]:
+    result = run_stage(
+        model,
+        recipe.stage.build(),
+        recipe.train,
+        data["train"],
+        data["val"],
+        steps.runs / name,
+        progress=lambda done, total: progress(name, done, total),
+    )
+    model.save(steps.model, TRAINS[name], with_config=False)
+    llm = result.fingerprints["llm"]
+    return {
+        "summary": recipe.stage.build().summary,
+        "metrics": result.metrics,
+        "trainable_parameters": result.trainable_parameters,
+        "frozen_parameters": result.frozen_parameters,
+        "llm_fingerprint_before": llm["frozen_before"],
+        "llm_fingerprint_after": llm["frozen_after"],
+        "frozen_parts_unchanged": True,  # run_stage raises otherwise
+    }
+
+
+def _encode(progress: Progress, steps: Steps) -> dict[str, Any]:
+    """Speech tokens of the answers, and the voice: the global tokens that most answers have."""
+    model = freeze_omni.load(steps.model)
+    model.require("codec")
+    for split in ("train", "val"):
+        path = steps.data / "assistant" / f"{split}.jsonl"
+        out = path.with_suffix(".tokens.jsonl")
+        items = encode_speech.encode_manifest(path, model.codec, out, progress=progress)
+        if split == "train":
+            columns = zip(*(item.global_tokens for item in items), strict=True)
+            voice = tuple(max(set(column), key=column.count) for column in columns)
+            model.config = replace(model.config, voice=voice)
+            tokens = [token for item in items for token in item.speech_tokens]
+    model.save(steps.model, ())
+    return {"voice": list(voice), "tokens": len(tokens), "codes_used": len(set(tokens))}
+
+
+def evaluate(progress: Progress, out: Path, cfg: DemoConfig) -> None:
+    """Ask the held-out questions."""
+    steps = Steps(out)
+    for name in SETS:
+        steps.run(f"evaluate-{name}", partial(_ask, progress, steps, cfg, name))
+
+
+def held_out(steps: Steps, cfg: DemoConfig, name: str) -> tuple[list[Item], list[Item]]:
+    """A held-out set, user side and answers: so many questions, and their share of the rest.
+
+    What is no question (back-channels, noises, questions that break off) tests the states only.
+    """
+    split = SETS[name]
+    user = manifest.read(steps.data / "user" / f"{split}.jsonl")
+    asked = [item for item in user if item.kind == "question"]
+    others = [item for item in user if item.kind != "question"]
+    limit = cfg.evaluate.known if name == "known" else cfg.evaluate.unseen
+    share = min(1.0, limit / max(1, len(asked)))
+    chosen = asked[:limit] + others[: round(share * len(others))]
+    return chosen, list(manifest.read(steps.data / "assistant" / f"{split}.jsonl"))
+
+
+def _ask(progress: Progress, steps: Steps, cfg: DemoConfig, name: str) -> dict[str, Any]:
+    user, spoken = held_out(steps, cfg, name)
+    scores = evaluate_folder(
+        steps.model,
+        user,
+        spoken,
+        steps.out / "eval" / name,
+        cfg.evaluate.judge,
+        workers=2,
+        progress=lambda what, done, of: progress(f"ask {name} facts", done, of),
+    )
+    return {"scores": scores}
