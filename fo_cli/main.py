@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from fo_cli import render
+from fo_cli import chat, evaluate, models, render
 from fo_cli.errors import PoliteGroup
 from fo_cli.prepare_data import prepare_data
+from fo_cli.train import train
 
 app = typer.Typer(
     name="fo",
@@ -41,3 +42,7 @@ def fo(
 
 
 app.command("prepare-data")(prepare_data)
+app.command("train")(train)
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(chat.app, name="chat")
+app.add_typer(models.app, name="models")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,3 +112,50 @@ def info(folder: Folder, json: options.Json = False) -> None:
     render.table(("part", "type", "trained", "values", "file"), rows)
     llm = found["llm"]
     render.result(f"frozen LLM: {llm['spec']} ({llm['dtype']}) {llm['fingerprint'] or 'unchecked'}")
+
+
+class Format(StrEnum):
+    """Layouts that a model can be written in."""
+
+    official = "official"
+
+
+@app.command("import-official")
+def import_official(
+    checkpoints: Annotated[Path, typer.Argument(help="Published checkpoint.", metavar="DIR")],
+    llm: Annotated[Path, typer.Option("--llm", help="Folder of its LLM.", metavar="DIR")],
+    out: Annotated[Path, typer.Option("--out", help="Model folder to make.", metavar="DIR")],
+    json: options.Json = False,
+) -> None:
+    """Convert a published checkpoint (audiollm, decoder, codec, server.json) to a model folder."""
+    options.existing_folder(checkpoints, "checkpoint folder")
+    options.existing_folder(llm, "LLM folder")
+    options.writable(out, "model folder")
+
+    from fo_core.convert import official
+
+    done = official.import_official(checkpoints, llm, out)
+    if json:
+        render.as_json({"model": out, "tensors": done.tensors, "unused": done.unused})
+        return
+    for name, reason in done.unused.items():
+        render.note(f"not used: {name}: {reason}")
+    rows = [(module, str(count)) for module, count in done.tensors.items()]
+    render.table(("module", "tensors"), rows)
+    render.result(f"model in {out}")
+
+
+@app.command("export")
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.", metavar="DIR")],
+    layout: Annotated[Format, typer.Option("--format", help="Layout.")] = Format.official,
+) -> None:
+    """Write a model that was imported (and perhaps trained on) in the published layout."""
+    options.existing_folder(folder, "model folder")
+    options.writable(out, "export folder")
+
+    from fo_core.convert import official
+
+    assert layout is Format.official
+    render.result(f"{layout.value} layout in {official.export_official(folder, out)}")

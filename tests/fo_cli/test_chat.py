@@ -1,0 +1,115 @@
+"""Questions in any form are answered; everything a user can get wrong is one line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from fo_cli.main import app
+
+run = CliRunner().invoke
+
+
+def test_a_question_is_answered_in_text_and_sound(tiny_model, question, tmp_path):
+    out = tmp_path / "new" / "reply.wav"
+    found = run(
+        app,
+        ["chat", "file", str(question), "--model", str(tiny_model), "--out", str(out), "--json"],
+    )
+    assert found.exit_code == 0, found.stderr
+    answer = json.loads(found.stdout)
+    wave, rate = soundfile.read(out)
+    assert rate == 24000 and len(wave) / rate == pytest.approx(answer["timings"]["reply_seconds"])
+    assert answer["text"] and answer["ended_by"] == "input-end"
+    assert answer["timings"]["chunks"] == 7  # 1 s
+    assert answer["timings"]["first_audio_ms"] > 0 and answer["timings"]["rtf"] > 0
+
+
+def test_people_get_the_text_and_the_times(tiny_model, question, tmp_path):
+    out = tmp_path / "reply.flac"
+    found = run(app, ["chat", "file", str(question), "--model", str(tiny_model), "--out", str(out)])
+    assert found.exit_code == 0, found.stderr
+    assert "first audio after" in found.stdout and "real-time factor" in found.stdout
+    assert out.is_file()
+
+
+def test_typed_questions(tiny_model, tmp_path):
+    args = ["chat", "text", "hello", "--model", str(tiny_model), "--json"]
+    silent = json.loads(run(app, args).stdout)
+    assert silent["text"] and silent["out"] is None
+    spoken = json.loads(run(app, [*args, "--out", str(tmp_path / "r.wav")]).stdout)
+    assert spoken["text"] == silent["text"]  # speaking does not change what is said
+    assert (tmp_path / "r.wav").is_file()
+
+
+def sound(path, seconds):
+    soundfile.write(path, np.zeros(int(8000 * seconds)), 8000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda d: d / "none.wav", "does not exist"),
+        (lambda d: d, "is a folder"),
+        (lambda d: (d / "e.wav").write_bytes(b"") and None or d / "e.wav", "0 bytes"),
+        (lambda d: (d / "t.wav").write_text("hello") and d / "t.wav", "not a sound file"),
+        (lambda d: sound(d / "s.wav", 0.05), "too short"),
+        (lambda d: sound(d / "l.wav", 600), "too long"),
+    ],
+)
+def test_bad_questions_are_one_line(make, line, tiny_model, tmp_path):
+    out = tmp_path / "reply.wav"
+    args = ["chat", "file", str(make(tmp_path)), "--model", str(tiny_model), "--out", str(out)]
+    found = run(app, args)
+    assert found.exit_code == 1
+    assert line in found.stderr and found.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def broken(model, folder, change):
+    shutil.copytree(model, folder)
+    change(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda d: (d / "codec.safetensors").unlink(), "no trained codec"),
+        (lambda d: (d / "adapter.safetensors").write_bytes(b"x" * 99), "adapter.safetensors"),
+        (lambda d: (d / "other.safetensors").write_bytes(b""), "other.safetensors"),
+        (lambda d: (d / "config.json").unlink(), "config.json"),
+        (lambda d: (d / "config.json").write_text("{"), "config.json"),
+        (lambda d: (d / "config.json").write_text('{"lm": {}}'), "did you mean 'llm'"),
+        (lambda d: (d / "dialogue.json").write_text('{"moed": 1}'), "did you mean 'mode'"),
+    ],
+)
+def test_bad_model_folders_are_one_line(change, line, tiny_model, question, tmp_path):
+    model = broken(tiny_model, tmp_path / "model", change)
+    out = tmp_path / "reply.wav"
+    found = run(app, ["chat", "file", str(question), "--model", str(model), "--out", str(out)])
+    assert found.exit_code == 1, found.exception
+    assert line in found.stderr and found.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--model", "/no/such", "--out", "r.wav"], "model folder /no/such does not exist"),
+        (["--out", "r.mp3"], "possible: .wav, .flac"),
+        (["--out", "r.wav", "--set", "sampling.topk=1"], "did you mean 'top_k'"),
+        (["--out", "/proc/no/r.wav"], "/proc/no"),
+    ],
+)
+def test_bad_options_are_one_line(args, line, tiny_model, question, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = [] if "--model" in args else ["--model", str(tiny_model)]
+    found = run(app, ["chat", "file", str(question), *model, *args])
+    assert found.exit_code == 1, found.exception
+    assert line in found.stderr and found.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("r.*"))

@@ -1,0 +1,48 @@
+import json
+import shutil
+
+from typer.testing import CliRunner
+
+from fo_cli.main import app
+from fo_core.models.freeze_omni import PARTS
+
+run = CliRunner().invoke
+
+
+def test_list_finds_models_and_nothing_else(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "runs" / "a" / "model")
+    (tmp_path / "runs" / "other").mkdir()
+    (tmp_path / "runs" / "other" / "config.json").write_text('{"hidden_size": 1}')
+    found = run(app, ["models", "list", str(tmp_path / "runs"), "--json"])
+    assert [m["folder"] for m in json.loads(found.stdout)] == [str(tmp_path / "runs/a/model")]
+    assert run(app, ["models", "list", str(tmp_path / "no")]).exit_code == 1
+
+
+def test_info_says_types_sizes_and_what_is_trained(tiny_model, tmp_path):
+    model = tmp_path / "half"
+    shutil.copytree(tiny_model, model)
+    (model / "codec.safetensors").unlink()
+    found = json.loads(run(app, ["models", "info", str(model), "--json"]).stdout)
+    assert set(found["parts"]) == set(PARTS)
+    assert found["parts"]["codec"] == {"type": "istft", "trained": False}
+    assert found["parts"]["adapter"]["type"] == "conv" and found["parts"]["adapter"]["values"] > 0
+    people = run(app, ["models", "info", str(model)]).stdout
+    assert "speech_encoder" in people and "frozen LLM: tiny" in people
+
+
+def test_a_damaged_file_is_one_line(tiny_model, tmp_path):
+    model = tmp_path / "damaged"
+    shutil.copytree(tiny_model, model)
+    path = model / "adapter.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    found = run(app, ["models", "info", str(model)])
+    assert found.exit_code == 1 and str(path) in found.stderr
+
+
+def test_import_and_export_refuse_what_they_cannot_use(tiny_model, tmp_path):
+    args = ["models", "import-official", str(tmp_path), "--llm", str(tmp_path)]
+    found = run(app, [*args, "--out", str(tmp_path / "out")])
+    assert found.exit_code == 1 and found.stderr.count("\n") == 1, found.exception
+    found = run(app, ["models", "export", str(tiny_model), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 1 and "was not imported" in found.stderr
+    assert not (tmp_path / "out").exists()
