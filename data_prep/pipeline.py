@@ -237,7 +237,7 @@ def _label(cfg: PrepareConfig, out: Path, progress: Progress) -> dict[str, Any]:
             if recording.kind == "question":
                 reply = _reply(cfg, out, recording, item.answer)
                 if reply is not None:
-                    replies.setdefault(reply.audio, reply)
+                    replies.setdefault(reply.text, reply)
             if number % 50 == 0:
                 progress("label-states", number, len(mine))
         if not items:
@@ -308,7 +308,7 @@ def _reply(cfg: PrepareConfig, out: Path, recording: Recording, answer: str) -> 
         return None
     return manifest.describe(
         path,
-        id=f"{recording.split}-{path.stem}",
+        id=f"{recording.split}-{hashlib.sha256(answer.encode()).hexdigest()[:16]}",
         text=answer,
         speaker=f"{request.engine}/{request.voice}",
         role="assistant",

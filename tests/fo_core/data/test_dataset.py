@@ -1,0 +1,195 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fo_core import audio
+from fo_core.data import manifest
+from fo_core.data.augment import AugmentConfig, augment
+from fo_core.data.collate import PAD, Batch
+from fo_core.data.dataset import Loader, Sounds, crop, make_loader
+from fo_core.data.manifest import Item
+from fo_core.data.sampler import epoch_batches
+from fo_core.errors import DataError
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
+    folder, draw, made = tmp_path_factory.mktemp("set"), np.random.default_rng(0), []
+    for i in range(COUNT):
+        path = folder / f"{i}.flac"
+        chunks = int(draw.integers(3, 12))
+        audio.write(path, 0.1 * draw.standard_normal(2560 * chunks), 16000)
+        made.append(
+            manifest.describe(
+                path,
+                id=f"item-{i}",
+                text=f"words {i}",
+                answer=f"answer {i}",
+                states=(0,) * (chunks - 1) + (1,),
+                speech_tokens=tuple(range(chunks)),
+                global_tokens=(1, 2),
+            )
+        )
+    return made
+
+
+def ids(batch: Batch) -> list[str]:
+    return [item.id for item in batch["items"]]
+
+
+def test_an_epoch_gives_every_item_once_and_epochs_differ(items: list[Item]) -> None:
+    loader = make_loader(items, "speech", batch_seconds=6, seed=1)
+    first, second = [ids(b) for b in loader], [ids(b) for b in loader]
+    assert sorted(sum(first, [])) == sorted(i.id for i in items) == sorted(sum(second, []))
+    assert first != second and loader.epoch == 2
+    again = make_loader(items, "speech", batch_seconds=6, seed=1)
+    assert [ids(b) for b in again] == first
+    assert [ids(b) for b in make_loader(items, "speech", batch_seconds=6, seed=2)] != first
+
+
+def test_batches_keep_their_limits_and_bucket_lengths(items: list[Item]) -> None:
+    batches = epoch_batches(items, 0, 0, batch_seconds=8.0)
+    lengths = [[items[i].duration for i in batch] for batch in batches]
+    assert all(sum(batch) <= 8.0 + 1e-6 for batch in lengths)
+    padded = sum(len(batch) * max(batch) for batch in lengths)
+    plain = epoch_batches(items, 0, 0, batch_seconds=8.0, shuffle=False)
+    assert padded < sum(len(b) * max(items[i].duration for i in b) for b in plain)
+    assert all(len(batch) <= 4 for batch in epoch_batches(items, 0, 0, batch_size=4))
+
+
+def test_one_item_longer_than_a_batch_is_still_given(items: list[Item]) -> None:
+    assert sum(len(b) for b in epoch_batches(items, 0, 0, batch_seconds=0.2)) == COUNT
+
+
+def test_order_is_kept_without_shuffling(items: list[Item]) -> None:
+    batches = epoch_batches(items, 0, 0, batch_size=7, shuffle=False)
+    assert sum(batches, []) == list(range(COUNT))
+
+
+def test_processes_share_an_epoch_without_overlap(items: list[Item]) -> None:
+    parts = [epoch_batches(items, 0, 3, batch_size=4, rank=r, world_size=2) for r in (0, 1)]
+    assert len(parts[0]) == len(parts[1])
+    seen = [i for part in parts for batch in part for i in batch]
+    assert len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize("stop", [0, 3, 7])
+def test_resume_in_the_middle_of_an_epoch_is_exact(items: list[Item], stop: int) -> None:
+    def fresh() -> Loader:
+        return make_loader(
+            items, "speech", batch_size=5, seed=3, augmentation=AugmentConfig(noise_share=1.0)
+        )
+
+    def take(stream: Iterator[Batch], count: int) -> list[Batch]:
+        return [next(stream) for _ in range(count)]
+
+    whole = take(fresh().forever(), 14)
+    first = fresh()
+    take(first.forever(), stop)
+    second = fresh()
+    second.load_state_dict(first.state_dict())
+    rest = take(second.forever(), 14 - stop)
+    for a, b in zip(whole[stop:], rest, strict=True):
+        assert ids(a) == ids(b) and torch.equal(a["wave"], b["wave"])
+
+
+def test_speech_and_qa_batches(items: list[Item]) -> None:
+    batch = next(iter(make_loader(items, "qa", batch_size=6, shuffle=False)))
+    size, length = batch["wave"].shape
+    assert size == 6 == len(batch["answer"]) and length == int(batch["wave_lens"].max())
+    for row, item in enumerate(batch["items"]):
+        assert tuple(batch["states"][row, : batch["state_lens"][row]]) == item.states
+        assert batch["state_lens"][row] * 2560 == batch["wave_lens"][row]
+        assert (batch["wave"][row, batch["wave_lens"][row] :] == 0).all()
+        assert (batch["states"][row, batch["state_lens"][row] :] == -1).all()
+        wave = item.load_audio(16000)
+        assert np.allclose(batch["wave"][row, : len(wave)], wave, atol=1e-6)
+
+
+def test_tts_batches_read_no_sound(items: list[Item]) -> None:
+    gone = [replace(item, audio="/nowhere.flac") for item in items]
+    batch = next(iter(make_loader(gone, "tts", batch_size=4, shuffle=False)))
+    longest = int(batch["token_lens"].max())
+    assert batch["speech_tokens"].shape == (4, longest) and batch["global_tokens"].shape == (4, 2)
+    for row, item in enumerate(batch["items"]):
+        assert batch["speech_tokens"][row].tolist() == [*item.speech_tokens] + [PAD] * (
+            longest - len(item.speech_tokens)
+        )
+
+
+def test_codec_crops_have_one_length_and_change_each_epoch(items: list[Item]) -> None:
+    loader = make_loader(items, "codec", batch_size=8, crop_samples=6000)
+    first, second = list(loader), list(loader)
+    assert all(batch["wave"].shape[1] == 6000 for batch in first + second)
+    a = {i.id: w for b in first for i, w in zip(b["items"], b["wave"], strict=True)}
+    b = {i.id: w for b in second for i, w in zip(b["items"], b["wave"], strict=True)}
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+def test_crop_avoids_silence_and_pads_short_sounds() -> None:
+    wave = np.concatenate([np.zeros(40000, "f4"), np.full(10000, 0.5, "f4")])
+    draws = np.random.default_rng(0)
+    assert sum(np.abs(crop(wave, 9000, draws)).max() > 0 for _ in range(20)) >= 12
+    assert len(crop(wave[-10:], 50, draws)) == 50
+
+
+def test_items_that_cannot_be_read_are_left_out_and_listed(items: list[Item]) -> None:
+    broken = [replace(i, audio="/gone.flac") if n % 10 == 0 else i for n, i in enumerate(items)]
+    loader = make_loader(broken, "speech", batch_size=4)
+    seen = [name for batch in loader for name in ids(batch)]
+    assert len(seen) == COUNT - 4 and set(loader.rejects) == {f"item-{n}" for n in (0, 10, 20, 30)}
+    assert "no sound file /gone.flac" in loader.rejects["item-0"]
+    nothing = make_loader([replace(i, audio="/gone.flac") for i in items], "speech", batch_size=4)
+    with pytest.raises(DataError, match="none of 40 items can be loaded"):
+        list(nothing)
+
+
+def test_worker_processes_give_the_same_batches(items: list[Item]) -> None:
+    here = list(make_loader(items[:12], "speech", batch_size=3, seed=5))
+    there = list(make_loader(items[:12], "speech", batch_size=3, seed=5, num_workers=1))
+    for a, b in zip(here, there, strict=True):
+        assert ids(a) == ids(b) and torch.equal(a["wave"], b["wave"])
+
+
+def test_sounds_are_decoded_once_within_the_limit(items: list[Item], tmp_path: Path) -> None:
+    copy = tmp_path / "a.flac"
+    copy.write_bytes(Path(items[0].audio).read_bytes())
+    sounds, item = Sounds(limit_mb=1), replace(items[0], audio=str(copy))
+    first = sounds.load(item, 16000)
+    copy.unlink()
+    assert np.array_equal(first, sounds.load(item, 16000))
+    assert Sounds(limit_mb=0).load(items[0], 16000).shape == first.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": "sing"}, "unknown data task 'sing'.*speech"),
+        ({"batch_size": None}, "no limit"),
+        ({"max_seconds": 0.1}, "no item of 40 can be used"),
+    ],
+)
+def test_wrong_requests(items: list[Item], change: dict[str, object], said: str) -> None:
+    settings = {"task": "speech", "batch_size": 4, **change}
+    task = str(settings.pop("task"))
+    with pytest.raises(DataError, match=said):
+        list(make_loader(items, task, **settings))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="same id"):
+        list(make_loader([items[0], items[0]], "speech", batch_size=2))
+
+
+def test_augmentation_keeps_the_length_and_the_range() -> None:
+    draw = np.random.default_rng(0)
+    wave = np.sin(np.arange(8000) / 20).astype(np.float32)
+    cfg = AugmentConfig(noise_share=1.0, tilt_share=1.0)
+    changed = augment(wave, cfg, draw)
+    assert changed.shape == wave.shape and np.abs(changed).max() <= 1.0
+    assert not np.array_equal(changed, wave)
+    same = augment(wave, cfg, np.random.default_rng(0))
+    assert np.array_equal(changed, same)
