@@ -39,8 +39,9 @@ class SegmenterConfig:
     max_tokens: int = 500  # generated tokens after which the answer counts as full
     careful: bool = True  # "3.14", "1,000", "Dr.", closing quotes; no piece without words
     join_first: bool = False  # the first token is looked at together with the second
-    incomplete: Literal["resolve", "emit", "wait"] = "resolve"  # half a UTF-8 character: wait for
-    # the rest, at most 3 tokens | hand out U+FFFD at once | wait for ever
+    # half a UTF-8 character: hold it back until it is complete or cannot be completed any more |
+    # hand out U+FFFD at once | as "resolve", but an invalid one ends the answer's text
+    incomplete: Literal["resolve", "emit", "wait"] = "resolve"
     compat: Compat = "none"  # clean-up of the text, see fo_core.text
 
 
@@ -75,7 +76,6 @@ class Detokenizer:
         self._decode, self._incomplete = decode, incomplete
         self._tail: list[int] = []
         self._shown = 0  # characters of the tail's text that were handed out
-        self._held = 0  # steps for which an incomplete character has been held back
         self._stuck = False
 
     def push(self, token: int) -> str:
@@ -88,10 +88,8 @@ class Detokenizer:
         if self._incomplete == "wait" and _UNKNOWN in new:
             self._stuck = _UNKNOWN in new[:-1]  # not a character being completed: never resolves
             return ""
-        if self._incomplete == "resolve" and new.endswith(_UNKNOWN) and self._held < 3:
-            self._held += 1
-            return ""
-        self._held = 0
+        if self._incomplete == "resolve" and new.endswith(_UNKNOWN):
+            new = new[:-1]  # the last character may still be completed, those before it not
         self._shown += len(new)
         self._shorten(text)
         return new
@@ -111,7 +109,8 @@ class Detokenizer:
         keep = self._tail[-self.CONTEXT :]
         short = self._decode(keep)
         if not text.endswith(_UNKNOWN) or text.endswith(short):
-            self._tail, self._shown = keep, len(short)
+            self._shown = len(short) - (len(text) - self._shown)
+            self._tail = keep
 
 
 class Segmenter:

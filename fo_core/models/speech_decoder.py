@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fo_core.config import config
+from fo_core.errors import ConfigError
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.sampling import Compat, SamplingConfig, penalise, sample
 
@@ -64,9 +65,9 @@ def _valid(lens: Tensor | None, batch: int, size: int, device: torch.device) -> 
     return torch.arange(size, device=device) < lens.to(device).unsqueeze(1)
 
 
-def _full_mask(valid: Tensor) -> Tensor | None:
+def _full_mask(valid: Tensor | None) -> Tensor | None:
     """[B, 1, T, T]: everyone sees the valid ones, and itself so that no row is empty."""
-    if bool(valid.all()):
+    if valid is None:
         return None
     eye = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
     return (valid[:, None, :] | eye).unsqueeze(1)
@@ -81,6 +82,11 @@ class SpeechDecoder(nn.Module):
 
     def __init__(self, cfg: SpeechDecoderConfig) -> None:
         super().__init__()
+        if cfg.dim % (2 * cfg.heads):
+            raise ConfigError(
+                f"speech decoder: dim {cfg.dim} does not divide into {cfg.heads} heads",
+                possible="a multiple of twice the heads",
+            )
         self.cfg = cfg
         self.bos, self.sos, self.eos, self.pad = (cfg.codes + i for i in range(SPECIALS))
         size = cfg.codes + SPECIALS
@@ -115,7 +121,7 @@ class SpeechDecoder(nn.Module):
 
     def read_text(self, text: Tensor, text_valid: Tensor | None = None) -> Tensor:
         """Pre-network: text vectors [B, N, D] → [B, N, D], bidirectional."""
-        mask = None if text_valid is None else _full_mask(text_valid)
+        mask = _full_mask(text_valid)
         return self.pre_network(text, positions=0, mask=mask, causal=False)
 
     def read_prefix(
@@ -124,7 +130,7 @@ class SpeechDecoder(nn.Module):
         """LLM states [B, P, D] → keys and values [L, B, heads, P, dh]; None without the stack."""
         if self.prefix is None or prefix.shape[1] == 0:
             return None
-        mask = None if valid is None else _full_mask(valid)
+        mask = _full_mask(valid)
         return self.prefix.keys_values(prefix, positions=0, mask=mask, causal=False)
 
     def _bos(self, batch: int) -> Tensor:
@@ -162,11 +168,11 @@ class SpeechDecoder(nn.Module):
         P = prefix.shape[1] if prefix is not None else 0
         prefix_valid = _valid(prefix_lens, B, P, device)
         if prefix is not None:
-            past = self.read_prefix(prefix, prefix_valid)
+            past = self.read_prefix(prefix, prefix_valid if prefix_lens is not None else None)
         if past is None:
             prefix_valid = prefix_valid[:, :0]
 
-        read = self.read_text(self._drop(text), text_valid)
+        read = self.read_text(self._drop(text), text_valid if text_lens is not None else None)
         speech = self.embedding(self._inputs(tokens, token_valid))  # [B, T+1, D], sos first
         x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
 

@@ -1,0 +1,79 @@
+"""Packed linears give what the plain ones give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fo_core.layers import packed
+from fo_core.layers.packed import PackedLinear, pack_for_inference
+from fo_core.layers.transformer import LlamaConfig, LlamaStack
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 1), (1, 3), (4,), (2, 40)])
+@pytest.mark.parametrize(("weights", "tolerance"), [("same", 1e-5), ("bf16", 1e-2), ("int8", 1e-2)])
+def test_product(shape, weights, tolerance):
+    torch.manual_seed(0)
+    linear = nn.Linear(160, 130)
+    x = 3 * torch.randn(*shape, 160)
+    with torch.inference_mode():
+        expected, found = linear(x), PackedLinear(linear, weights=weights)(x)
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    assert (found - expected).norm() / expected.norm() < tolerance
+
+
+@torch.inference_mode()
+def test_int8_rounds_the_weights_only():
+    torch.manual_seed(0)
+    linear = nn.Linear(512, 256, bias=False)
+    scale = linear.weight.abs().amax(dim=1, keepdim=True) / 127
+    rounded = (linear.weight / scale).round() * scale
+    x = torch.randn(3, 512)
+    torch.testing.assert_close(
+        PackedLinear(linear, weights="int8")(x), x @ rounded.T, rtol=1e-3, atol=2e-4
+    )
+    assert torch.equal(PackedLinear(linear, weights="int8")(0 * x), torch.zeros(3, 256))
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_stack_packs_itself(fuse):
+    torch.manual_seed(0)
+    stack = LlamaStack(LlamaConfig(128, 4, 2, 32, 256, layers=2, qkv_bias=True)).eval()
+    if fuse:
+        stack.fuse()
+    x = torch.randn(2, 5, 128)
+    with torch.inference_mode():
+        expected = stack(x)
+        assert pack_for_inference(nn.ModuleList([stack]))[0] is stack
+        torch.testing.assert_close(stack(x), expected, rtol=0, atol=1e-5)
+        cache = stack.init_cache(2)
+        steps = [stack(x[:, i : i + 1], cache=cache) for i in range(5)]
+        torch.testing.assert_close(torch.cat(steps, dim=1), expected, rtol=0, atol=1e-5)
+
+
+def test_skip_and_small():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(256, 256), nn.Linear(256, 256))
+    pack_for_inference(model, skip=lambda name: name == "2")
+    assert [type(m).__name__ for m in model] == ["Linear", "PackedLinear", "Linear"]
+
+
+def test_plain_where_the_op_is_missing(monkeypatch):
+    def broken(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr(packed, "_onednn", broken)
+    monkeypatch.setattr(packed, "_int8", lambda weight, bias: lambda x: x.new_zeros(len(x), 130))
+    linear, x = nn.Linear(160, 130), torch.randn(2, 160)
+    with torch.inference_mode():
+        for weights in ("same", "int8"):
+            torch.testing.assert_close(PackedLinear(linear, weights=weights)(x), linear(x))
+
+
+def test_neither_gradient_nor_move():
+    layer = PackedLinear(nn.Linear(160, 130))
+    with pytest.raises(RuntimeError, match="no gradient"):
+        layer(torch.randn(1, 160, requires_grad=True))
+    with pytest.raises(RuntimeError, match="cannot be moved"):
+        layer.half()
+    assert not layer.float().state_dict()

@@ -1,0 +1,39 @@
+"""Sampling: limits, order, penalty."""
+
+from __future__ import annotations
+
+import torch
+
+from fo_core.sampling import filter_logits, penalise, sample
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+
+
+def test_limits():
+    assert torch.allclose(filter_logits(LOGITS), LOGITS.softmax(-1))
+    assert (filter_logits(LOGITS, top_k=2) > 0).tolist() == [[True, True, False, False]]
+    assert (filter_logits(LOGITS, top_k=9) > 0).all()
+    # the token that crosses p is dropped too, the best always stays
+    assert (filter_logits(LOGITS, top_p=0.7) > 0).sum() == 1
+    assert (filter_logits(LOGITS, top_p=0.9) > 0).sum() == 2
+    assert filter_logits(LOGITS, top_p=0.01).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    assert torch.allclose(filter_logits(LOGITS, temperature=2.0), (LOGITS / 2).softmax(-1))
+
+
+def test_sample_follows_the_distribution_and_the_generator():
+    rows = LOGITS.expand(20000, -1)
+    drawn = sample(rows, 0.9, 3, generator=torch.Generator().manual_seed(0))
+    share = torch.bincount(drawn, minlength=4) / len(drawn)
+    assert torch.allclose(share, filter_logits(LOGITS, 0.9, 3)[0], atol=0.02)
+    again = sample(rows, 0.9, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again)
+    assert sample(LOGITS, top_k=1).tolist() == [0]
+
+
+def test_penalty():
+    recent = torch.tensor([[0, 0, 3, 4]])  # 4 = empty place
+    ours = penalise(LOGITS, recent, 2.0)
+    assert ours.tolist() == [[1.0, 1.0, 0.0, -2.0]]
+    official = penalise(LOGITS, recent, 2.0, "official")
+    assert official.tolist() == [[0.5, 1.0, 0.0, -0.5]]
+    assert LOGITS.tolist() == [[2.0, 1.0, 0.0, -1.0]]
