@@ -8,7 +8,6 @@ first and the following steps run the same code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fo_core.layers.fused import Fused, fuse_linears, pack_linears, run_linears
+from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope, rotate
 
 
@@ -121,31 +122,6 @@ class KVCache:
         )
 
 
-def _joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
-    """One matrix for several linears, which become views of it (no second copy stays)."""
-    weight = torch.cat([m.weight.detach() for m in linears])
-    bias = None
-    if linears[0].bias is not None:
-        bias = torch.cat([m.bias.detach() for m in linears])
-    row = 0
-    for linear in linears:
-        rows = linear.out_features
-        linear.weight.data = weight[row : row + rows]
-        if bias is not None:
-            linear.bias.data = bias[row : row + rows]
-        row += rows
-    return weight, bias
-
-
-def _together(
-    x: Tensor, linears: Sequence[nn.Linear], joined: tuple[Tensor, Tensor | None] | None
-) -> Tensor:
-    """Outputs of several linears side by side [.., sum of rows]; one product where joined."""
-    if joined is not None and not (torch.is_grad_enabled() and linears[0].weight.requires_grad):
-        return F.linear(x, *joined)
-    return torch.cat([linear(x) for linear in linears], dim=-1)
-
-
 @dataclass(frozen=True)
 class Sight:
     """What queries see, made once for all layers."""
@@ -201,13 +177,14 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.dim, kv, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.dim, kv, bias=config.qkv_bias)
         self.o_proj = nn.Linear(inner, config.dim, bias=False)
-        self.joined: tuple[Tensor, Tensor | None] | None = None
+        self.joined: Fused | None = None  # of q, k, v
+        self.output: Fused | None = None  # of o
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries [B, H, T, dh], turned keys and values [B, Hkv, T, dh] of x [B, T, D]."""
         B, T, _ = x.shape
         c = self.config
-        heads = _together(x, (self.q_proj, self.k_proj, self.v_proj), self.joined)
+        heads = run_linears(x, self.joined, self.q_proj, self.k_proj, self.v_proj)
         heads = heads.view(B, T, c.heads + 2 * c.kv_heads, c.head_dim).transpose(1, 2)
         turned = rotate(heads[:, : c.heads + c.kv_heads], cos, sin)
         return turned[:, : c.heads], turned[:, c.heads :], heads[:, c.heads + c.kv_heads :]
@@ -215,7 +192,8 @@ class Attention(nn.Module):
     def merge(self, out: Tensor) -> Tensor:
         """Heads [B, H, T, dh] → [B, T, D]."""
         B, H, T, dh = out.shape
-        return self.o_proj(out.transpose(1, 2).reshape(B, T, H * dh))
+        out = out.transpose(1, 2).reshape(B, T, H * dh)
+        return run_linears(out, self.output, self.o_proj)
 
 
 class GatedFeedForward(nn.Module):
@@ -226,12 +204,13 @@ class GatedFeedForward(nn.Module):
         self.gate_proj = nn.Linear(dim, ffn, bias=False)
         self.up_proj = nn.Linear(dim, ffn, bias=False)
         self.down_proj = nn.Linear(ffn, dim, bias=False)
-        self.joined: tuple[Tensor, Tensor | None] | None = None
+        self.joined: Fused | None = None  # of gate, up
+        self.output: Fused | None = None  # of down
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
-        gate, up = _together(x, (self.gate_proj, self.up_proj), self.joined).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        gate, up = run_linears(x, self.joined, self.gate_proj, self.up_proj).chunk(2, dim=-1)
+        return run_linears(F.silu(gate) * up, self.output, self.down_proj)
 
 
 class LlamaLayer(nn.Module):
@@ -289,14 +268,38 @@ class LlamaStack(nn.Module):
         """
         for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
-            attention.joined = _joined((attention.q_proj, attention.k_proj, attention.v_proj))
-            mlp.joined = _joined((mlp.gate_proj, mlp.up_proj))
+            attention.joined = fuse_linears(attention.q_proj, attention.k_proj, attention.v_proj)
+            mlp.joined = fuse_linears(mlp.gate_proj, mlp.up_proj)
+            attention.output = mlp.output = None
         self.fused = True
         return self
 
+    def pack(self, weights: Weights = "same") -> LlamaStack:
+        """Add copies of the matrices in the CPU kernels' own layout, for small steps.
+
+        The parameters stay as they are (fingerprint, training); memory grows by the copies.
+        Nothing happens on another device.
+
+        Args:
+            weights: Precision of the copies: "same", "bf16" or "int8".
+        """
+        for layer in self.blocks:
+            attention, mlp = layer.self_attn, layer.mlp
+            if attention.q_proj.weight.device.type != "cpu":
+                return self
+            qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
+            attention.joined = pack_linears(weights, *qkv)
+            attention.output = pack_linears(weights, attention.o_proj)
+            mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
+            mlp.output = pack_linears(weights, mlp.down_proj)
+        return self
+
     def _apply(self, fn, recurse=True):
-        """After a cast or a move the parameters are tensors of their own: join them again."""
+        """After a cast or a move, products of the old weights are made anew (packed: dropped)."""
         super()._apply(fn, recurse)
+        for layer in self.blocks:
+            for part in (layer.self_attn, layer.mlp):
+                part.joined = part.output = None
         return self.fuse() if self.fused else self
 
     def _angles(

@@ -166,3 +166,25 @@ def test_cache_append_grows_by_doubling() -> None:
     cache.append(torch.ones(3, 1, 2, 3, 8), torch.ones(3, 1, 2, 3, 8))
     cache.append(torch.ones(3, 1, 2, 2, 8), torch.ones(3, 1, 2, 2, 8))
     assert cache.capacity == 8 and cache.length == 5 and cache.keys[:, :, :, :5].min() == 1
+
+
+@pytest.mark.parametrize("weights", ["same", "bf16", "int8"])
+def test_packed_stack_is_close_keeps_its_weights_and_still_gives_gradients(weights: str) -> None:
+    config = LlamaConfig(dim=128, heads=4, kv_heads=2, head_dim=32, ffn=256, layers=2)
+    stack = make(config)
+    before = {k: v.clone() for k, v in stack.state_dict().items()}
+    x = torch.randn(1, 9, 128)
+    with torch.no_grad():
+        whole = stack(x)
+        stack.fuse().pack(weights)
+        cache = stack.init_cache(1, 4)
+        got = torch.cat([stack(part, cache=cache) for part in x.split([4, 2, 1, 2], 1)], 1)
+    error = (got - whole).norm() / whole.norm()
+    assert error < {"same": 1e-5, "bf16": 1e-2, "int8": 1e-2}[weights]
+    assert all(torch.equal(v, before[k]) for k, v in stack.state_dict().items())
+    stack.requires_grad_(False)
+    x.requires_grad_()
+    out = stack(x)
+    torch.testing.assert_close(out, whole, atol=1e-5, rtol=0)  # under autograd: not packed
+    out.sum().backward()
+    assert x.grad is not None

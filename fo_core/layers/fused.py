@@ -1,0 +1,63 @@
+"""Several linears of one input as one product, beside the linears themselves.
+
+The linears keep their names, values and gradients; the product is what inference runs. It is either
+one matrix whose rows the linears become views of, or a copy in the layout of the CPU's kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fo_core.layers.packed import PackedLinear, Weights
+
+Product = Callable[[Tensor], Tensor]  # [..., in] → [..., out]
+
+
+@dataclass
+class Fused:
+    """One product that stands for one or several linears reading the same input."""
+
+    product: Product
+    differentiable: bool  # gradients pass to the input (never to the weights)
+
+    def fits(self, x: Tensor, linear: nn.Linear) -> bool:
+        """Whether no gradient is asked for that the product does not give."""
+        if not torch.is_grad_enabled():
+            return True
+        return not linear.weight.requires_grad and (self.differentiable or not x.requires_grad)
+
+
+def fuse_linears(*linears: nn.Linear) -> Fused:
+    """Join linears in one matrix, of which their weights become views (no second copy stays)."""
+    weight = torch.cat([m.weight.detach() for m in linears])
+    bias = None
+    if linears[0].bias is not None:
+        bias = torch.cat([m.bias.detach() for m in linears])
+    row = 0
+    for linear in linears:
+        rows = linear.out_features
+        linear.weight.data = weight[row : row + rows]
+        if bias is not None:
+            linear.bias.data = bias[row : row + rows]
+        row += rows
+    return Fused(partial(F.linear, weight=weight, bias=bias), differentiable=True)
+
+
+def pack_linears(weights: Weights, *linears: nn.Linear) -> Fused:
+    """Join linears in a copy laid out for the CPU's kernels; their own weights stay."""
+    return Fused(PackedLinear(*linears, weights=weights).forward, differentiable=False)
+
+
+def run_linears(x: Tensor, fused: Fused | None, *linears: nn.Linear) -> Tensor:
+    """Outputs of several linears side by side [.., sum of rows]; one product where fused."""
+    if fused is not None and fused.fits(x, linears[0]):
+        return fused.product(x)
+    if len(linears) == 1:
+        return linears[0](x)
+    return torch.cat([linear(x) for linear in linears], dim=-1)
