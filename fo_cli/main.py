@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fo_cli import chat, evaluate, models, render
+from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
 from fo_cli.prepare_data import prepare_data
 from fo_cli.train import train
@@ -41,6 +42,7 @@ def fo(
     """Parse what stands before the command."""
 
 
+app.command("demo")(demo)
 app.command("prepare-data")(prepare_data)
 app.command("train")(train)
 app.add_typer(evaluate.app, name="eval")

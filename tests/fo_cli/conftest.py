@@ -43,7 +43,7 @@ def tiny_model(tmp_path_factory):
     short = DialogueConfig(
         mode="offline",
         speaker=SpeakerConfig(max_tokens=30),
-        segmenter=SegmenterConfig(max_tokens=40),
+        segmenter=SegmenterConfig(max_tokens=40, careful=False),
     )
     write_dialogue(folder, short)
     return folder
