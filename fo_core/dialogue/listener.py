@@ -7,6 +7,7 @@ states are never written in place, so a copy of a :class:`Listener` is a cheap f
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.streaming import CHUNK_SAMPLES, FRAMES_PER_CHUNK
+from fo_core.streaming import CHUNK_SAMPLES, CONTEXT_FRAMES, FRAMES_PER_CHUNK
 
 
 @dataclass
@@ -30,14 +31,18 @@ class Listener:
 
     Args:
         model: Its speech encoder, CTC head and adapter are used.
+        before: The listener of the turn before, if the features go on from there (the published
+            server runs them through all of the talk); None starts in silence.
     """
 
-    def __init__(self, model: FreezeOmni) -> None:
+    def __init__(self, model: FreezeOmni, before: Listener | None = None) -> None:
         self._model = model
         self._features = model.features.init_state(1)
         self._encoder = model.speech_encoder.init_state(1)
         self._adapter = model.adapter.init_state(1)
-        self.chunks = 0  # heard so far
+        if before is not None:
+            self._features = before._features
+            self._carry(before._encoder.context)
 
     def fork(self) -> Listener:
         """An independent copy (the states are shared until one of the two hears more)."""
@@ -52,6 +57,16 @@ class Listener:
         return self.hear_features(feats)
 
     @torch.inference_mode()
+    def skip(self, chunk: Tensor) -> None:
+        """A chunk [2560] that only the features of the next one see."""
+        feats, self._features = self._model.features.step(chunk.unsqueeze(0), self._features)
+        self._carry(feats[:, -CONTEXT_FRAMES:])
+
+    def _carry(self, context: Tensor) -> None:
+        """Feature frames [1, 3, mel] before the next chunk."""
+        self._encoder = dataclasses.replace(self._encoder, context=context)
+
+    @torch.inference_mode()
     def hear_features(self, feats: Tensor) -> Heard:
         """The same from feature frames [1, 16, mel], without the frames of the chunk before."""
         assert feats.shape[1] == FRAMES_PER_CHUNK, "a chunk has 16 feature frames"
@@ -60,7 +75,6 @@ class Listener:
         encoded, self._encoder = model.speech_encoder.step(feats, self._encoder)
         logits = model.ctc_head(encoded) if model.adapter.requires_ctc else None
         embeds, _, self._adapter = model.adapter.step(encoded, self._adapter, logits)
-        self.chunks += 1
         return Heard(encoded, embeds)
 
     @torch.inference_mode()

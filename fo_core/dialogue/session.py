@@ -111,6 +111,7 @@ class Session:
         for index, chunk in enumerate(before):
             skip = index == 1 and verdicts[0].event is not Event.KEEP
             if skip and self.cfg.compat == "official":  # a slip of the published server
+                self._listener.skip(chunk)
                 continue
             verdicts.append(self.listen(chunk, may_end=False))
         return verdicts
@@ -150,7 +151,9 @@ class Session:
             if self.state is DialogueState.JUDGING:
                 raise ValueError("a session that speaks hears nothing: judge the user on a fork()")
             self.turns.append(Turn(start=self._llm.length))
-            self._listener, self._recent = Listener(self.model), []
+            official = self.cfg.compat == "official"
+            self._listener = Listener(self.model, self._listener if official else None)
+            self._recent = []
 
     def _opening(self) -> list[Tensor]:
         """What comes before the turn's audio: template, prompt embeddings."""
