@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fo_core import audio
+from fo_core.audio import Wave
 from fo_core.errors import AudioError, DataError
 from fo_core.files import replacing
 
@@ -55,7 +56,7 @@ class Item:
         """Length in seconds."""
         return self.seconds or self.num_samples / self.rate - self.start
 
-    def load_audio(self, rate: int, max_seconds: float = 3600.0) -> audio.Wave:
+    def load_audio(self, rate: int, max_seconds: float = 3600.0) -> Wave:
         """Its sound: float32 [S] at ``rate``.
 
         Raises:

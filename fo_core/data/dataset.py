@@ -1,0 +1,260 @@
+"""Loaders: items of a manifest to padded batches, deterministic and resumable at any batch."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fo_core import audio
+from fo_core.data.augment import AugmentConfig, augment
+from fo_core.data.collate import Batch, find_task
+from fo_core.data.manifest import Item
+from fo_core.data.sampler import epoch_batches
+from fo_core.errors import DataError, FoError
+
+log = logging.getLogger(__name__)
+CROP_TRIES = 8  # places looked at for a crop that is not silent
+
+
+class Sounds:
+    """Decoded sounds, kept as 16-bit samples up to a limit: a small set is decoded once.
+
+    Args:
+        limit_mb: Memory to use at most, MB; what comes after is decoded each time.
+    """
+
+    def __init__(self, limit_mb: float = 512.0) -> None:
+        self.free = int(limit_mb * 2**20)
+        self._held: dict[tuple[str, float, float, int], np.ndarray] = {}
+
+    def load(self, item: Item, rate: int) -> audio.Wave:
+        """The item's sound: float32 [S] at ``rate``.
+
+        Raises:
+            AudioError: It cannot be read.
+        """
+        key = (item.audio, item.start, item.seconds, rate)
+        held = self._held.get(key)
+        if held is not None:
+            return audio.from_int16(held)
+        wave = item.load_audio(rate)
+        size = 2 * len(wave)
+        if size <= self.free:
+            self._held[key] = audio.to_int16(wave)
+            self.free -= size
+            return audio.from_int16(self._held[key])
+        return wave
+
+
+class Loader:
+    """Iterating gives one epoch of batches; the next iteration gives the next epoch.
+
+    Attributes:
+        epoch: The epoch that comes next, or is under way.
+        batch: Batches of it that were given.
+        rejects: {item id: reason} of items that could not be loaded; they are left out.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        task: str,
+        *,
+        crop_samples: int = 0,
+        augmentation: AugmentConfig | None = None,
+        sounds: Sounds | None = None,
+        num_workers: int = 0,
+        **batching: Any,
+    ) -> None:
+        self.items, self.task = list(items), find_task(task)
+        self.crop_samples, self.augmentation = crop_samples, augmentation
+        self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
+        self.epoch, self.batch = 0, 0
+        self.rejects: dict[str, str] = {}
+        self._made: tuple[int, list[list[int]]] | None = None
+
+    def batches(self) -> list[list[int]]:
+        """Indices of the items of every batch of the current epoch."""
+        if self._made is None or self._made[0] != self.epoch:
+            self._made = (self.epoch, epoch_batches(self.items, epoch=self.epoch, **self.batching))
+        return self._made[1]
+
+    def __len__(self) -> int:
+        return len(self.batches())
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of the current epoch from ``self.batch`` on.
+
+        Raises:
+            DataError: No item of the whole epoch could be loaded.
+        """
+        todo = self.batches()[self.batch :]
+        given = self.batch > 0
+        for made, rejects in self._loaded(todo):
+            for name, reason in rejects.items():
+                if name not in self.rejects:
+                    log.warning("left out %s: %s", name, reason)
+            self.rejects.update(rejects)
+            self.batch += 1
+            if made is not None:
+                given = True
+                yield made
+        if not given:
+            name, reason = next(iter(self.rejects.items()))
+            raise DataError(
+                f"none of {len(self.items)} items can be loaded; {name}: {reason}",
+                do="check that the manifest's sounds are where it says",
+            )
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def forever(self) -> Iterator[Batch]:
+        """Epoch after epoch."""
+        while True:
+            yield from self
+
+    def _loaded(self, todo: list[list[int]]) -> Iterable[tuple[Batch | None, dict[str, str]]]:
+        jobs = [(self.epoch, indices) for indices in todo]
+        if not self.num_workers:
+            return map(self._load, jobs)
+        from torch.utils.data import DataLoader
+
+        return DataLoader(
+            _Jobs(self, jobs),  # type: ignore[arg-type]
+            batch_size=None,
+            shuffle=False,
+            num_workers=self.num_workers,
+        )
+
+    def _load(self, job: tuple[int, list[int]]) -> tuple[Batch | None, dict[str, str]]:
+        """One batch of the items that can be loaded (None if none can), and why others cannot."""
+        epoch, indices = job
+        loaded, rejects = [], {}
+        for item in (self.items[i] for i in indices):
+            seed = [self.batching.get("seed", 0), epoch, zlib.crc32(item.id.encode())]
+            try:
+                loaded.append((item, self._sound(item, np.random.default_rng(seed))))
+            except FoError as error:
+                rejects[item.id] = str(error)
+        return (self.task.collate(loaded) if loaded else None), rejects
+
+    def _sound(self, item: Item, draw: np.random.Generator) -> np.ndarray:
+        if not self.task.rate:
+            return np.zeros(0, dtype=np.float32)
+        wave = self.sounds.load(item, self.task.rate)
+        if self.crop_samples:
+            wave = crop(wave, self.crop_samples, draw)
+        return augment(wave, self.augmentation, draw) if self.augmentation else wave
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader is; loading it goes on with the very next batch."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to where a state was taken; call it before iterating."""
+        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+
+
+class _Jobs:
+    """A loader's batches as a map-style dataset, for worker processes."""
+
+    def __init__(self, loader: Loader, jobs: list[tuple[int, list[int]]]) -> None:
+        self.loader, self.jobs = loader, jobs
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __getitem__(self, index: int) -> tuple[Batch | None, dict[str, str]]:
+        return self.loader._load(self.jobs[index])
+
+
+def crop(wave: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+    """``size`` samples of a wave [S], not silent ones if it can be helped; short waves are padded.
+
+    The padding is split at random, so that the sound does not always start the crop.
+    """
+    if len(wave) <= size:
+        before = int(draw.integers(size - len(wave) + 1))
+        return np.pad(wave, (before, size - len(wave) - before))
+    best = wave[:size]
+    for _ in range(CROP_TRIES):
+        start = int(draw.integers(len(wave) - size + 1))
+        piece = wave[start : start + size]
+        if np.abs(piece).max() > 0.01:
+            return piece
+        best = piece
+    return best
+
+
+def make_loader(
+    items: Sequence[Item],
+    task: str,
+    *,
+    batch_seconds: float | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    shuffle: bool = True,
+    crop_samples: int = 0,
+    augmentation: AugmentConfig | None = None,
+    max_seconds: float = 30.0,
+    cache_mb: float = 512.0,
+    num_workers: int = 0,
+    buckets: int = 8,
+    drop_last: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader:
+    """A loader of batches for a task (``collate.TASKS`` says what each batch holds).
+
+    Args:
+        items: Of a manifest; those that lack what the task needs are left out.
+        task: "speech", "qa", "states", "tts" or "codec".
+        batch_seconds: Most sound in a batch, s.
+        batch_size: Most items in a batch.
+        seed: Of the order, the crops and the augmentation.
+        shuffle: False keeps the items' order (evaluation).
+        crop_samples: Cut or pad every sound to this length (codec).
+        augmentation: Changes of the sound; None leaves it as it is.
+        max_seconds: Longer items are left out.
+        cache_mb: Memory for decoded sounds, MB.
+        num_workers: Processes that load; 0 loads here (right for sets that fit the cache).
+        buckets: Most classes of length.
+        drop_last: Leave out batches that are not full.
+        rank: This process, of ``world_size``.
+        world_size: Processes that train together.
+
+    Raises:
+        DataError: Unknown task, nothing left, or no limit for a batch.
+    """
+    needs = find_task(task).needs
+    usable = [
+        item
+        for item in items
+        if item.duration <= max_seconds and all(getattr(item, name) for name in needs)
+    ]
+    if not usable:
+        lacking = " and ".join(needs) or "a sound"
+        raise DataError(
+            f"no item of {len(items)} can be used for {task!r}: each needs {lacking}"
+            f" and at most {max_seconds:g} s",
+            do="run the data step that adds it",
+        )
+    return Loader(
+        usable,
+        task,
+        crop_samples=crop_samples,
+        augmentation=augmentation,
+        sounds=Sounds(cache_mb),
+        num_workers=num_workers,
+        batch_seconds=batch_seconds,
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        buckets=buckets,
+        drop_last=drop_last,
+        rank=rank,
+        world_size=world_size,
+    )
