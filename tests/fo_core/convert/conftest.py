@@ -221,6 +221,23 @@ def golden_variant(
 
 
 @pytest.fixture(scope="session")
+def imported(golden_variant: GoldenVariant, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The variant's checkpoint as a model folder. Read-only for tests."""
+    from fo_core.convert.official import import_official
+
+    out = tmp_path_factory.mktemp("imported") / golden_variant.name
+    import_official(golden_variant.ckpt / "checkpoints", golden_variant.ckpt / "llm", out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def any_checkpoint(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One checkpoint (checkpoints/ and llm/) for tests that damage a copy of it."""
+    root = min(spec.parent for spec in golden_dir.glob("*/spec.json"))
+    return materialise(root, tmp_path_factory.mktemp("any") / root.name)
+
+
+@pytest.fixture(scope="session")
 def golden_normal():
     """The hash behind the values, for modules whose weights are described, not stored."""
     return unit_normal

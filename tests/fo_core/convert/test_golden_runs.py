@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fo_core.config import replace
-from fo_core.convert.official import import_official
 from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.session import DialogueConfig, Session
 from fo_core.dialogue.settings import for_file, read_dialogue
@@ -48,13 +47,11 @@ class Loaded:
 
 
 @pytest.fixture(scope="session")
-def loaded(golden_variant, tmp_path_factory) -> Loaded:
-    folder = tmp_path_factory.mktemp("runs") / golden_variant.name
-    import_official(golden_variant.ckpt / "checkpoints", golden_variant.ckpt / "llm", folder)
-    cfg = read_dialogue(folder)
+def loaded(imported) -> Loaded:
+    cfg = read_dialogue(imported)
     speaker = replace(cfg.speaker, sampling=replace(cfg.speaker.sampling, top_k=1))
     cfg = replace(cfg, sampling=GREEDY, speaker=speaker)
-    return Loaded(freeze_omni.load(folder), cfg)
+    return Loaded(freeze_omni.load(imported), cfg)
 
 
 class Listening:
@@ -222,7 +219,9 @@ def test_run_d_two_turns(loaded, golden_variant, monkeypatch):
         session.end_turn()
         hidden: list[Tensor] = []
         monkeypatch.setattr(
-            session.model.llm, "logits", lambda states, to=hidden: (to.append(states[0]), logits(states))[1]
+            session.model.llm,
+            "logits",
+            lambda states, to=hidden: (to.append(states[0]), logits(states))[1],
         )
         assert all(event.kind == "text" for event in session.reply(speak=False))
         answer = session.turns[-1].answer
