@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def prepare_data(
         )
     options.writable(out, "data folder")
     cfg = load(PrepareConfig, read_yaml(config) if config else {}, sets or ())
-    counts: dict[str, object] = {}
+    counts: dict[str, Any] = {}
     with Bars() as bars:
         if step is not Step.encode_speech:
             wanted = STEPS if step is Step.all else (step.value,)
@@ -64,8 +64,21 @@ def prepare_data(
         render.as_json({"out": out, "steps": counts})
         return
     for name, count in counts.items():
-        render.result(f"{name}: {count}")
-    render.result(f"data in {out}")
+        render.result(f"{name}: {', '.join(_said(count))}")
+    render.result(f"data in {out}; all counts are in {out / 'report.json'}")
+
+
+def _said(count: Any) -> list[str]:
+    """Numbers of a step's report, and groups of numbers; what lies deeper stays in the file."""
+    said = []
+    for key, value in count.items():
+        name = key.replace("_", " ")
+        if isinstance(value, (int, float)):
+            said.append(f"{name} {value:,}")
+        elif isinstance(value, dict) and all(isinstance(v, (int, float)) for v in value.values()):
+            inner = ", ".join(f"{k} {v:,}" for k, v in value.items())
+            said += [f"{name} ({inner})"] if inner else []
+    return said
 
 
 def _encode(out: Path, model: Path, bars: Bars) -> dict[str, int]:
