@@ -22,7 +22,11 @@ from fo_core.files import read_jsonl
 from fo_core.registry import Registry
 
 Message = dict[str, str]  # {"role": system | user | assistant, "content": text}
-BLOCK = 64  # prompts between two writes of the journal
+SHOTS = (  # of no fact in the domain: they show a small LLM the length of an answer
+    ("What color is a cherry?", "A cherry is red."),
+    ("What is the capital of Finland?", "The capital of Finland is Helsinki."),
+)
+BATCHES = 4  # between two writes of the journal
 
 
 class Reply(Protocol):
@@ -48,11 +52,11 @@ class RegenerateConfig:
 
     engine: str = "transformers"  # name in fo_core.engines.llm
     llm: str = "embedded"  # folder, hub id, .gguf file, or "embedded"
-    dtype: str = "float32"  # of its weights
+    dtype: str = "bfloat16"  # of its weights
     system: str = "Answer with one short sentence."  # system prompt; "" = none
-    shots: tuple[tuple[str, str], ...] = ()  # examples (user, assistant) before every dialogue
+    shots: tuple[tuple[str, str], ...] = SHOTS  # examples (user, assistant) before every dialogue
     max_new_tokens: int = 32  # longer answers count as cut off
-    batch_size: int = 16  # prompts side by side
+    batch_size: int = 48  # prompts side by side
     max_words: int = 40  # longer answers are dropped
 
 
@@ -179,8 +183,9 @@ class _Asker:
         new = {key: p for key, p in zip(keys, prompts, strict=True) if key not in self.known}
         waiting = sorted(new, key=lambda k: (sum(len(m["content"]) for m in new[k]), k))
         tell(sum(key not in new for key in keys))
-        for start in range(0, len(waiting), BLOCK):
-            block = waiting[start : start + BLOCK]
+        size = BATCHES * self.cfg.batch_size
+        for start in range(0, len(waiting), size):
+            block = waiting[start : start + size]
             self._answer(block, [new[key] for key in block])
             tell(sum(key in self.known for key in keys))
         return [self.known[key] for key in keys]

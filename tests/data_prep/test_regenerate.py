@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.regenerate import Dialogue, RegenerateConfig, fault, prompt, regenerate
 
-CFG = RegenerateConfig(system="Be short.", shots=(("Hi.", "Hello."),))
+CFG = RegenerateConfig(system="Be short.", shots=(("Hi.", "Hello."),), batch_size=16)
 
 
 class Echo:
