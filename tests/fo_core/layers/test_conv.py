@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fo_core.layers.conv import CausalConv1d, ConvSubsampling
+from fo_core.layers.conv import CausalConv1d, ConvSubsampling, pack_convolutions
 
 
 @torch.no_grad()
@@ -31,3 +31,19 @@ def test_causal_convolution_in_pieces(kernel: int, stride: int) -> None:
     later = x.clone()
     later[:, :, 8:] = 0
     assert torch.allclose(conv(later)[:, :, : 8 // stride], conv(x)[:, :, : 8 // stride])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("weights", "tolerance"), [("same", 1e-5), ("bf16", 2e-2), ("int8", 3e-2)])
+def test_packed_convolutions_compute_the_same(weights: str, tolerance: float) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.ModuleList([ConvSubsampling(80, 48), CausalConv1d(64, 64, 5, 2)])
+    x, z = torch.randn(2, 19, 80), torch.randn(2, 64, 8)
+    state = torch.randn(2, 64, 4)
+    expected = model[0](x), *model[1].step(z, state)
+    pack_convolutions(model, weights)  # type: ignore[arg-type]
+    assert type(model[1]) is not CausalConv1d and type(model[0].conv2) is not torch.nn.Conv2d
+    found = model[0](x), *model[1].step(z, state)
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).abs().max() <= tolerance * b.abs().max()
+    assert model[1].init_state(3).shape == (3, 64, 4)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from fo_core.errors import ConfigError
+from fo_core.layers.conv import pack_convolutions
+from fo_core.layers.packed import pack_for_inference
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.streaming import cat_states, take_rows
 
@@ -126,6 +128,15 @@ def test_padding_does_not_reach_real_frames_and_gradients_are_finite() -> None:
     other[1, 48:] = 9
     a, b = encoder(feats, lens, -1, -1)[0], encoder(other, lens, -1, -1)[0]
     assert torch.allclose(a[1, :9], b[1, :9], atol=1e-6)
+
+
+@torch.inference_mode()
+def test_packed_for_inference_gives_the_same_stream() -> None:
+    encoder = make(dim=128, ffn=256)
+    feats = torch.randn(1, 192, 80)
+    expected = stream(encoder, feats)
+    pack_convolutions(pack_for_inference(encoder))
+    assert close(stream(encoder, feats), expected)
 
 
 def test_impossible_sizes_are_refused() -> None:
