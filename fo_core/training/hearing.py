@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -46,6 +48,21 @@ def encode_speech(model: Any, batch: Batch, chunks: Chunks, ctc: bool) -> Heard:
     frames, frame_lens = model.speech_encoder(feats, lens, chunk, left)
     logits = model.ctc_head(frames) if ctc else None
     return Heard(frames, frame_lens.to(frames.device), logits)
+
+
+def measure_normalisation(model: Any, loader: Iterable[Batch], batches: int) -> None:
+    """Let an encoder with feature normalisation measure it on the first batches of training data.
+
+    One that has been measured already (by an earlier run, or published weights) is left alone.
+    """
+    cmvn = getattr(model.speech_encoder, "cmvn", None)
+    if cmvn is None or not batches or not torch.equal(cmvn.istd, torch.ones_like(cmvn.istd)):
+        return
+    rows = []
+    for batch in islice(loader, batches):
+        feats = model.features(batch["wave"].to(model.device))
+        rows.append(feats[padding_mask(feature_lens(batch["wave_lens"]), feats.shape[1])])
+    cmvn.measure(rows)
 
 
 def speech_vectors(model: Any, heard: Heard) -> list[Tensor]:

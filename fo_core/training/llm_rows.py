@@ -49,21 +49,18 @@ class Dialogues:
 
     Args:
         model: Gives ``chat_for`` and its configured system text and shots.
-        system: System text instead of the configured one; shots are then left out.
     """
 
-    def __init__(self, model: Any, system: str | None = None) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
-        llm = model.config.llm
-        self.system = llm.system if system is None else system
-        self.shots = tuple(llm.shots) if system is None else ()
         self._kept: dict[Any, ChatParts] = {}
 
     def parts(self, messages: Sequence[Mapping[str, str]] = ()) -> ChatParts:
         """Parts for a question after earlier messages."""
         turns = earlier_turns(messages)
         if turns not in self._kept:
-            self._kept[turns] = self.model.chat_for(self.system, (*self.shots, *turns))
+            llm = self.model.config.llm
+            self._kept[turns] = self.model.chat_for(llm.system, (*llm.shots, *turns))
         return self._kept[turns]
 
 

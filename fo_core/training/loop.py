@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from fo_core.checkpoint import save_tensors
+from fo_core.checkpoint import save_tensors, write_json
 from fo_core.config import config, to_dict
 from fo_core.errors import StageError
 from fo_core.training import report, snapshot
@@ -43,7 +43,7 @@ class TrainConfig:
     val_items: int | None = None  # use only the first so many held-out items; None = all
     accumulate: int = 1  # batches whose gradients are averaged into one step
     precision: Literal["no", "bf16", "fp16"] = "no"  # autocast type
-    device: Literal["auto", "cpu"] = "auto"  # auto = accelerate's choice
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto = accelerate's choice
     seed: int = 0  # of data order, dropout and every other draw
     validate_every: int = 500  # steps between two validations; the last step always is one
     save_every: int = 500  # steps between two checkpoints; the last step always is one
@@ -64,7 +64,7 @@ def run_stage(
     *,
     resume: bool = True,
     force: bool = False,
-    progress: bool = True,
+    progress: bool | Callable[[int, int], None] = True,
     dry_run: bool = False,
 ) -> StageResult:
     """Train one stage; the model holds the result, the run folder its records.
@@ -80,7 +80,8 @@ def run_stage(
         resume: Go on from the newest complete checkpoint, or return the result of a finished run;
             False starts anew and removes what was there.
         force: Go on although the settings are not those the run was started with.
-        progress: Show the plan and a live line on stderr.
+        progress: True shows the plan and a live line on stderr; a function is called with (steps
+            done, all steps) instead.
         dry_run: Stop after the plan.
 
     Returns:
@@ -105,11 +106,11 @@ def _run_stage(
     run_dir: Path,
     resume: bool,
     force: bool,
-    progress: bool,
+    progress: bool | Callable[[int, int], None],
     dry_run: bool,
 ) -> StageResult:
     run = _Run(model, stage, cfg, train, val, run_dir)
-    if progress:
+    if progress is True:
         report.print_plan(run.plan)
     if dry_run:
         plan = run.plan
@@ -185,11 +186,12 @@ class _Run:
         active = [name for o in self.stage.objectives for name in o.active]
         freeze_all_but(self.model, self.trainable, active)
 
-    def go(self, force: bool, progress: bool) -> StageResult:
+    def go(self, force: bool, progress: bool | Callable[[int, int], None]) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
         cfg, folder = self.cfg, self.folder
         before = fingerprints(self.model, self.trainable)
         before = settle(folder, self._settings(), before, force)
+        write_json(folder / "plan.json", self.plan)
         saved = snapshot.newest(folder / "checkpoints")
         if saved is not None:
             snapshot.load_weights(self.model, saved.weights, str(saved.path))
@@ -203,6 +205,10 @@ class _Run:
         losses = accelerator.prepare(_Objectives(self.model, self.stage.objectives))
         optimizers = [accelerator.prepare(o) for o in optimizers]
         step, seconds, offset = 0, 0.0, 0
+        if saved is None and self.stage.begin is not None:
+            start = self.train.state_dict()
+            self.stage.begin(self.model, self.train)
+            self.train.load_state_dict(start)
         set_seed(cfg.seed)
         if saved is not None:
             for objective, optimizer in zip(self.stage.objectives, optimizers, strict=True):
@@ -220,7 +226,7 @@ class _Run:
         else:
             metrics = self.validate(accelerator, losses)
             logger.row(0, metrics)
-        with LiveLine(self.stage.name, cfg.max_steps, step, progress) as live:
+        with LiveLine(self.stage.name, cfg.max_steps, step, progress is True) as live:
             while step < cfg.max_steps:
                 micros = [
                     self.cache.fill(self.model, to_device(next(batches), accelerator.device))
@@ -229,6 +235,8 @@ class _Run:
                 values = self.step(accelerator, losses, optimizers, micros, step)
                 step += 1
                 meter.add(values, micros)
+                if callable(progress):
+                    progress(step, cfg.max_steps)
                 last = step == cfg.max_steps
                 if step % cfg.log_every == 0 or last:
                     row = meter.take()

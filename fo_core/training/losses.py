@@ -79,12 +79,12 @@ class TranscriptLoss:
 
     Attributes:
         chunks: How the encoder's chunk is chosen while training.
-        prompt: Whether the prompt embeddings stand before the speech (and are trained).
+        task: Whether the task embeddings stand before the speech.
         ctc: Weight of the CTC loss beside it; 0 = none.
     """
 
     chunks: Chunks = "dynamic"
-    prompt: bool = True
+    task: bool = True
     ctc: float = 0.0
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
@@ -105,52 +105,11 @@ class TranscriptLoss:
     def rows(
         self, model: FreezeOmni, vectors: list[Tensor], answers: list[list[int] | None]
     ) -> Rows:
-        """LLM rows: the task's system text, the speech, what is to be said."""
-        parts = Dialogues(model, model.config.llm.task).parts()
-        prompt = prompt_vectors(model) if self.prompt else None
-        return pack(model, [parts] * len(vectors), vectors, prompt, answers)
-
-
-@dataclass(frozen=True)
-class TranscriptMetrics:
-    """Word error rate of what the LLM repeats, greedily.
-
-    Attributes:
-        loss: The stage's loss, which builds the rows.
-        items: Items of every held-out batch that are decoded (it takes time); 0 = none.
-        max_tokens: Longest transcript.
-    """
-
-    loss: TranscriptLoss
-    items: int = 0
-    max_tokens: int = 64
-
-    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
-        if not self.items:
-            return {}
-        heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
-        vectors = speech_vectors(model, heard)[: self.items]
-        said = [self._repeat(model, row) for row in vectors]
-        return {"wer": word_errors(batch["text"][: self.items], said)}
-
-    def _repeat(self, model: FreezeOmni, vectors: Tensor) -> str:
-        llm = model.llm
-        rows = self.loss.rows(model, [vectors], [[]])
-        state = llm.init_state(1, rows.embeds.shape[1] + self.max_tokens)
-        hidden, state = llm.step(rows.embeds, state)
-        ids: list[int] = []
-        while len(ids) < self.max_tokens:
-            best = int(llm.logits(hidden[:, -1]).argmax(-1))
-            if best == llm.end_id:
-                break
-            ids.append(best)
-            hidden, state = llm.step(llm.embed([best]), state)
-        return llm.tokenizer.decode(ids)
-
-
-def prompt_vectors(model: FreezeOmni) -> Tensor | None:
-    """The trained prompt ``[P, H]``; None where there is none or it is not put before the audio."""
-    return model.prompt(1)[0] if model.prompt.used else None
+        """LLM rows: the task's system text and embeddings, the speech, what is to be said."""
+        settings = model.config.llm
+        parts = model.chat_for(settings.task, settings.task_shots)
+        task = model.task(1)[0] if self.task and model.task.used else None
+        return pack(model, [parts] * len(vectors), vectors, task, answers)
 
 
 def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
@@ -207,7 +166,8 @@ class AnswerLoss:
         )
         dialogues = Dialogues(model)
         parts = [dialogues.parts(messages) for messages in batch["messages"]]
-        rows = pack(model, parts, batch["vectors"], prompt_vectors(model), answers)
+        prompt = model.prompt(1)[0] if model.prompt.used else None
+        rows = pack(model, parts, batch["vectors"], prompt, answers)
         if not self.states:
             return rows, run(model, rows), None
         seen = torch.nn.utils.rnn.pad_sequence(batch["seen"], batch_first=True)  # [B, C]

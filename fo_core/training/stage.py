@@ -58,6 +58,7 @@ class Stage:
             computed once per item and kept. The losses find lists of them in the batch.
         helpers: Modules that only training needs (discriminators): part of the model, under these
             names, while the stage lasts.
+        begin: ``begin(model, loader)`` measures on training data, once before the first step.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Stage:
     metrics: Metrics | None = None
     precompute: Callable[[Any, Batch], Mapping[str, Tensor]] | None = None
     helpers: Callable[[Any], Mapping[str, nn.Module]] | None = None
+    begin: Callable[[Any, Any], None] | None = None
 
 
 @dataclass(frozen=True)

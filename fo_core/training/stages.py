@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from torch import nn
 
 from fo_core.config import config, load, merge, read_yaml
 from fo_core.errors import StageError
+from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
+from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.registry import did_you_mean
 from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
-from fo_core.training.hearing import Chunks
+from fo_core.training.hearing import Chunks, measure_normalisation
 from fo_core.training.loop import TrainConfig
 from fo_core.training.losses import (
     AnswerLoss,
@@ -26,7 +30,6 @@ from fo_core.training.losses import (
     CtcMetrics,
     StateMetrics,
     TranscriptLoss,
-    TranscriptMetrics,
     listen_once,
 )
 from fo_core.training.optim import OptimConfig
@@ -47,6 +50,7 @@ class Input1:
 
     type: Literal["input-1"] = "input-1"
     chunks: Chunks = "dynamic"  # encoder chunk while training: drawn, its own, or full context
+    measure: int = 200  # batches on which an encoder measures its normalisation first; 0 = none
     optim: OptimConfig = OptimConfig(lr=2e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "ctc_head.*")  # globs
 
@@ -58,6 +62,7 @@ class Input1:
             objectives=(Objective("ctc", self.trainable, CtcLoss(self.chunks), self.optim),),
             data="speech",
             metrics=CtcMetrics(),
+            begin=partial(measure_normalisation, batches=self.measure),
         )
 
 
@@ -67,23 +72,21 @@ class Input2:
 
     type: Literal["input-2"] = "input-2"
     chunks: Chunks = "dynamic"  # as in input-1
-    prompt: bool = True  # prompt embeddings stand before the speech and are trained
+    task: bool = True  # task embeddings stand before the speech and are trained
     ctc: float = 0.0  # weight of a CTC loss beside; above 0 the CTC head is trained too
-    decode: int = 0  # held-out items of each batch whose transcript is decoded for val_wer
     optim: OptimConfig = OptimConfig(lr=1e-4)
-    trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides prompt, CTC
+    trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides task, CTC
 
     def build(self) -> Stage:
         """The stage."""
-        loss = TranscriptLoss(self.chunks, self.prompt, self.ctc)
-        extra = (("prompt.*",) if self.prompt else ()) + (("ctc_head.*",) if self.ctc else ())
+        loss = TranscriptLoss(self.chunks, self.task, self.ctc)
+        extra = (("task.*",) if self.task else ()) + (("ctc_head.*",) if self.ctc else ())
         return Stage(
             name=self.type,
             summary="adapter learns the LLM's space: the frozen LLM repeats what it hears",
             objectives=(Objective("transcript", self.trainable + extra, loss, self.optim),),
             data="speech",
             starts_from=("speech_encoder",),
-            metrics=TranscriptMetrics(loss, self.decode),
         )
 
 
@@ -121,6 +124,7 @@ class Output1:
     type: Literal["output-1"] = "output-1"
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)  # weights of the terms
     gan_from: int | None = 20000  # first step with discriminators; None = never
+    discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
     optim: OptimConfig = OptimConfig(
         lr=2e-4, betas=(0.5, 0.9), weight_decay=0.0, schedule="exponential", decay=0.98
     )
@@ -149,8 +153,11 @@ class Output1:
             objectives=tuple(objectives),
             data="codec",
             metrics=CodecMetrics(terms),
-            helpers=None if self.gan_from is None else _discriminators,
+            helpers=None if self.gan_from is None else self._helpers,
         )
+
+    def _helpers(self, model: FreezeOmni) -> dict[str, nn.Module]:
+        return {DISCRIMINATORS: Discriminators(self.discriminators)}
 
 
 @config
@@ -200,12 +207,6 @@ class Output3:
             starts_from=("speech_decoder",),
             precompute=answer_states,
         )
-
-
-def _discriminators(model: object) -> dict:
-    from fo_core.models.discriminators import Discriminators
-
-    return {DISCRIMINATORS: Discriminators()}
 
 
 StageOptions = Annotated[

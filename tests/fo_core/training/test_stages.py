@@ -1,0 +1,178 @@
+"""The six stages on tiny real models: what moves, exact resume, real against shuffled targets."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+
+from fo_core import testing
+from fo_core.config import load, read_yaml, to_dict
+from fo_core.errors import ConfigError, StageError
+from fo_core.models.freeze_omni import FreezeOmniConfig
+from fo_core.training.loop import run_stage
+from fo_core.training.stages import NAMES, SIZES, Recipe, recipe, shipped
+
+MOVES = {
+    "input-1": {"speech_encoder", "ctc_head"},
+    "input-2": {"speech_encoder", "adapter", "task"},
+    "input-3": {"prompt", "state_head"},
+    "output-1": {"codec"},
+    "output-2": {"speech_decoder"},
+    "output-3": {"speech_decoder"},
+}
+
+
+def fresh(llm, **parts):
+    model = testing.tiny_model(llm=llm, **parts)
+    model.trained |= {"speech_encoder", "ctc_head", "adapter", "speech_decoder"}
+    return model
+
+
+def run(model, name, data, folder, *sets, stage=None):
+    """Run a stage's tiny recipe with ``a.b=c`` changes."""
+    cfg = recipe(name, "tiny", overrides=["train.curves=false", *sets])
+    side = 0 if name.startswith("input") else 1
+    (train, held_out) = data[0][side], data[1][side]
+    stage = stage or cfg.stage.build()
+    return run_stage(model, stage, cfg.train, train, held_out, folder, progress=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_stage_learns_and_moves_its_own_parts_only(name, model, data, tmp_path):
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    result = run(model, name, data, tmp_path)
+    moved = {k for k, v in model.state_dict().items() if not torch.equal(v, start[k])}
+    assert {k.split(".")[0] for k in moved} == MOVES[name]
+    if name == "output-2":
+        assert not any(k.startswith("speech_decoder.prefix.") for k in moved)
+    if name == "output-3":
+        assert all(k.startswith("speech_decoder.prefix.") for k in moved)
+    key = "val_mel_distance" if name == "output-1" else "val_loss"
+    losses = [row[key] for row in result.history if key in row]
+    assert losses[-1] < losses[0]
+    prints = result.fingerprints
+    assert prints["llm"]["frozen_before"] == prints["llm"]["frozen_after"]
+    assert prints["llm"]["frozen_after"].startswith("sha256:")
+    assert not hasattr(model, "codec_discriminators")
+
+
+def test_the_ctc_adapter_and_the_probe_train_too(tiny_llm, data, tmp_path):
+    parts = {"adapter": {"type": "ctc"}, "state_head": {"probe": True}}
+    model = fresh(tiny_llm, **parts)
+    run(model, "input-2", data, tmp_path / "2", "stage.ctc=0.5", "train.max_steps=4")
+    assert float(model.adapter.gate.abs()) > 0
+    before = model.state_head.probe_net[1].weight.clone()
+    result = run(model, "input-3", data, tmp_path / "3")
+    assert not torch.equal(model.state_head.probe_net[1].weight, before)
+    states = [row["val_state_loss"] for row in result.history if "val_state_loss" in row]
+    assert states[-1] < 0.8 * states[0]
+
+
+class Killed(Exception):
+    pass
+
+
+def dying(stage, step):
+    """The stage, whose first loss dies at a step as a killed process would."""
+    first = stage.objectives[0]
+
+    def losses(model, batch):
+        if batch["step"] == step and torch.is_grad_enabled():
+            raise Killed
+        return first.losses(model, batch)
+
+    changed = dataclasses.replace(first, losses=losses)
+    return dataclasses.replace(stage, objectives=(changed, *stage.objectives[1:]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_stage_goes_on_to_the_same_bits(name, tiny_llm, data, tmp_path):
+    sets = ["train.max_steps=8", "train.save_every=3"]
+    whole = fresh(tiny_llm)
+    run(whole, name, data, tmp_path / "whole", *sets)
+    stage = recipe(name, "tiny").stage.build()
+    with pytest.raises(Killed):
+        run(fresh(tiny_llm), name, data, tmp_path / "cut", *sets, stage=dying(stage, 7))
+    resumed = fresh(tiny_llm)
+    run(resumed, name, data, tmp_path / "cut", *sets)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def shuffled(items, *names):
+    """The items with some fields of other items."""
+    others = list(items)
+    random.Random(5).shuffle(others)
+    return [
+        dataclasses.replace(item, **{n: getattr(other, n) for n in names})
+        for item, other in zip(items, others, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "steps", "key", "margin"),
+    [
+        ("input-1", ("text",), 110, "val_loss", 0.75),
+        ("input-3", ("states",), 20, "val_state_loss", 0.95),
+        ("output-2", ("speech_tokens",), 50, "val_loss", 0.85),
+    ],
+)
+def test_shuffled_targets_are_not_learned(
+    name, fields, steps, key, margin, tiny_llm, data, tmp_path
+):
+    side = 0 if name.startswith("input") else 1
+    wrong = [list(split) for split in data]
+    wrong[0][side] = shuffled(data[0][side], *fields)
+    sets = [f"train.max_steps={steps}", "train.validate_every=1000", "train.batch.size=16"]
+    sets += ["stage.chunks=fixed"] if name == "input-1" else []
+    real = run(fresh(tiny_llm), name, data, tmp_path / "real", *sets)
+    fake = run(fresh(tiny_llm), name, wrong, tmp_path / "fake", *sets)
+    assert real.metrics[key] < margin * fake.metrics[key]
+
+
+def test_a_stage_out_of_order_is_refused(tiny_llm, data, tmp_path):
+    with pytest.raises(StageError, match="starts from a trained speech_encoder"):
+        run(testing.tiny_model(llm=tiny_llm), "input-2", data, tmp_path)
+
+
+def test_the_gan_begins_when_it_is_told_to(model, data, tmp_path):
+    result = run(model, "output-1", data, tmp_path, "train.log_every=1")
+    rows = {row["step"]: row for row in result.history if "codec.loss" in row}
+    assert "codec.adversarial" not in rows[6] and "discriminator.loss" not in rows[6]
+    assert "codec.adversarial" in rows[7] and rows[7]["discriminator.loss"] > 0
+    plan = result.trainable_parameters
+    assert plan > sum(p.numel() for p in model.codec.parameters())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_recipe_loads_and_builds(name, size):
+    found = recipe(name, size)
+    stage = found.stage.build()
+    assert stage.name == name and stage.objectives
+    assert load(Recipe, to_dict(found)) == found
+    assert shipped(name, size).read_text().startswith("#")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_shipped_size_loads(size):
+    path = shipped("input-1").parent.parent / "sizes" / f"{size}.yaml"
+    load(FreezeOmniConfig, read_yaml(path))
+
+
+def test_the_papers_rates_are_the_defaults():
+    rates = {name: recipe(name).stage.optim.lr for name in NAMES}
+    assert list(rates.values()) == [2e-4, 1e-4, 6e-4, 2e-4, 5e-5, 5e-5]
+    assert {n: recipe(n).stage.build().data for n in NAMES}["input-3"] == "states"
+
+
+def test_faults_of_a_recipe_name_their_place(tmp_path):
+    with pytest.raises(StageError, match="input-1.*did you mean"):
+        recipe("inptu-1")
+    with pytest.raises(ConfigError, match="train.max_step"):
+        recipe("input-1", overrides=["train.max_step=3"])
+    file = tmp_path / "mine.yaml"
+    file.write_text("stage: {type: input-2}\n")
+    with pytest.raises(StageError, match="is of stage input-2, not input-1"):
+        recipe("input-1", file=file)
