@@ -42,7 +42,9 @@ class Engine:
     def __init__(
         self, spec: str | FrozenLLM, dtype: str = "bfloat16", device: str | torch.device = "cpu"
     ) -> None:
-        self.llm = spec if isinstance(spec, FrozenLLM) else FrozenLLM.load(spec, dtype, device)
+        if isinstance(spec, str):
+            spec = FrozenLLM.load(spec, dtype, device).pack()
+        self.llm = spec
 
     @torch.inference_mode()
     def answer(

