@@ -67,7 +67,11 @@ def train(
     options.existing_file(valid, "held-out manifest")
     if not dry_run:
         options.writable(out, "run folder")
-    start = _start(model)
+
+    import torch
+
+    torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
+    start = _start(model, train)
 
     from fo_core.training.loop import run_stage
 
@@ -89,17 +93,28 @@ def train(
     _say(counts, json)
 
 
-def _start(model: str) -> FreezeOmni:
-    """The model to train: a folder's, or a new one of a shipped size or a YAML file."""
+def _start(model: str, train: Path) -> FreezeOmni:
+    """The model to train: a folder's, or a new one of a shipped size or a YAML file.
+
+    A new CTC head gets the tokens of the training transcripts; a model without a voice gets that of
+    the training answers.
+    """
     from importlib.resources import files
 
-    from fo_core.config import load, read_yaml
+    from fo_core.config import load, read_yaml, replace
+    from fo_core.data import manifest
     from fo_core.models import freeze_omni
+    from fo_core.models.frozen_llm import FrozenLLM
     from fo_core.registry import did_you_mean
+    from fo_core.training.census import common_voice, ctc_tokens
 
     path = Path(model)
     if path.is_dir():
-        return freeze_omni.load(path)
+        loaded = freeze_omni.load(path)
+        if not loaded.config.voice:
+            voice = common_voice(manifest.read(train))
+            loaded.config = replace(loaded.config, voice=voice)
+        return loaded
     if not path.is_file():
         shipped = Path(str(files("fo_core"))) / "conf" / "sizes"
         names = sorted(p.stem for p in shipped.glob("*.yaml"))
@@ -108,7 +123,13 @@ def _start(model: str) -> FreezeOmni:
                 f"no model folder, file or size {model!r}", possible=did_you_mean(model, names)
             )
         path = shipped / f"{model}.yaml"
-    return freeze_omni.build(load(freeze_omni.FreezeOmniConfig, read_yaml(path)))
+    config = load(freeze_omni.FreezeOmniConfig, read_yaml(path))
+    llm = FrozenLLM.load(config.llm.spec, config.llm.dtype)
+    if not config.ctc.tokens:
+        texts = (item.text for item in manifest.read(train))
+        ctc = replace(config.ctc, tokens=ctc_tokens(llm.tokenizer, texts))
+        config = replace(config, ctc=ctc)
+    return freeze_omni.build(config, llm=llm)
 
 
 def _save(model: FreezeOmni, trained: set[str], start: Path, folder: Path) -> Path:
