@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +39,8 @@ class Listener:
     def __init__(self, model: FreezeOmni, before: Listener | None = None) -> None:
         self._model = model
         self._features = model.features.init_state(1)
-        self._encoder = model.speech_encoder.init_state(1)
-        self._adapter = model.adapter.init_state(1)
+        self._encoder: Any = model.speech_encoder.init_state(1)  # the encoder type's own state
+        self._adapter: Any = model.adapter.init_state(1)  # the adapter type's own state
         if before is not None:
             self._features = before._features
             self._carry(before._encoder.context)
