@@ -104,7 +104,7 @@ def _last_fingerprint(marks: Mapping[str, Any]) -> str:
 
 
 def _samples(steps: Steps, count: int = 6) -> list[dict[str, Any]]:
-    """Held-out questions to listen to: the first of either set, not chosen by how well they went."""
+    """Held-out questions to listen to: the first of either set, however well they went."""
     samples = []
     for name, title in (("known", "(a) known fact"), ("unseen", "(b) unseen fact")):
         path = steps.out / "eval" / name / "items.jsonl"

@@ -80,6 +80,7 @@ class FrozenLLM(nn.Module):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.spec = spec
+        self._remembered: dict[Any, tuple[Tensor, Tensor]] = {}
         self.requires_grad_(False)
         super().train(False)
 
@@ -200,6 +201,7 @@ class FrozenLLM(nn.Module):
         embeds: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Whole sequences at once, for training.
 
@@ -208,6 +210,8 @@ class FrozenLLM(nn.Module):
             attention_mask: None (causal), [B, N] (1 = a vector, 0 = padding; causal besides), or
                 [B or 1, 1, N, N] bool (True = visible) or float (added), which says everything.
             position_ids: [B, N]; None counts the vectors that [B, N] shows, else 0, 1, ...
+            past: From :meth:`remember`: what every row has read before. The mask then is
+                [B or 1, 1, N, P + N] and the positions are given.
 
         Returns:
             Final-normed states [B, N, H] in the LLM's dtype.
@@ -221,7 +225,28 @@ class FrozenLLM(nn.Module):
             square = torch.ones(N, N, dtype=torch.bool, device=embeds.device)
             mask = square.tril() & shown[:, None, None, :]  # [B, 1, N, N]
             mask = mask | torch.eye(N, dtype=torch.bool, device=embeds.device)  # no empty row
+        if past is not None:
+            assert isinstance(self.backbone, LeanBackbone), "remember gives nothing for others"
+            return self.backbone(embeds.to(self.dtype), mask, position_ids, past=past)
         return self.backbone(embeds.to(self.dtype), mask, position_ids, None)
+
+    @torch.no_grad()
+    def remember(self, ids: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """Keys and values [L, 1, Hkv, P, dh] of ids that many rows begin with.
+
+        Returns:
+            None for no ids, and where the LLM does not run on our own layers. The newest few are
+            kept, so that every batch of a training stage finds them.
+        """
+        if not ids or not isinstance(self.backbone, LeanBackbone):
+            return None
+        key = (tuple(ids), self.device, self.dtype)
+        if key not in self._remembered:
+            while len(self._remembered) >= 4:
+                self._remembered.pop(next(iter(self._remembered)))
+            stack = self.backbone.stack
+            self._remembered[key] = stack.keys_values(self.embed(list(ids)), causal=True)
+        return self._remembered[key]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of final-normed states [..., H]."""

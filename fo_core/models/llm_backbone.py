@@ -135,9 +135,16 @@ class LeanBackbone(nn.Module):
         mask: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Final-normed states [B, N, H]; mask None (causal) or [B or 1, 1, N, K] bool or float."""
-        return self.norm(self.stack(embeds, positions=positions, mask=mask, cache=cache))
+        """Final-normed states [B, N, H]; mask None (causal) or [B or 1, 1, N, K] bool or float.
+
+        ``past``: keys and values [L, 1, Hkv, P, dh] that every row has read before.
+        """
+        if past is not None:
+            keys, values = (part.expand(-1, len(embeds), -1, -1, -1) for part in past)
+            past = keys, values
+        return self.norm(self.stack(embeds, positions, mask, cache, past))
 
 
 class HFCache:

@@ -1,7 +1,8 @@
 """What the frozen LLM reads while training: parts of a dialogue packed into one padded batch.
 
 A row is: ids of system, earlier turns and opening, prompt vectors, speech vectors, suffix ids,
-answer ids. Behind the rows may stand probes: vectors that look at a row up to some place and that
+answer ids. Where all rows begin with the same ids, the LLM reads these once for all (their keys and
+values come from :meth:`FrozenLLM.remember`) and they are not in the rows. Behind the rows may stand probes: vectors that look at a row up to some place and that
 nothing looks at (the state head reads one a chunk where the adapter emits nothing in silence).
 """
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from fo_core.errors import DataError
 from fo_core.models.chat import ChatParts, encode
 
+Past = tuple[Tensor, Tensor]
+
 
 @dataclass
 class Rows:
@@ -26,6 +29,7 @@ class Rows:
     lens: Tensor  # [B] vectors of each row
     speech: Tensor  # [B] place of the first speech vector
     targets: Tensor  # [B, N] id that the vector at this place is to predict; -1 = none
+    past: Past | None = None  # keys and values [L, 1, Hkv, P, dh] of what all rows begin with
 
 
 def earlier_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -83,15 +87,16 @@ def pack(
     """
     llm = model.llm
     rows, starts, targets = [], [], []
-    for part, vectors, answer in zip(parts, speech, answers, strict=True):
-        before = llm.embed([*part.system_ids, *part.opening(True)])[0].to(vectors.dtype)
+    begin = [[*part.system_ids, *part.opening(True)] for part in parts]
+    past = llm.remember(begin[0]) if all(ids == begin[0] for ids in begin) else None
+    for part, ids, vectors, answer in zip(parts, begin, speech, answers, strict=True):
+        before = llm.embed([] if past else ids)[0].to(vectors.dtype)
         pieces = [before] if prompt is None else [before, prompt.to(vectors.dtype)]
         starts.append(sum(len(p) for p in pieces))
         pieces.append(vectors)
         wanted = []
         if answer is not None:
-            ids = [*part.user_suffix_ids, *answer]
-            pieces.append(llm.embed(ids)[0].to(vectors.dtype))
+            pieces.append(llm.embed([*part.user_suffix_ids, *answer])[0].to(vectors.dtype))
             wanted = [*answer, part.end_id]
         row = torch.cat(pieces)
         rows.append(row)
@@ -102,13 +107,27 @@ def pack(
         lens=lens,
         speech=torch.tensor(starts, device=lens.device),
         targets=torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=-1),
+        past=past,
     )
 
 
 def run(model: Any, rows: Rows) -> Tensor:
     """States ``[B, N, H]`` of the rows."""
-    places = torch.arange(rows.embeds.shape[1], device=rows.lens.device)
-    return model.llm(rows.embeds, attention_mask=places < rows.lens[:, None])
+    N, device = rows.embeds.shape[1], rows.lens.device
+    places = torch.arange(N, device=device)
+    inside = places < rows.lens[:, None]  # [B, N]
+    mask = torch.ones(N, N, dtype=torch.bool, device=device).tril() & inside[:, None]
+    mask |= torch.eye(N, dtype=torch.bool, device=device)
+    return _read(model, rows, rows.embeds, mask, places.expand(len(rows.lens), -1))
+
+
+def _read(model: Any, rows: Rows, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    """One pass behind what all rows begin with: mask ``[B, N, N]``, positions ``[B, N]``."""
+    if rows.past is not None:
+        before = rows.past[0].shape[3]
+        mask = torch.nn.functional.pad(mask, (before, 0), value=True)
+        positions = positions + before
+    return model.llm(embeds, mask[:, None], positions, rows.past)
 
 
 def run_with_probes(model: Any, rows: Rows, probes: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +154,7 @@ def run_with_probes(model: Any, rows: Rows, probes: Tensor, seen: Tensor) -> tup
     mask |= torch.eye(N + C, dtype=torch.bool, device=device)
     positions = torch.cat([places.expand(B, -1), at], 1)
     embeds = torch.cat([rows.embeds, probes.to(rows.embeds.dtype)], 1)
-    hidden = model.llm(embeds, attention_mask=mask[:, None], position_ids=positions)
+    hidden = _read(model, rows, embeds, mask, positions)
     return hidden[:, :N], hidden[:, N:]
 
 
