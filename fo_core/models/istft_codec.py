@@ -26,6 +26,7 @@ from fo_core.models.quantizer import Quantizer, QuantizerConfig
 
 SAMPLE_RATE = 24000
 TOKEN_SAMPLES = 600
+LOG_SCALE = 3.0  # of the head's log-magnitudes: they span 10 nat, so plain outputs learn slowly
 
 
 def _codes() -> QuantizerConfig:
@@ -89,8 +90,9 @@ class IstftHead(nn.Module):
         self.n_fft, self.hop = n_fft, hop
         self.out = nn.Linear(dim, n_fft + 2)
         nn.init.normal_(self.out.weight, std=0.02)
-        # The first outputs are about as loud as speech.
-        nn.init.constant_(self.out.bias.data[: n_fft // 2 + 1], -2.0)
+        # Speech-like from the start: the mean log-magnitude falls from the low to the high bins.
+        tilt = torch.linspace(-1.0, -6.0, n_fft // 2 + 1) / LOG_SCALE
+        self.out.bias.data[: n_fft // 2 + 1] = tilt
         window = torch.hann_window(n_fft)
         # Sum of squared windows: periodic with the hop away from the ends. Used everywhere, so
         # that a chunk's border never changes the level of what lies inside.
@@ -104,7 +106,7 @@ class IstftHead(nn.Module):
         y = self.out(x)
         with torch.autocast(x.device.type, enabled=False):
             magnitude, phase = y.float().chunk(2, dim=-1)  # [B, F, n_fft // 2 + 1] each
-            spectrum = torch.polar(magnitude.clamp(max=6.0).exp(), phase)
+            spectrum = torch.polar((LOG_SCALE * magnitude).clamp(max=6.0).exp(), phase)
             pieces = torch.fft.irfft(spectrum, n=self.n_fft) * self.window
             parts = self.n_fft // self.hop
             pieces = pieces.reshape(B, frames, parts, self.hop)
