@@ -2,8 +2,9 @@
 
 A row is: ids of system, earlier turns and opening, prompt vectors, speech vectors, suffix ids,
 answer ids. Where all rows begin with the same ids, the LLM reads these once for all (their keys and
-values come from :meth:`FrozenLLM.remember`) and they are not in the rows. Behind the rows may stand probes: vectors that look at a row up to some place and that
-nothing looks at (the state head reads one a chunk where the adapter emits nothing in silence).
+values come from :meth:`FrozenLLM.remember`) and they are not in the rows. Behind the rows may stand
+probes: vectors that look at a row up to some place and that nothing looks at (the state head reads
+one a chunk where the adapter emits nothing in silence).
 """
 
 from __future__ import annotations

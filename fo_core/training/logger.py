@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fo_core.training.feed import count
 from fo_core.training.stage import Batch
@@ -16,24 +16,29 @@ class RunLogger:
     """Appends one row a logged step; a row is on disk when :meth:`row` returns.
 
     Args:
-        folder: Run folder; ``metrics.jsonl`` and ``tensorboard/`` go there.
+        folder: Run folder; ``metrics.jsonl`` and ``tensorboard/`` go there. None (a process that
+            is not the main one) writes nothing.
         offset: Bytes of ``metrics.jsonl`` to keep: rows after the resumed checkpoint are dropped.
         tensorboard: Also write TensorBoard events.
     """
 
-    def __init__(self, folder: Path, offset: int = 0, tensorboard: bool = False) -> None:
-        self.path = folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b")
-        self._file.truncate(min(offset, self._file.seek(0, 2)))
+    def __init__(self, folder: Path | None, offset: int = 0, tensorboard: bool = False) -> None:
         self._board: Any = None
+        self._file: BinaryIO | None = None
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "metrics.jsonl").open("a+b")
+        self._file.truncate(min(offset, self._file.seek(0, 2)))
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def row(self, step: int, values: dict[str, float]) -> None:
         """Write one row; keys of held-out values start with ``val_``."""
+        if self._file is None:
+            return
         line = json.dumps({"step": step} | {k: _short(v) for k, v in values.items()})
         self._file.write(line.encode() + b"\n")
         self._file.flush()
@@ -45,11 +50,12 @@ class RunLogger:
     @property
     def offset(self) -> int:
         """Bytes written so far."""
-        return self._file.seek(0, 2)
+        return self._file.seek(0, 2) if self._file is not None else 0
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 
 from fo_core.checkpoint import save_tensors, write_json
@@ -200,7 +200,12 @@ class _Run:
                 return finished
         if AcceleratorState._shared_state:  # another stage of this process, other precision
             AcceleratorState._reset_state()
-        accelerator = Accelerator(mixed_precision=cfg.precision, cpu=cfg.device == "cpu")
+        accelerator = Accelerator(
+            mixed_precision=cfg.precision,
+            cpu=cfg.device == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        main = accelerator.is_main_process
         optimizers = [make_optimizer(self.groups[o.name], o.optim) for o in self.stage.objectives]
         losses = accelerator.prepare(_Objectives(self.model, self.stage.objectives))
         optimizers = [accelerator.prepare(o) for o in optimizers]
@@ -217,7 +222,7 @@ class _Run:
             step, seconds, offset = (saved.state[k] for k in ("step", "seconds", "log_bytes"))
             self.train.load_state_dict(saved.state["loader"])
             snapshot.set_rng_state(saved.rng)
-        logger = RunLogger(folder, offset, cfg.tensorboard)
+        logger = RunLogger(folder if main else None, offset, cfg.tensorboard)
         started = time.monotonic() - seconds
         batches, meter = forever(self.train, self.stage.name), Meter()
         metrics: dict[str, float] = {}
@@ -226,7 +231,7 @@ class _Run:
         else:
             metrics = self.validate(accelerator, losses)
             logger.row(0, metrics)
-        with LiveLine(self.stage.name, cfg.max_steps, step, progress is True) as live:
+        with LiveLine(self.stage.name, cfg.max_steps, step, main and progress is True) as live:
             while step < cfg.max_steps:
                 micros = [
                     self.cache.fill(self.model, to_device(next(batches), accelerator.device))
@@ -245,7 +250,7 @@ class _Run:
                 if step % cfg.validate_every == 0 or last:
                     metrics = self.validate(accelerator, losses)
                     logger.row(step, metrics)
-                if (step % cfg.save_every == 0 or last) and accelerator.is_main_process:
+                if (step % cfg.save_every == 0 or last) and main:
                     state = {
                         "seconds": time.monotonic() - started,
                         "log_bytes": logger.offset,
@@ -253,7 +258,9 @@ class _Run:
                     }
                     self.save(step, optimizers, state)
         logger.close()
-        return self.finish(before, metrics or last_metrics(folder), time.monotonic() - started)
+        accelerator.wait_for_everyone()
+        seconds = time.monotonic() - started
+        return self.finish(before, metrics or last_metrics(folder), seconds, main)
 
     def step(
         self,
@@ -339,7 +346,11 @@ class _Run:
         snapshot.save(self.folder / "checkpoints", step, weights, optim, state, self.cfg.keep)
 
     def finish(
-        self, before: Mapping[str, Mapping[str, str]], metrics: dict[str, float], seconds: float
+        self,
+        before: Mapping[str, Mapping[str, str]],
+        metrics: dict[str, float],
+        seconds: float,
+        write: bool = True,
     ) -> StageResult:
         """Prove that frozen parts did not move, write the records."""
         after = fingerprints(self.model, self.trainable)
@@ -360,6 +371,8 @@ class _Run:
         trainable = parameter_count(self.trainable)
         frozen = parameter_count(dict(self.model.named_parameters())) - trainable
         result = StageResult(metrics, history, trainable, frozen, seconds, prints)
+        if not write:
+            return result
         if self.cfg.curves:
             report.draw_curves(self.folder, self.stage.name, history)
         report.write_result(self.folder, self.plan, result, settings=self._settings())

@@ -50,7 +50,7 @@ class Input1:
 
     type: Literal["input-1"] = "input-1"
     chunks: Chunks = "dynamic"  # encoder chunk while training: drawn, its own, or full context
-    measure: int = 200  # batches on which an encoder measures its normalisation first; 0 = none
+    measure: int = 50  # batches on which an encoder measures its normalisation first; 0 = none
     optim: OptimConfig = OptimConfig(lr=2e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "ctc_head.*")  # globs
 

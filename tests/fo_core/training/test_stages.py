@@ -2,12 +2,16 @@
 
 import dataclasses
 import random
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
 
 from fo_core import testing
 from fo_core.config import load, read_yaml, to_dict
+from fo_core.data import manifest
 from fo_core.errors import ConfigError, StageError
 from fo_core.models.freeze_omni import FreezeOmniConfig
 from fo_core.training.loop import run_stage
@@ -61,12 +65,12 @@ def test_the_ctc_adapter_and_the_probe_train_too(tiny_llm, data, tmp_path):
     parts = {"adapter": {"type": "ctc"}, "state_head": {"probe": True}}
     model = fresh(tiny_llm, **parts)
     run(model, "input-2", data, tmp_path / "2", "stage.ctc=0.5", "train.max_steps=4")
-    assert float(model.adapter.gate.abs()) > 0
+    assert float(model.adapter.gate.detach().abs()) > 0
     before = model.state_head.probe_net[1].weight.clone()
     result = run(model, "input-3", data, tmp_path / "3")
     assert not torch.equal(model.state_head.probe_net[1].weight, before)
     states = [row["val_state_loss"] for row in result.history if "val_state_loss" in row]
-    assert states[-1] < 0.8 * states[0]
+    assert states[-1] < 0.9 * states[0]
 
 
 class Killed(Exception):
@@ -84,6 +88,36 @@ def dying(stage, step):
 
     changed = dataclasses.replace(first, losses=losses)
     return dataclasses.replace(stage, objectives=(changed, *stage.objectives[1:]))
+
+
+def test_kill_9_in_the_middle_loses_nothing(tiny_llm, data, tmp_path):
+    """A real process, really killed while it trains."""
+    sets = ["train.max_steps=60", "train.save_every=2", "train.validate_every=1000"]
+    script = f"""
+import sys
+from fo_core import testing
+from fo_core.data import manifest
+from fo_core.training.loop import run_stage
+from fo_core.training.stages import recipe
+cfg = recipe("input-1", "tiny", overrides=["train.curves=false", *{sets!r}])
+run_stage(testing.tiny_model(), cfg.stage.build(), cfg.train, {str(tmp_path / "t.jsonl")!r},
+          {str(tmp_path / "v.jsonl")!r}, {str(tmp_path / "cut")!r}, progress=False)
+"""
+    manifest.write(tmp_path / "t.jsonl", data[0][0])
+    manifest.write(tmp_path / "v.jsonl", data[1][0])
+    process = subprocess.Popen([sys.executable, "-c", script])
+    folder = tmp_path / "cut" / "checkpoints"
+    until = time.monotonic() + 120
+    while not list(folder.glob("step-*1*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "cut" / "stage.json").exists()
+    resumed, whole = fresh(tiny_llm), fresh(tiny_llm)
+    run(resumed, "input-1", data, tmp_path / "cut", *sets)
+    run(whole, "input-1", data, tmp_path / "whole", *sets)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +149,7 @@ def shuffled(items, *names):
     [
         ("input-1", ("text",), 110, "val_loss", 0.75),
         ("input-3", ("states",), 20, "val_state_loss", 0.95),
-        ("output-2", ("speech_tokens",), 50, "val_loss", 0.85),
+        ("output-2", ("speech_tokens",), 70, "val_loss", 0.8),
     ],
 )
 def test_shuffled_targets_are_not_learned(
@@ -126,6 +160,7 @@ def test_shuffled_targets_are_not_learned(
     wrong[0][side] = shuffled(data[0][side], *fields)
     sets = [f"train.max_steps={steps}", "train.validate_every=1000", "train.batch.size=16"]
     sets += ["stage.chunks=fixed"] if name == "input-1" else []
+    sets += ["stage.optim.lr=5e-3"] if name == "output-2" else []
     real = run(fresh(tiny_llm), name, data, tmp_path / "real", *sets)
     fake = run(fresh(tiny_llm), name, wrong, tmp_path / "fake", *sets)
     assert real.metrics[key] < margin * fake.metrics[key]
@@ -137,7 +172,8 @@ def test_a_stage_out_of_order_is_refused(tiny_llm, data, tmp_path):
 
 
 def test_the_gan_begins_when_it_is_told_to(model, data, tmp_path):
-    result = run(model, "output-1", data, tmp_path, "train.log_every=1")
+    sets = ["train.log_every=1", "train.max_steps=7", "train.validate_every=100"]
+    result = run(model, "output-1", data, tmp_path, *sets)
     rows = {row["step"]: row for row in result.history if "codec.loss" in row}
     assert "codec.adversarial" not in rows[6] and "discriminator.loss" not in rows[6]
     assert "codec.adversarial" in rows[7] and rows[7]["discriminator.loss"] > 0

@@ -1,0 +1,189 @@
+"""What the losses read is what a live session sees: probes, chunk counts, LLM states."""
+
+import pytest
+import torch
+
+from fo_core import testing
+from fo_core.data.collate import find_task
+from fo_core.errors import DataError
+from fo_core.models.chat import encode
+from fo_core.training.cache import ItemCache, one_item
+from fo_core.training.error_rate import token_errors, word_errors, words
+from fo_core.training.hearing import encode_speech, speech_vectors, vectors_per_chunk
+from fo_core.training.llm_rows import earlier_turns, pack, run, run_with_probes
+from fo_core.training.losses import AnswerLoss, TranscriptLoss, listen_once
+from fo_core.training.speech_losses import answer_states, text_vectors, whole_tokens
+
+
+def batch_of(items, task="states"):
+    found = find_task(task)
+    rate = found.rate or 16000
+    return found.collate([(item, item.load_audio(rate)) for item in items])
+
+
+def model_with(llm, **parts):
+    return testing.tiny_model(llm=llm, **parts)
+
+
+CTC = {"adapter": {"type": "ctc", "max_run": 2}, "state_head": {"probe": True}}
+
+
+@pytest.mark.parametrize("parts", [{}, CTC])
+@torch.no_grad()
+def test_chunk_counts_are_those_of_the_stream(parts, tiny_llm, data):
+    model = model_with(tiny_llm, **parts)
+    batch = batch_of(data[0][0][:4])
+    heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
+    counts = vectors_per_chunk(model, heard)
+    vectors = speech_vectors(model, heard)
+    for row, item in enumerate(batch["items"]):
+        wave = torch.from_numpy(item.load_audio(16000))[None]
+        features, encoder = model.features.init_state(1), model.speech_encoder.init_state(1)
+        adapter, seen, made = model.adapter.init_state(1), [], []
+        for start in range(0, wave.shape[1], 2560):
+            piece = wave[:, start : start + 2560]
+            piece = torch.nn.functional.pad(piece, (0, 2560 - piece.shape[1]))
+            feats, features = model.features.step(piece, features)
+            frames, encoder = model.speech_encoder.step(feats, encoder)
+            logits = model.ctc_head(frames) if model.adapter.requires_ctc else None
+            embeds, lens, adapter = model.adapter.step(frames, adapter, logits)
+            made.append(embeds[0, : int(lens)])
+            seen.append(sum(len(m) for m in made))
+        made.append(model.adapter.flush(adapter)[0][0])
+        assert counts[row, : len(seen)].tolist() == seen
+        assert (counts[row, len(seen) :] == seen[-1]).all()
+        assert torch.allclose(torch.cat(made), vectors[row], atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_probe_reads_what_a_session_reads_and_leaves_no_trace(tiny_llm):
+    torch.manual_seed(0)
+    model = model_with(tiny_llm)
+    vectors = [torch.randn(5, 64), torch.randn(3, 64)]
+    answers = [encode(tiny_llm.tokenizer, "abc"), encode(tiny_llm.tokenizer, "de")]
+    prompt = model.prompt(1)[0]
+    rows = pack(model, [model.chat] * 2, vectors, prompt, answers)
+    probes, seen = torch.randn(2, 4, 64), torch.tensor([[0, 2, 2, 5], [0, 0, 1, 3]])
+    plain = run(model, rows)
+    hidden, at_chunks = run_with_probes(model, rows, probes, seen)
+    opening = tiny_llm.embed([*model.chat.system_ids, *model.chat.opening(True)])
+    for row in range(2):
+        length = int(rows.lens[row])
+        assert torch.allclose(hidden[row, :length], plain[row, :length], atol=1e-5)
+        before = torch.cat([opening, prompt[None]], 1)
+        for chunk in range(4):
+            state = tiny_llm.init_state(1, 64)
+            _, state = tiny_llm.step(before, state)
+            heard = vectors[row][None, : int(seen[row, chunk])]
+            if heard.shape[1]:
+                _, state = tiny_llm.step(heard, state)
+            read, _ = tiny_llm.step(probes[row : row + 1, chunk : chunk + 1], state)
+            assert torch.allclose(read[0, 0], at_chunks[row, chunk], atol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_predict_the_answer_and_its_end(tiny_llm):
+    model = model_with(tiny_llm)
+    answer = encode(tiny_llm.tokenizer, "ab")
+    rows = pack(model, [model.chat] * 2, [torch.randn(3, 64)] * 2, None, [answer, None])
+    wanted = [*answer, model.chat.end_id]
+    length = int(rows.lens[0])
+    assert rows.targets[0, length - 3 : length].tolist() == wanted
+    assert (rows.targets[0, : length - 3] == -1).all() and (rows.targets[1] == -1).all()
+    hidden = run(model, rows)
+    state = tiny_llm.init_state(1, 64)
+    opening = tiny_llm.embed([*model.chat.system_ids, *model.chat.opening(True)])
+    _, state = tiny_llm.step(opening, state)
+    stepped, _ = tiny_llm.step(rows.embeds[:1, :length], state)
+    assert torch.allclose(stepped, hidden[:1, :length], atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [{}, CTC])
+def test_input_3_counts_items_without_an_answer_for_states_only(parts, tiny_llm, data):
+    model = model_with(tiny_llm, **parts)
+    batch = batch_of(data[0][0][:3])
+    batch = ItemCache(listen_once).fill(model, batch)
+    loss = AnswerLoss()
+    whole = loss(model, batch)
+    assert set(whole) == {
+        "loss", "answer_loss", "answer_accuracy", "state_loss", "state_accuracy",
+    }  # fmt: skip
+    silent = loss(model, batch | {"answer": ["", "", ""]})
+    assert "answer_loss" not in silent
+    assert torch.allclose(silent["state_loss"], whole["state_loss"], atol=1e-5)
+    blind = loss(model, batch | {"states": torch.full_like(batch["states"], -1)})
+    assert "state_loss" not in blind
+    whole["loss"].backward()
+    assert model.prompt.weight.grad.abs().sum() > 0
+    assert model.state_head.head.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.llm.parameters())
+
+
+def test_states_are_causal(tiny_llm, data):
+    model = model_with(tiny_llm)
+    loss, batch = AnswerLoss(), batch_of(data[0][0][:1])
+    with torch.no_grad():
+        full = loss.read(model, ItemCache(listen_once).fill(model, batch))[2]
+        cut = dict(batch) | {"wave": batch["wave"][:, :5120], "wave_lens": torch.tensor([5120])}
+        early = loss.read(model, ItemCache(listen_once).fill(model, cut))[2]
+    assert torch.allclose(full[:, :2], early, atol=1e-4)
+
+
+def test_gradients_of_the_transcript_reach_encoder_adapter_and_task(tiny_llm, data):
+    for parts in ({}, CTC):
+        model = model_with(tiny_llm, **parts)
+        batch = batch_of(data[0][0][:2], "speech")
+        if parts:  # the gate starts at 0: nothing reaches the projection yet
+            model.adapter.gate.data.fill_(0.1)
+        TranscriptLoss(ctc=0.3)(model, batch)["loss"].backward()
+        for name in ("speech_encoder.subsampling", "adapter", "task", "ctc_head"):
+            part = model.get_submodule(name)
+            assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+
+
+@torch.no_grad()
+def test_answer_states_are_those_that_predict_each_token(tiny_llm, data):
+    model = model_with(tiny_llm)
+    batch = batch_of(data[0][1][:1], "tts")
+    prefix = answer_states(model, batch)["prefix"]
+    question, answer = batch["messages"][0][0]["content"], batch["text"][0]
+    state = tiny_llm.init_state(1, 128)
+    chat = model.chat
+    before = [*chat.system_ids, *chat.opening(True)]
+    before += [*encode(tiny_llm.tokenizer, question), *chat.user_suffix_ids]
+    hidden, state = tiny_llm.step(tiny_llm.embed(before), state)
+    rows = [hidden[0, -1]]
+    for token in encode(tiny_llm.tokenizer, answer)[:-1]:
+        hidden, state = tiny_llm.step(tiny_llm.embed([token]), state)
+        rows.append(hidden[0, 0])
+    assert torch.allclose(prefix, torch.stack(rows).reshape(-1, 32), atol=1e-5)
+    with pytest.raises(DataError, match="has no question"):
+        answer_states(model, batch | {"messages": [[]]})
+
+
+def test_text_vectors_are_the_llms_rows_in_the_decoders_width(tiny_llm):
+    model = model_with(tiny_llm)
+    vectors, lens = text_vectors(model, ["abc", "ab"])
+    assert vectors.shape == (2, 8, 32) and lens.tolist() == [8, 6]  # with the full stop
+
+
+def test_precomputed_values_do_not_depend_on_the_batch(tiny_llm, data):
+    model = model_with(tiny_llm)
+    batch = batch_of(data[0][0][:3])
+    alone = ItemCache(listen_once).fill(model, one_item(batch, 1))
+    together = ItemCache(listen_once).fill(model, batch)
+    assert torch.equal(alone["vectors"][0], together["vectors"][1])
+    forgetful = ItemCache(listen_once, limit_mb=0).fill(model, batch)
+    assert torch.equal(forgetful["vectors"][2], together["vectors"][2])
+
+
+def test_small_pieces():
+    assert words("It's 3 o\u2019clock, 你好!") == ["it's", "3", "o'clock", "你", "好"]
+    assert word_errors(["a b c", ""], ["a x c", "y"]) == (2.0, 3.0)
+    assert token_errors([[1, 2, 3]], [[]]) == (3.0, 3.0)
+    assert whole_tokens(torch.zeros(1, 1300), 600).shape == (1, 1200)
+    assert whole_tokens(torch.zeros(1, 100), 600).shape == (1, 600)
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert earlier_turns(turns) == (("a", "b"),)
+    with pytest.raises(DataError, match="roles assistant"):
+        earlier_turns(turns[1:])
