@@ -146,10 +146,10 @@ class Session:
         self.turns[-1].event = Event.INPUT_END
 
     def _begin(self) -> None:
-        if self.state in (DialogueState.IDLE, DialogueState.SPEAKING):
+        if self.state in (DialogueState.SPEAKING, DialogueState.JUDGING):
+            raise ValueError("a session that speaks hears nothing: judge the user on a fork()")
+        if self.state is DialogueState.IDLE:
             self.state = transition(self.state, Event.SPEECH_START)
-            if self.state is DialogueState.JUDGING:
-                raise ValueError("a session that speaks hears nothing: judge the user on a fork()")
             self.turns.append(Turn(start=self._llm.length))
             official = self.cfg.compat == "official"
             self._listener = Listener(self.model, self._listener if official else None)

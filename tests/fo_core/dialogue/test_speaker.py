@@ -1,0 +1,93 @@
+"""Pieces of text become audio; an iterator runs ahead of its consumer."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from fo_core.dialogue.ahead import Ahead
+from fo_core.dialogue.segmenter import Segment
+from fo_core.dialogue.speaker import Speaker, SpeakerConfig
+from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.dialogue.writer import Part
+from fo_core.sampling import SamplingConfig
+
+
+def part(model, index: int = 0, tokens: int = 3) -> Part:
+    states = torch.randn(1, tokens, model.llm.width, generator=torch.Generator().manual_seed(index))
+    return Part(index, Segment("hi", "hi.", [40, 41, 42], 0, tokens), states)
+
+
+def config(onset: float = 0.0, top_k: int = 4, **vocoder: int) -> SpeakerConfig:
+    sizes = {"first_chunk": 4, "chunk": 6, "overlap": 3, "cut_window": 201, **vocoder}
+    return SpeakerConfig(SamplingConfig(top_k=top_k), 40, VocoderConfig(onset=onset, **sizes))
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_every_token_is_heard_once(tiny_model):
+    speaker = Speaker(tiny_model, config(), seeded())
+    audio = torch.cat(list(speaker.speak(part(tiny_model))))
+    spoken = speaker.parts[0]
+    assert audio.numel() == 600 * len(spoken.tokens) and spoken.tokens
+    assert spoken.prefilled <= spoken.first_chunk <= spoken.first_audio
+
+
+def test_chunk_sizes_do_not_change_what_is_said(tiny_model):
+    small, large = (Speaker(tiny_model, config(first_chunk=n), seeded()) for n in (4, 1000))
+    list(small.speak(part(tiny_model)))
+    list(large.speak(part(tiny_model)))
+    assert small.parts[0].tokens == large.parts[0].tokens
+
+
+def test_inputs_are_cut_to_the_decoders_width(tiny_model):
+    text, prefix = Speaker(tiny_model, config()).inputs(part(tiny_model))
+    rows = tiny_model.llm.width // tiny_model.speech_decoder.cfg.dim
+    assert text.shape == (1, 3 * rows, 32) and prefix.shape == (1, 3 * rows, 32)
+
+
+def test_only_the_answers_first_audio_waits_for_the_onset(tiny_model):
+    speaker = Speaker(tiny_model, config(onset=1e-9), seeded())
+    list(speaker.speak(part(tiny_model)))
+    later = torch.cat(list(speaker.speak(part(tiny_model, 1))))
+    assert later.numel() == 600 * len(speaker.parts[1].tokens)
+
+
+def test_ahead_keeps_order_and_runs_in_another_thread():
+    names = []
+
+    def items():
+        for i in range(20):
+            names.append(threading.current_thread().name)
+            yield i
+
+    assert list(Ahead(items(), limit=2)) == list(range(20))
+    assert set(names) == {"ahead"}
+
+
+def test_ahead_hands_errors_on():
+    def items():
+        yield 1
+        raise RuntimeError("broken")
+
+    ahead = iter(Ahead(items()))
+    assert next(ahead) == 1
+    with pytest.raises(RuntimeError, match="broken"):
+        next(ahead)
+
+
+def test_ahead_stops_when_closed():
+    made = []
+
+    def items():
+        for i in range(10_000):
+            made.append(i)
+            yield i
+
+    ahead = Ahead(items(), limit=2)
+    time.sleep(0.05)
+    ahead.close()
+    assert len(made) <= 4
