@@ -21,9 +21,9 @@ from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.dialogue.settings import DialogueConfig, write_dialogue
 from fo_core.models import freeze_omni
-from fo_core.models.chat import encode
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.training.census import common_voice, ctc_tokens
 from fo_core.training.loop import run_stage
 from fo_core.training.stages import Recipe
 
@@ -39,6 +39,10 @@ TRAINS = {  # parts of the model that hold trained weights after a stage
 }
 PLAN = ((2, ("prepare",)), (1, ("listen", "speak")), (1, ("evaluate",)))  # threads, side by side
 LAST = {"prepare": "model", "listen": "input-3", "speak": "output-3", "evaluate": "evaluate-unseen"}
+SIDES = {
+    "user": ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head"),
+    "assistant": ("speech_decoder", "codec"),
+}
 SETS = {"known": "heldout_a", "unseen": "heldout_b"}
 
 
@@ -112,11 +116,11 @@ def prepare(progress: Progress, out: Path, cfg: DemoConfig) -> None:
 
 def _model(steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
     llm = FrozenLLM.load(cfg.model.llm.spec, cfg.model.llm.dtype)
-    said = [item.text for item in manifest.read(steps.data / "user" / "train.jsonl")]
-    tokens = sorted({token for text in said for token in encode(llm.tokenizer, text)})
+    said = manifest.read(steps.data / "user" / "train.jsonl")
+    tokens = ctc_tokens(llm.tokenizer, (item.text for item in said))
     model = replace(
         cfg.model,
-        ctc=replace(cfg.model.ctc, tokens=tuple(tokens)),
+        ctc=replace(cfg.model.ctc, tokens=tokens),
         llm=replace(cfg.model.llm, fingerprint=llm.fingerprint()),
     )
     steps.model.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,7 @@ def _stages(
 ) -> None:
     if all(steps.done(name) for name in names):
         return
-    model = freeze_omni.load(steps.model)
+    model = freeze_omni.load(steps.model, parts=SIDES[side])  # the other lane's may come meanwhile
     data = {split: steps.data / side / f"{split}{suffix}.jsonl" for split in ("train", "val")}
     for name in names:
         steps.run(name, partial(_train, progress, steps, cfg.stages[name], model, name, data))
@@ -187,15 +191,14 @@ def _train(
 
 def _encode(progress: Progress, steps: Steps) -> dict[str, Any]:
     """Speech tokens of the answers, and the voice: the global tokens that most answers have."""
-    model = freeze_omni.load(steps.model)
+    model = freeze_omni.load(steps.model, parts=("codec",))
     model.require("codec")
     for split in ("train", "val"):
         path = steps.data / "assistant" / f"{split}.jsonl"
         out = path.with_suffix(".tokens.jsonl")
         items = encode_speech.encode_manifest(path, model.codec, out, progress=progress)
         if split == "train":
-            columns = zip(*(item.global_tokens for item in items), strict=True)
-            voice = tuple(max(set(column), key=column.count) for column in columns)
+            voice = common_voice(items)
             model.config = replace(model.config, voice=voice)
             tokens = [token for item in items for token in item.speech_tokens]
     model.save(steps.model, ())

@@ -229,6 +229,9 @@ def build(
 ) -> FreezeOmni:
     """A model with initial weights around its frozen LLM (``llm``: one that is loaded already).
 
+    The initial weights are the same every time, so that a run that is taken up again in another
+    process finds the untrained parts it began with.
+
     Raises:
         CheckpointError: The LLM cannot be loaded, or is not the one of the config's fingerprint.
     """
@@ -240,7 +243,10 @@ def build(
             f"({llm.fingerprint()[:19]}.. instead of {wanted.fingerprint[:19]}..)",
             do="give that LLM, or train the stages from input-2 and output-2 on with this one",
         )
-    return FreezeOmni(model_config, llm).to(device).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = FreezeOmni(model_config, llm)
+    return model.to(device).eval()
 
 
 def load(
@@ -248,8 +254,9 @@ def load(
     device: str | torch.device = "cpu",
     llm: FrozenLLM | None = None,
     overrides: Sequence[str] = (),
+    parts: Sequence[str] = PARTS,
 ) -> FreezeOmni:
-    """Load a model folder; parts without a file are untrained.
+    """Load a model folder; parts without a file, and those not among ``parts``, are untrained.
 
     Raises:
         CheckpointError: A file is damaged or foreign, or the LLM is another one.
@@ -265,7 +272,7 @@ def load(
             possible=", ".join(sorted(known)),
             do="move them elsewhere",
         )
-    for part in PARTS:
+    for part in parts:
         path = folder / f"{part}.safetensors"
         if path.is_file():
             load_into(getattr(model, part), load_tensors(path), str(path))
