@@ -1,15 +1,16 @@
-"""What a run refuses: a stage out of order, changed settings, other frozen parts."""
+"""What a run refuses: a stage out of order, changed settings, other frozen parts, bad numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from fo_core.checkpoint import read_json, write_json
+from fo_core.checkpoint import read_json, save_tensors, write_json
 from fo_core.errors import StageError
-from fo_core.training.stage import Stage
+from fo_core.training.stage import Batch, Stage
 
 
 def check_start(model: nn.Module, stage: Stage) -> None:
@@ -65,3 +66,23 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
             for d in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
     return [] if old == new else [f"{path} was {old!r}, now {new!r}"]
+
+
+def check_finite(
+    value: Tensor, batch: Batch, folder: Path, stage: str, step: int, what: str
+) -> None:
+    """Stop on a loss or gradient that is no number; the batch is saved and its items named.
+
+    Raises:
+        StageError: It is not finite.
+    """
+    if bool(torch.isfinite(value.detach()).all()):
+        return
+    path = folder / f"bad-batch-{step:08d}.safetensors"
+    save_tensors(path, {k: v for k, v in batch.items() if isinstance(v, Tensor)})
+    names = [str(getattr(item, "id", item)) for item in batch.get("items", [])]
+    raise StageError(
+        f"stage {stage}: {what} is {float(value.detach())} at step {step + 1} "
+        f"on items {', '.join(names) or '?'}; the batch is in {path}",
+        do="look at these items, lower the learning rate, or raise warmup_steps",
+    )

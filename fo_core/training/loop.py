@@ -6,10 +6,9 @@ A stopped run goes on from its newest complete checkpoint to the same bits as an
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,18 +18,19 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 
-from fo_core.checkpoint import save_tensors, write_json
+from fo_core.checkpoint import write_json
 from fo_core.config import config, to_dict
 from fo_core.errors import StageError
 from fo_core.training import report, snapshot
 from fo_core.training.cache import ItemCache
 from fo_core.training.feed import BatchConfig, count, forever, open_loader, size, to_device
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
-from fo_core.training.guard import check_start, settle
+from fo_core.training.guard import check_finite, check_start, settle
+from fo_core.training.helpers import Objectives, helpers
 from fo_core.training.logger import Meter, RunLogger, last_metrics, read_history
 from fo_core.training.optim import make_optimizer, rate, set_rate
 from fo_core.training.progress import LiveLine
-from fo_core.training.stage import Batch, Objective, Stage, StageResult, parameter_count
+from fo_core.training.stage import Batch, Stage, StageResult, parameter_count
 
 
 @config
@@ -91,7 +91,7 @@ def run_stage(
         StageError: A glob matches nothing, a needed part is untrained, the settings changed, the
             loss is not finite, or a frozen part moved.
     """
-    with _helpers(model, stage, cfg.seed):
+    with helpers(model, stage, cfg.seed):
         return _run_stage(
             model, stage, cfg, train, val, Path(run_dir), resume, force, progress, dry_run
         )
@@ -129,37 +129,8 @@ def plan_stage(
     model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
 ) -> dict[str, Any]:
     """What :func:`run_stage` would do (see :func:`fo_core.training.report.make_plan`)."""
-    with _helpers(model, stage, cfg.seed):
+    with helpers(model, stage, cfg.seed):
         return _Run(model, stage, cfg, train, val, Path()).plan
-
-
-@contextlib.contextmanager
-def _helpers(model: nn.Module, stage: Stage, seed: int) -> Iterator[None]:
-    """The stage's own helper modules, in the model for as long as the stage lasts."""
-    helpers: Mapping[str, nn.Module] = {}
-    if stage.helpers is not None:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            helpers = stage.helpers(model)
-    for name, module in helpers.items():
-        assert not hasattr(model, name), f"the model already has {name}"
-        model.add_module(name, module)
-    try:
-        yield
-    finally:
-        for name in helpers:
-            delattr(model, name)
-
-
-class _Objectives(nn.Module):
-    """Gives the losses a ``forward``, so that autocast and data parallelism apply to them."""
-
-    def __init__(self, model: nn.Module, objectives: Sequence[Objective]) -> None:
-        super().__init__()
-        self.model, self.objectives = model, objectives
-
-    def forward(self, index: int, batch: Batch) -> dict[str, Tensor]:
-        return self.objectives[index].losses(self.model, batch)
 
 
 class _Run:
@@ -207,7 +178,7 @@ class _Run:
         )
         main = accelerator.is_main_process
         optimizers = [make_optimizer(self.groups[o.name], o.optim) for o in self.stage.objectives]
-        losses = accelerator.prepare(_Objectives(self.model, self.stage.objectives))
+        losses = accelerator.prepare(Objectives(self.model, self.stage.objectives))
         optimizers = [accelerator.prepare(o) for o in optimizers]
         step, seconds, offset = 0, 0.0, 0
         if saved is None and self.stage.begin is not None:
@@ -289,7 +260,9 @@ class _Run:
                 micro["step"] = step
                 values = losses(index, micro)
                 loss = values["loss"]
-                self._check_finite(loss, micro, step, f"loss of {objective.name}")
+                check_finite(
+                    loss, micro, self.folder, self.stage.name, step, f"loss of {objective.name}"
+                )
                 accelerator.backward(loss / len(micros))
                 for key, value in values.items():
                     label = f"{objective.name}.{key}" if several else key
@@ -298,7 +271,14 @@ class _Run:
             limit = objective.optim.clip or float("inf")
             norm = accelerator.clip_grad_norm_(list(mine.values()), limit)
             if norm is not None and self.cfg.precision != "fp16":
-                self._check_finite(norm, micros[-1], step, f"gradient of {objective.name}")
+                check_finite(
+                    norm,
+                    micros[-1],
+                    self.folder,
+                    self.stage.name,
+                    step,
+                    f"gradient of {objective.name}",
+                )
                 logged[f"{objective.name}.grad_norm" if several else "grad_norm"] = float(norm)
             optimizer.step()
             logged[f"{objective.name}.lr" if several else "lr"] = lr
@@ -381,18 +361,6 @@ class _Run:
     def _settings(self) -> dict[str, Any]:
         optim = {o.name: to_dict(o.optim) for o in self.stage.objectives}
         return {"stage": self.stage.name, "train": to_dict(self.cfg), "optim": optim}
-
-    def _check_finite(self, value: Tensor, batch: Batch, step: int, what: str) -> None:
-        if bool(torch.isfinite(value.detach()).all()):
-            return
-        path = self.folder / f"bad-batch-{step:08d}.safetensors"
-        save_tensors(path, {k: v for k, v in batch.items() if isinstance(v, Tensor)})
-        names = [str(getattr(item, "id", item)) for item in batch.get("items", [])]
-        raise StageError(
-            f"stage {self.stage.name}: {what} is {float(value.detach())} at step {step + 1} "
-            f"on items {', '.join(names) or '?'}; the batch is in {path}",
-            do="look at these items, lower the learning rate, or raise warmup_steps",
-        )
 
 
 _SHOWN = ("loss", "lr", "accuracy", "items_per_s", "audio_s_per_s")
