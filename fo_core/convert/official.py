@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +58,7 @@ class Plan:
     """Where every tensor goes."""
 
     modules: dict[str, dict[str, Tensor]]  # module → our name → tensor
+    made: set[str]  # "module/our name" of tensors that are in no published file
     kept: dict[str, Tensor]  # "file/name" → tensor that only exporting needs
     unused: dict[str, str]  # "file/name" → reason
 
@@ -89,8 +90,9 @@ def import_official(checkpoints: str | Path, llm: str | Path, out: str | Path) -
     record["unused"] = plan.unused
     with new_folder(out) as folder:
         for module, parts in plan.modules.items():
-            _write(folder / f"{module}.safetensors", parts, {"part": module})
-        _write(folder / KEPT / "unused.safetensors", plan.kept, None)
+            mapped = {name for name in parts if f"{module}/{name}" not in plan.made}
+            _write(folder / f"{module}.safetensors", parts, {"part": module}, mapped)
+        _write(folder / KEPT / "unused.safetensors", plan.kept, None, plan.kept)
         write_json(folder / KEPT / "record.json", record)
         for name in TEXTS:
             target = folder / KEPT / name
@@ -161,7 +163,7 @@ def make_plan(
     Raises:
         CheckpointError: A tensor is unknown, missing or misshapen; they are named (up to six).
     """
-    plan = Plan({module: {} for module in expected}, {}, {})
+    plan = Plan({module: {} for module in expected}, set(), {}, {})
     faults: list[str] = []
     for file, named in tensors.items():
         for name, tensor in named.items():
@@ -190,6 +192,7 @@ def make_plan(
             own = statistics.get(ours) if module == "speech_encoder" else _initial(ours, like, held)
             if own is not None:
                 held[ours] = own
+                plan.made.add(f"{module}/{ours}")
                 continue
             file, name = keymap.to_published(module, ours) or ("?", ours)
             faults.append(f"missing tensor in {file}/final.pt: {name}")
@@ -290,9 +293,9 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(path: Path, tensors: dict[str, Tensor], meta: Any) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], meta: Any, mapped: Container[str]) -> None:
     shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    SafetensorsWriter(path, shapes, meta).write(tensors.__getitem__)
+    SafetensorsWriter(path, shapes, meta, mapped).write(tensors.__getitem__)
 
 
 def _readme(checkpoints: Path, llm: Path, plan: Plan) -> str:

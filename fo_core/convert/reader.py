@@ -7,11 +7,13 @@ needs no second copy of a file.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import mmap
 import pickle
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -121,6 +123,8 @@ class SafetensorsWriter:
         path: Target; it appears only when all went well.
         shapes: Name → (dtype, shape), known before.
         meta: Kept as JSON in the header, as :func:`fo_core.checkpoint.save_tensors` does.
+        mapped: Names whose tensors come from :func:`read_pt`; their pages are given back once they
+            are written, so that memory does not grow with the file.
     """
 
     def __init__(
@@ -128,8 +132,9 @@ class SafetensorsWriter:
         path: str | Path,
         shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
         meta: Any = None,
+        mapped: Container[str] = (),
     ) -> None:
-        self.path, self.shapes, self.meta = Path(path), shapes, meta
+        self.path, self.shapes, self.meta, self.mapped = Path(path), shapes, meta, mapped
 
     def write(self, produce: Callable[[str], Tensor]) -> None:
         """Ask ``produce`` for every tensor by name, in the file's order, and write it at once."""
@@ -155,3 +160,16 @@ class SafetensorsWriter:
         if tensor.numel():
             raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
             file.write(raw.numpy().data)
+            if name in self.mapped:
+                _release(tensor)
+
+
+def _release(tensor: Tensor) -> None:
+    """Let go of the memory pages of a tensor that is mapped from a file."""
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    page, start, size = mmap.PAGESIZE, tensor.data_ptr(), tensor.nbytes
+    first, last = -(-start // page) * page, (start + size) // page * page
+    if last > first:
+        libc = ctypes.CDLL(None)
+        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
