@@ -15,11 +15,11 @@ from data_prep.pipeline import PrepareConfig
 from eval.qa_run import evaluate_folder
 from fo_cli.children import Progress, peak_memory_mb
 from fo_core import config as configs
-from fo_core.checkpoint import write_json
 from fo_core.config import config
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.dialogue.settings import DialogueConfig, write_dialogue
+from fo_core.files import write_json
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM

@@ -134,9 +134,9 @@ def _start(model: str, train: Path) -> FreezeOmni:
 
 def _save(model: FreezeOmni, trained: set[str], start: Path, folder: Path) -> Path:
     """Write the model folder of a finished stage; how it talks is taken over from the start."""
-    from fo_core.checkpoint import write_text
     from fo_core.config import replace
     from fo_core.dialogue.settings import FILE
+    from fo_core.files import write_text
     from fo_core.models.freeze_omni import PARTS
 
     model.trained |= trained & set(PARTS)

@@ -1,13 +1,10 @@
-"""Files of a model: safetensors and JSON, written atomically, and fingerprints of weights."""
+"""Weights of a model: safetensors, written atomically, strict loading, fingerprints."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +13,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fo_core.errors import CheckpointError
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place only when the block ends well.
-
-    Raises:
-        CheckpointError: The folder cannot be made or written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-        )
-        os.close(handle)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {path}: {error}", do="name a writable place"
-        ) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error}", do="free space there") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: str | Path, data: Any) -> None:
-    """Write indented JSON atomically."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+from fo_core import files
+from fo_core.errors import CheckpointError, DataError
+from fo_core.files import replacing
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file of a model.
 
     Raises:
         CheckpointError: The file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no file {path}", do="check the folder") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+        return files.read_json(path)
+    except DataError as error:
+        raise CheckpointError(error.what, do="check the folder") from error
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Any = None) -> None:
@@ -80,7 +37,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Any = No
     for name, tensor in held.items():  # safetensors refuses two names for one storage
         if tensor.numel() and seen.setdefault(tensor.data_ptr(), name) != name:
             held[name] = tensor.clone()
-    with atomic_path(path) as temporary:
+    with replacing(path) as temporary:
         save_file(held, temporary, metadata={"meta": json.dumps(meta)})
 
 

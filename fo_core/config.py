@@ -133,5 +133,5 @@ def to_dict(cfg: Any) -> dict[str, Any]:
 
 def replace(cfg: T, **changes: Any) -> T:
     """A copy with some fields changed."""
-    replacer: Callable[..., T] = dataclasses.replace  # type: ignore[assignment]
+    replacer: Callable[..., T] = dataclasses.replace
     return replacer(cfg, **changes)

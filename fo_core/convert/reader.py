@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from fo_core.checkpoint import atomic_path
 from fo_core.errors import CheckpointError
+from fo_core.files import replacing
 
 TYPES = {
     torch.float64: ("F64", 8),
@@ -149,7 +149,7 @@ class SafetensorsWriter:
             offset = end
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
-        with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
             file.write(struct.pack("<Q", len(text)))
             file.write(text)
             for name in order:

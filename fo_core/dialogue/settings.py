@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fo_core.checkpoint import read_json, write_json
+from fo_core.checkpoint import read_json
 from fo_core.config import config, load, replace, to_dict
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
 from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.files import write_json
 from fo_core.sampling import Compat, SamplingConfig
 
 FILE = "dialogue.json"

@@ -17,10 +17,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fo_core import config as cfg
-from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors, write_json
+from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors
 from fo_core.config import config
 from fo_core.errors import CheckpointError
 from fo_core.features import make_extractor
+from fo_core.files import write_json
 from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
 from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig

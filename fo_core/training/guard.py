@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fo_core.checkpoint import read_json, save_tensors, write_json
+from fo_core.checkpoint import read_json, save_tensors
 from fo_core.errors import StageError
+from fo_core.files import write_json
 from fo_core.training.stage import Batch, Stage
 
 

@@ -18,9 +18,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 
-from fo_core.checkpoint import write_json
 from fo_core.config import config, to_dict
 from fo_core.errors import StageError
+from fo_core.files import write_json
 from fo_core.training import report, snapshot
 from fo_core.training.cache import ItemCache
 from fo_core.training.feed import BatchConfig, count, forever, open_loader, size, to_device

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from fo_core.checkpoint import atomic_path, read_json, write_json
+from fo_core.checkpoint import read_json
+from fo_core.files import replacing, write_json
 from fo_core.training.stage import Stage, StageResult, parameter_count
 
 
@@ -134,7 +135,7 @@ def draw_curves(folder: Path, name: str, history: Sequence[Mapping[str, float]])
         axes.grid(alpha=0.3)
     figure.suptitle(name)
     path = folder / "curves.png"
-    with atomic_path(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
 

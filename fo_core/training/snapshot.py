@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fo_core.checkpoint import load_tensors, read_json, save_tensors, write_json
+from fo_core.checkpoint import load_tensors, read_json, save_tensors
 from fo_core.errors import CheckpointError
+from fo_core.files import write_json
 
 _STEP = "step-"
 

@@ -6,16 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fo_core.checkpoint import (
-    atomic_path,
-    fingerprint,
-    load_into,
-    load_tensors,
-    read_json,
-    save_tensors,
-    write_json,
-)
+from fo_core.checkpoint import fingerprint, load_into, load_tensors, read_json, save_tensors
 from fo_core.errors import CheckpointError
+from fo_core.files import replacing, write_json
 
 
 def test_tensors_survive_a_round_trip_even_when_they_share_storage(tmp_path: Path) -> None:
@@ -29,7 +22,7 @@ def test_tensors_survive_a_round_trip_even_when_they_share_storage(tmp_path: Pat
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(RuntimeError), atomic_path(tmp_path / "x.json") as temporary:
+    with pytest.raises(RuntimeError), replacing(tmp_path / "x.json") as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert read_json(tmp_path / "x.json") == {"a": 1}
