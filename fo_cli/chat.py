@@ -67,9 +67,10 @@ def file(
     from fo_core.dialogue.answer import answer_wave
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models.freeze_omni import load
+    from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
-    loaded = load(model)
+    loaded = make_ready(load(model))
     loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
     written = _save(out, answer.wave, answer.sample_rate)
@@ -105,9 +106,10 @@ def text(
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models.freeze_omni import load
+    from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
-    loaded = load(model)
+    loaded = make_ready(load(model))
     session = Session(loaded, dialogue, system)
     session.hear_text(question)
     pieces, timings = [], {"first_audio_ms": 0.0, "reply_ms": 0.0, "rtf": 0.0}

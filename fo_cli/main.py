@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fo_cli import chat, evaluate, models, render
+from fo_cli import chat, evaluate, models, profile, render
 from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
 from fo_cli.prepare_data import prepare_data
@@ -48,3 +48,4 @@ app.command("train")(train)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(chat.app, name="chat")
 app.add_typer(models.app, name="models")
+app.add_typer(profile.app, name="profile")

@@ -1,0 +1,353 @@
+"""How fast a model talks: every step of the stream, and the time to first audio with its legs.
+
+The steps are those of the engine itself. Beside each stands its bound: the bytes of weights that it
+has to read over the memory bandwidth measured in the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from eval.latency_original import original
+from fo_core.config import replace
+from fo_core.dialogue.listener import Listener
+from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.session import Session
+from fo_core.dialogue.settings import TEXT_SAMPLING, DialogueConfig
+from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.vocoder import VocoderConfig, cut_point
+from fo_core.layers.packed import SMALLEST, Weights
+from fo_core.models.codec import TiCodec
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm_backbone import LeanBackbone
+from fo_core.models.ready import make_ready
+from fo_core.sampling import sample
+from fo_core.streaming import CHUNK_SAMPLES
+
+AGES = (5, 20, 60)  # seconds of talk before a chunk
+LENGTHS = (30, 800, 2000)  # positions in the LLM's cache
+CHUNKS = 13  # of speech before an answer: 2 s
+SENTENCE = 10  # tokens of the answer's first piece
+SPANS = ((10, 50), (210, 250))  # speech tokens over which the rate is taken
+CODEC = ((30, (0, 20)), (50, (0, 40)), (60, (10, 50)))  # tokens in, tokens kept
+LEGS = {
+    "listen": "last chunk heard",
+    "read": "template read to its end",
+    "write": f"{SENTENCE} text tokens",
+    "prefill": "speech decoder: first token",
+    "speak": "speech tokens of the first audio",
+    "codec": "codec and cut",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number."""
+
+    key: str
+    label: str
+    value: float  # median of the runs (legs: of the run with the median total)
+    unit: str  # "ms" | "tokens/s" | "" for a ratio
+    bound: float | None = None  # what reading the weights alone would take, same unit
+    original: float | None = None  # the original program's, measured on such a machine
+
+
+@dataclass
+class Report:
+    """All rows of one model."""
+
+    size: str
+    weights: Weights
+    threads: int
+    repeat: int
+    bandwidth: float  # bytes a second
+    rows: list[Row] = field(default_factory=list)
+
+    def __getitem__(self, key: str) -> Row:
+        return next(row for row in self.rows if row.key == key)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of weights that a step reads."""
+
+    listen: int  # encoder and adapter
+    llm: int  # layers
+    head: int  # the LLM's output
+    prefill: int  # pre-network, prefix stack
+    speak: int  # main stack and output of the speech decoder
+    codec: int  # what decodes
+
+
+def bandwidth(megabytes: int = 256) -> float:
+    """Bytes a second of a streaming read with torch's threads: the best of several."""
+    data = torch.ones(megabytes << 18)
+    best = float("inf")
+    for _ in range(6):
+        for read in (data.sum, lambda: torch.dot(data, data)):
+            began = time.perf_counter()
+            read()
+            best = min(best, time.perf_counter() - began)
+    return data.numel() * data.element_size() / best
+
+
+def weight_bytes(module: nn.Module | None, weights: Weights = "same") -> int:
+    """Bytes of a module's parameters once it is packed; position rows are looked up, not read."""
+    total = 0
+    for name, part in module.named_modules() if module is not None else ():
+        for own, weight in part.named_parameters(recurse=False):
+            size = weight.element_size()
+            matrix = isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d) and own == "weight"
+            if weights != "same" and matrix and weight.numel() >= SMALLEST:
+                size = {"bf16": 2, "int8": 1}[weights]
+            total += 0 if name.endswith(".position") else size * weight.numel()
+    return total
+
+
+def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
+    """Counted before packing."""
+    llm, decoder, codec = model.llm, model.speech_decoder, model.codec
+    if isinstance(codec, TiCodec):
+        voice = weight_bytes(codec.fold_weight_norm().generator)
+        voice //= 1 if weights == "same" else 2
+    else:
+        voice = weight_bytes(codec)
+    lean = isinstance(llm.backbone, LeanBackbone)
+    table = llm.embedding_table
+    head = table.numel() * table.element_size()
+    layers = weight_bytes(llm.backbone.stack, weights) if lean else weight_bytes(llm) - head  # type: ignore[arg-type]
+    return Footprint(
+        listen=weight_bytes(model.speech_encoder, weights) + weight_bytes(model.adapter, weights),
+        llm=layers,
+        head=head,
+        prefill=weight_bytes(decoder.pre_network, weights) + weight_bytes(decoder.prefix, weights),
+        speak=weight_bytes(decoder.decoder, weights) + weight_bytes(decoder.out, weights),
+        codec=voice,
+    )
+
+
+def milliseconds(work: Callable[[], object], repeat: int, before: int = 2) -> float:
+    """Median time of ``work`` after ``before`` runs to warm up."""
+    spent = []
+    for index in range(before + repeat):
+        began = time.perf_counter()
+        work()
+        if index >= before:
+            spent.append(time.perf_counter() - began)
+    return 1000 * statistics.median(spent)
+
+
+def measure(
+    model: FreezeOmni,
+    size: str = "model",
+    weights: Weights = "same",
+    threads: int = 1,
+    repeat: int = 5,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Make a model ready and measure it; it is for inference only afterwards.
+
+    Args:
+        model: Its speech must not end by itself (:func:`eval.latency_models.endless`).
+        size: A name for the report; "small" and "paper" have figures of the original.
+        weights: Precision of the packed matrices.
+        threads: Of torch.
+        repeat: Runs behind each median; at least 5 for numbers that are told to others.
+        say: Told what is measured next.
+    """
+    torch.set_num_threads(threads)
+    say("measuring the memory, packing")
+    report = Report(size, weights, threads, repeat, bandwidth())
+    bench = Bench(model, report, footprint(model, weights))
+    make_ready(model, weights)
+    with torch.inference_mode():
+        for part in (bench.chunks, bench.llm, bench.decoder, bench.codec, bench.first_audio):
+            say(f"{size}: {part.__name__.replace('_', ' ')}")
+            part()
+    order = ["chunk", "llm", "listen", "prefill", "ar", "codec", "cut", "first"]
+    report.rows.sort(key=lambda row: order.index(row.key.split("_")[0]))
+    return report
+
+
+class Bench:
+    """Fills a report, one part of the stream at a time."""
+
+    def __init__(self, model: FreezeOmni, report: Report, reads: Footprint) -> None:
+        self.model, self.report, self.reads = model, report, reads
+        self.repeat = report.repeat
+        draw = torch.Generator().manual_seed(1)
+        self.noise = 0.1 * torch.randn(CHUNKS, CHUNK_SAMPLES, generator=draw)
+
+    def add(
+        self, key: str, label: str, value: float, reads: int | None = None, unit: str = "ms"
+    ) -> None:
+        """One row; ``reads``: bytes of weights behind it."""
+        bound = None
+        if reads is not None:
+            seconds = reads / self.report.bandwidth
+            bound = 1 / seconds if unit == "tokens/s" else 1000 * seconds
+        theirs = original(self.report.size, key, self.report.threads)
+        self.report.rows.append(Row(key, label, value, unit, bound, theirs))
+
+    def chunks(self) -> None:
+        """A chunk after 5, 20 and 60 s: runs of the three take turns, so that noise hits all."""
+        listener, waiting = Listener(self.model), {}
+        for index in range(round(AGES[-1] / 0.16)):
+            listener.hear(self.noise[index % CHUNKS])
+            for age in AGES:
+                if index + 1 == round(age / 0.16):
+                    waiting[age] = listener.fork()
+        spent: dict[int, list[float]] = {age: [] for age in AGES}
+        for _ in range(2 + max(3 * self.repeat, 5)):
+            for age, old in waiting.items():
+                twin = old.fork()
+                began = time.perf_counter()
+                twin.hear(self.noise[0])
+                spent[age].append(1000 * (time.perf_counter() - began))
+        median = {age: statistics.median(times[2:]) for age, times in spent.items()}
+        for age in AGES:
+            label = f"features, encoder, adapter: a chunk after {age} s"
+            self.add(f"chunk_{age}", label, median[age], self.reads.listen)
+        self.add("chunk_ratio", "the same, 60 s over 5 s", median[60] / median[5], unit="")
+
+    def llm(self) -> None:
+        """Two vectors, and one token with its choice, at several lengths of the cache."""
+        llm = self.model.llm
+        state = llm.init_state(1, LENGTHS[-1] + 8)
+        ids = torch.arange(LENGTHS[-1]).view(1, -1) % llm.vocab_size
+        for block in ids.split(250, dim=1):
+            llm.step(llm.embed(block), state)
+
+        def chunk() -> None:
+            llm.step(llm.embed([0, 1]), state)
+            state.crop(state.length - 2)
+
+        def token() -> None:
+            hidden, _ = llm.step(llm.embed([0]), state)
+            how = TEXT_SAMPLING
+            int(sample(llm.logits(hidden[:, -1]), how.temperature, how.top_k, how.top_p))
+            state.crop(state.length - 1)
+
+        for length in reversed(LENGTHS):
+            state.crop(length)
+            spent = milliseconds(chunk, self.repeat)
+            self.add(f"llm_chunk_{length}", f"LLM, a chunk (2 vectors), {length} positions", spent,
+                     self.reads.llm)  # fmt: skip
+            spent = milliseconds(token, self.repeat)
+            self.add(f"llm_token_{length}", f"LLM, a token, {length} positions", spent,
+                     self.reads.llm + self.reads.head)  # fmt: skip
+        self.report.rows.sort(key=lambda row: (row.key.rpartition("_")[0], len(row.key), row.key))
+
+    def _speech(self, count: int = 48) -> Iterator[int]:
+        decoder = self.model.speech_decoder
+        vectors = 0.1 * torch.randn(2, 1, count, decoder.cfg.dim).to(decoder.embedding.weight)
+        return decoder.generate(vectors[0], vectors[1])
+
+    def decoder(self) -> None:
+        """The first token of a sentence, and tokens a second early and late in it."""
+        spent = milliseconds(lambda: next(self._speech()), self.repeat, before=1)
+        reads = self.reads.prefill + 2 * self.reads.speak
+        label = "speech decoder, prefill (48 text, 48 state vectors) and first token"
+        self.add("prefill", label, spent, reads)
+        rates: dict[int, list[float]] = {span[0]: [] for span in SPANS}
+        for _ in range(self.repeat):
+            stamps = []
+            for _token in self._speech():
+                stamps.append(time.perf_counter())
+                if len(stamps) > SPANS[-1][1]:
+                    break
+            for start, stop in SPANS:
+                rates[start].append((stop - start) / (stamps[stop] - stamps[start]))
+        for start, stop in SPANS:
+            label = f"speech decoder, tokens {start} to {stop}"
+            rate = statistics.median(rates[start])
+            self.add(f"ar_{start}", label, rate, self.reads.speak, "tokens/s")
+
+    def codec(self) -> None:
+        """The calls that the vocoder makes, and its search for a pause."""
+        codec, voice = self.model.codec, self.model.voice()
+        for count, keep in CODEC:
+            tokens = torch.randint(codec.codes, (1, count, 1))
+            spent = milliseconds(lambda t=tokens, k=keep: codec.decode(t, voice, k), self.repeat, 1)  # type: ignore[misc]
+            label = f"codec, {count} tokens in, {keep[1] - keep[0]} kept"
+            self.add(f"codec_{count}", label, spent, self.reads.codec)
+        wave, window = torch.randn(24000), VocoderConfig().cut_window
+        spent = milliseconds(lambda: cut_point(wave, window, 9.0), self.repeat)
+        self.add("cut", "search for the cut in 24000 samples", spent)
+
+    # --- time to first audio ---
+
+    def first_audio(self) -> None:
+        """Last chunk arrived → first audio, with its legs; and a whole listening step."""
+        heard: list[float] = []
+        for first, ahead in ((40, False), (20, False), (20, True)):
+            runs = [self._answer(first, ahead, heard) for _ in range(1 + self.repeat)][1:]
+            runs.sort(key=lambda legs: sum(legs.values()))
+            legs = runs[len(runs) // 2]
+            key = f"first_{first}" + "_ahead" * ahead
+            label = f"time to first audio, {first} tokens kept first"
+            if ahead:  # the LLM writes the next piece meanwhile
+                self.add(key, f"{label}, LLM writing on", sum(legs.values()))
+                continue
+            reads = self._reads(first)
+            self.add(key, label, sum(legs.values()), sum(reads.values()))
+            for leg, spent in legs.items():
+                self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, reads[leg])
+        reads_all = self.reads.listen + self.reads.llm
+        self.add("listen", "whole listening step of 160 ms", statistics.median(heard), reads_all)
+
+    def _reads(self, first: int) -> dict[str, int]:
+        r = self.reads
+        return {
+            "listen": r.listen + r.llm,
+            "read": r.llm,
+            "write": SENTENCE * r.head + (SENTENCE - 1) * r.llm,
+            "prefill": r.prefill + 2 * r.speak,
+            "speak": (first + VocoderConfig().overlap - 1) * r.speak,
+            "codec": r.codec,
+        }
+
+    def _answer(self, first: int, ahead: bool, heard: list[float]) -> dict[str, float]:
+        """Milliseconds of each leg of one talk; whole listening steps go to ``heard``."""
+        session = Session(self.model, self._dialogue(first, ahead))
+        for index, chunk in enumerate(self.noise):
+            arrived = time.perf_counter()
+            session.listen(chunk)
+            if index >= 4:  # the first feeds the template too
+                heard.append(1000 * (time.perf_counter() - arrived))
+        session.end_turn()
+        written = spoken = 0.0
+        reply = session.reply()
+        for event in reply:
+            now = session.turns[-1].asked + event.seconds
+            if event.kind == "audio":
+                spoken = now
+                break
+            written = written or now
+        turn, speaker = session.turns[-1], session.speaker
+        assert speaker is not None and spoken, "the first piece of the answer was not spoken"
+        part = speaker.parts[0]
+        reply.close()  # type: ignore[attr-defined]
+        stamps = [arrived, turn.asked, turn.prefilled, written, part.prefilled, part.first_chunk]
+        ends = [*stamps[1:], spoken]
+        spans = (1000 * (end - start) for start, end in zip(stamps, ends, strict=True))
+        return dict(zip(LEGS, spans, strict=True))
+
+    def _dialogue(self, first: int, ahead: bool) -> DialogueConfig:
+        """The engine's own way of talking; the first piece has exactly 10 tokens, always cut."""
+        segmenter = SegmenterConfig(min_tokens=SENTENCE)
+        if not ahead:
+            segmenter = replace(segmenter, max_tokens=SENTENCE)
+        vocoder = VocoderConfig(first_chunk=first, first_threshold=1e9, threshold=1e9, onset=0.0)
+        return DialogueConfig(
+            mode="offline",
+            segmenter=segmenter,
+            speaker=SpeakerConfig(vocoder=vocoder),
+            write_ahead=ahead,
+        )
