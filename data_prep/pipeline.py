@@ -10,6 +10,7 @@ Files of a run::
     speech/                         cache of synthesised sentences
     user/SPLIT.jsonl, user/SPLIT/   composed recordings (16 kHz) with states and answers
     assistant/SPLIT.jsonl           the spoken answers (24 kHz), one an answer sentence
+    assistant/read.jsonl            the training questions read by the answer voice, if asked for
     report.json                     counts, shares and seconds of every step
 """
 
@@ -58,6 +59,7 @@ class PrepareConfig:
     assistant: VoiceConfig = VoiceConfig()  # speaks every answer, at its first speed
     speech: SpeechConfig = SpeechConfig()
     states: label_states.StatesConfig = label_states.StatesConfig()
+    read_questions: bool = False  # the answer voice also reads the training questions aloud
     num_workers: int = 2  # processes of the synthesis
 
 
@@ -121,12 +123,18 @@ def _made_by(cfg: PrepareConfig, step: str) -> str:
     if step != "sample":
         parts.append(cfg.llm)
     if step in ("synthesize", "label-states"):
-        parts += [cfg.assistant, cfg.speech]
+        parts += [cfg.assistant, cfg.speech, cfg.read_questions]
     if step == "label-states":
         parts.append(cfg.states)
-    said = [[to_dict(p) for p in part] if isinstance(part, tuple) else to_dict(part)
-            for part in parts]  # fmt: skip
+    said = [_plain(part) for part in parts]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(part: Any) -> Any:
+    """JSON data of a setting."""
+    if isinstance(part, tuple):
+        return [to_dict(each) for each in part]
+    return part if isinstance(part, bool) else to_dict(part)
 
 
 def read_plan(out: str | Path) -> list[Recording]:
@@ -204,6 +212,7 @@ def _synthesize(cfg: PrepareConfig, out: Path, progress: Progress) -> dict[str, 
     plan, answers, leaked = _usable(cfg, out)
     user = [_user_request(r) for r in plan if r.kind != "noise"]
     texts = dict.fromkeys(answers[r.text].answer for r in plan if r.kind == "question")
+    texts |= dict.fromkeys(_read_aloud(cfg, plan))
     assistant = [_assistant_request(cfg, text) for text in texts]
     spoken = synthesize.synthesize(
         [*user, *assistant],
@@ -220,6 +229,16 @@ def _synthesize(cfg: PrepareConfig, out: Path, progress: Progress) -> dict[str, 
         "rejected": len(spoken.rejects),
         "heldout_b_dropped_because_answer_is_in_training": leaked,
     }
+
+
+def _read_aloud(cfg: PrepareConfig, plan: Sequence[Recording]) -> list[str]:
+    """Sentences that the answer voice reads besides the answers.
+
+    A few answer sentences hold each word in one place only; a decoder that has heard the words in
+    other sentences too learns to follow the text instead of remembering the sentence.
+    """
+    asked = (r.text for r in plan if r.kind == "question" and r.split == "train")
+    return list(dict.fromkeys(asked)) if cfg.read_questions else []
 
 
 def _label(cfg: PrepareConfig, out: Path, progress: Progress) -> dict[str, Any]:
@@ -252,7 +271,10 @@ def _label(cfg: PrepareConfig, out: Path, progress: Progress) -> dict[str, Any]:
             "answers": len(replies),
             "answer_hours": round(sum(r.duration for r in replies.values()) / 3600, 3),
         }
-    return {"splits": shares}
+    read = [_spoken(cfg, out, f"read-{i:05d}", t) for i, t in enumerate(_read_aloud(cfg, plan))]
+    if read:
+        manifest.write(out / "assistant" / "read.jsonl", [item for item in read if item])
+    return {"splits": shares, "read_aloud": len(read)}
 
 
 def _record(
@@ -302,16 +324,12 @@ def _record(
 
 def _reply(cfg: PrepareConfig, out: Path, recording: Recording, answer: str) -> Item | None:
     """The spoken answer to a recording; None where the voice could not speak it."""
-    request = _assistant_request(cfg, answer)
-    path = request.path(out / "speech", cfg.speech)
-    if not path.exists():
+    path = _assistant_request(cfg, answer).path(out / "speech", cfg.speech)
+    item = _spoken(cfg, out, f"{recording.split}-{path.stem}", answer)
+    if item is None:
         return None
-    return manifest.describe(
-        path,
-        id=f"{recording.split}-{hashlib.sha256(answer.encode()).hexdigest()[:16]}",
-        text=answer,
-        speaker=f"{request.engine}/{request.voice}",
-        role="assistant",
+    return replace(
+        item,
         dialogue=recording.id,
         turn=1,
         fact=recording.fact,
@@ -319,5 +337,21 @@ def _reply(cfg: PrepareConfig, out: Path, recording: Recording, answer: str) -> 
         answer=answer,
         answers=recording.answers,
         messages=({"role": "user", "content": recording.text},),
-        extra={"spoken": request.text, "split": recording.split},
+        extra={**item.extra, "split": recording.split},
+    )
+
+
+def _spoken(cfg: PrepareConfig, out: Path, name: str, text: str) -> Item | None:
+    """A sentence in the answer voice; None where it could not be spoken."""
+    request = _assistant_request(cfg, text)
+    path = request.path(out / "speech", cfg.speech)
+    if not path.exists():
+        return None
+    return manifest.describe(
+        path,
+        id=name,
+        text=text,
+        speaker=f"{request.engine}/{request.voice}",
+        role="assistant",
+        extra={"spoken": request.text},
     )

@@ -39,10 +39,10 @@ TRAINS = {  # parts of the model that hold trained weights after a stage
 }
 PLAN = ((2, ("prepare",)), (1, ("listen", "speak")), (1, ("evaluate",)))  # threads, side by side
 LAST = {"prepare": "model", "listen": "input-3", "speak": "output-3", "evaluate": "evaluate-unseen"}
-SIDES = {
-    "user": ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head"),
-    "assistant": ("speech_decoder", "codec"),
-}
+LISTENING = ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head")
+SPEAKING = ("speech_decoder", "codec")
+TRAINING = ("train", "val")
+TOKENS = ".tokens.jsonl"  # ending of a manifest with speech tokens
 SETS = {"known": "heldout_a", "unseen": "heldout_b"}
 
 
@@ -132,31 +132,43 @@ def _model(steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
 def listen(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """The three input stages."""
     steps = Steps(out)
-    _stages(progress, steps, cfg, INPUT, "user", "")
+    data = {split: manifest.read(steps.data / "user" / f"{split}.jsonl") for split in TRAINING}
+    _stages(progress, steps, cfg, dict.fromkeys(INPUT, data), LISTENING)
 
 
 def speak(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """The codec, the speech tokens of the answers, and the two decoder stages."""
     steps = Steps(out)
-    _stages(progress, steps, cfg, OUTPUT[:1], "assistant", "")
-    steps.run("encode", partial(_encode, progress, steps))
-    _stages(progress, steps, cfg, OUTPUT[1:], "assistant", ".tokens")
+    folder = steps.data / "assistant"
+    val, train = folder / "val.jsonl", [folder / "train.jsonl", folder / "read.jsonl"]
+    train = [path for path in train if path.is_file()]
+    sound = {"train": [i for path in train for i in manifest.read(path)], "val": manifest.read(val)}
+    _stages(progress, steps, cfg, {"output-1": sound}, SPEAKING)
+    steps.run("encode", partial(_encode, progress, steps, [*train, val]))
+    if all(steps.done(name) for name in OUTPUT):
+        return
+    coded = {path: manifest.read(path.with_suffix(TOKENS)) for path in (*train, val)}
+    answers = {"train": coded[train[0]], "val": coded[val]}
+    every = {"train": [i for path in train for i in coded[path]], "val": coded[val]}
+    _stages(progress, steps, cfg, {"output-2": every, "output-3": answers}, SPEAKING)
 
 
 def _stages(
     progress: Progress,
     steps: Steps,
     cfg: DemoConfig,
-    names: tuple[str, ...],
-    side: str,
-    suffix: str,
+    data: dict[str, dict[str, Any]],
+    parts: tuple[str, ...],
 ) -> None:
-    if all(steps.done(name) for name in names):
+    """Train stages one after the other on a model with only these parts of the folder.
+
+    The other lane's parts may come at any moment; a run that goes on must not find them changed.
+    """
+    if all(steps.done(name) for name in data):
         return
-    model = freeze_omni.load(steps.model, parts=SIDES[side])  # the other lane's may come meanwhile
-    data = {split: steps.data / side / f"{split}{suffix}.jsonl" for split in ("train", "val")}
-    for name in names:
-        steps.run(name, partial(_train, progress, steps, cfg.stages[name], model, name, data))
+    model = freeze_omni.load(steps.model, parts=parts)
+    for name, items in data.items():
+        steps.run(name, partial(_train, progress, steps, cfg.stages[name], model, name, items))
 
 
 def _train(
@@ -165,7 +177,7 @@ def _train(
     recipe: Recipe,
     model: FreezeOmni,
     name: str,
-    data: dict[str, Path],
+    data: dict[str, Any],
 ) -> dict[str, Any]:
     result = run_stage(
         model,
@@ -189,20 +201,24 @@ def _train(
     }
 
 
-def _encode(progress: Progress, steps: Steps) -> dict[str, Any]:
+def _encode(progress: Progress, steps: Steps, paths: list[Path]) -> dict[str, Any]:
     """Speech tokens of the answers, and the voice: the global tokens that most answers have."""
     model = freeze_omni.load(steps.model, parts=("codec",))
     model.require("codec")
-    for split in ("train", "val"):
-        path = steps.data / "assistant" / f"{split}.jsonl"
-        out = path.with_suffix(".tokens.jsonl")
-        items = encode_speech.encode_manifest(path, model.codec, out, progress=progress)
-        if split == "train":
-            voice = common_voice(items)
-            model.config = replace(model.config, voice=voice)
-            tokens = [token for item in items for token in item.speech_tokens]
+    coded = [
+        encode_speech.encode_manifest(
+            path, model.codec, path.with_suffix(TOKENS), progress=progress
+        )
+        for path in paths
+    ]
+    model.config = replace(model.config, voice=common_voice(coded[0]))
     model.save(steps.model, ())
-    return {"voice": list(voice), "tokens": len(tokens), "codes_used": len(set(tokens))}
+    tokens = [token for item in coded[0] for token in item.speech_tokens]
+    return {
+        "voice": list(model.config.voice),
+        "answer_tokens": len(tokens),
+        "codes_used": len(set(tokens)),
+    }
 
 
 def evaluate(progress: Progress, out: Path, cfg: DemoConfig) -> None:

@@ -42,7 +42,7 @@ class TrainConfig:
     val_batch: BatchConfig = BatchConfig(size=16)  # held-out batches
     val_items: int | None = None  # use only the first so many held-out items; None = all
     accumulate: int = 1  # batches whose gradients are averaged into one step
-    precision: Literal["no", "bf16", "fp16"] = "no"  # autocast type
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the products (autocast)
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto = accelerate's choice
     seed: int = 0  # of data order, dropout and every other draw
     validate_every: int = 500  # steps between two validations; the last step always is one
@@ -172,7 +172,7 @@ class _Run:
         if AcceleratorState._shared_state:  # another stage of this process, other precision
             AcceleratorState._reset_state()
         accelerator = Accelerator(
-            mixed_precision=cfg.precision,
+            mixed_precision="no" if cfg.precision == "fp32" else cfg.precision,
             cpu=cfg.device == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
