@@ -324,8 +324,8 @@ def _record(
 
 def _reply(cfg: PrepareConfig, out: Path, recording: Recording, answer: str) -> Item | None:
     """The spoken answer to a recording; None where the voice could not speak it."""
-    path = _assistant_request(cfg, answer).path(out / "speech", cfg.speech)
-    item = _spoken(cfg, out, f"{recording.split}-{path.stem}", answer)
+    name = f"{recording.split}-{hashlib.sha256(answer.encode()).hexdigest()[:16]}"
+    item = _spoken(cfg, out, name, answer)
     if item is None:
         return None
     return replace(

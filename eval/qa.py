@@ -167,8 +167,8 @@ def overview(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         ``items``, ``input1_wer``, ``input2_wer``, ``answer_agreement``, ``text_accuracy`` (typed
         question), ``answer_accuracy`` (spoken question, text answer), ``speech_accuracy`` (spoken
         question, spoken answer), ``wer_original``, ``wer_codec``, ``wer_reply``, ``mute_replies``,
-        ``state_f1`` (each state by name, and ``macro``), ``first_audio_ms`` (median, p90), ``rtf``
-        (median).
+        ``state_f1`` (each state by name, and ``macro``), ``first_audio_ms`` (median),
+        ``first_audio_ms_p90``, ``rtf`` (median).
     """
     rows = list(rows)
     asked = [row for row in rows if row["typed"]]
@@ -196,10 +196,8 @@ def overview(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     found["mute_replies"] = sum(row["reply_wav"] is None for row in asked)
     found["state_f1"] = _states([row["confusion"] for row in rows if "confusion" in row])
     waits = [row["first_audio_ms"] for row in asked if row["first_audio_ms"] is not None]
-    found["first_audio_ms"] = {
-        "median": float(np.median(waits)) if waits else None,
-        "p90": float(np.percentile(waits, 90)) if waits else None,
-    }
+    found["first_audio_ms"] = float(np.median(waits)) if waits else None
+    found["first_audio_ms_p90"] = float(np.percentile(waits, 90)) if waits else None
     factors = [row["rtf"] for row in asked if row["rtf"] is not None]
     found["rtf"] = float(np.median(factors)) if factors else None
     return found

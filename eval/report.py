@@ -3,7 +3,7 @@
 The dict holds the results of held-out set (a) at the top level and those of set (b) under
 ``unseen_facts``, each with the keys of :data:`eval.report_sections.MEASURES` and ``items``;
 ``state_f1`` maps each state to an F1 or to precision, recall, f1 and support, and ``macro`` to a
-number; ``first_audio_ms`` is ``{"median", "p90"}``. Beside them stand ``parts`` (which encoder,
+number. Beside them stand ``parts`` (which encoder,
 adapter, decoder and codec types ran), ``stages``, ``steps`` (name, seconds, peak_memory_mb),
 ``wall_seconds``, ``llm_fingerprint_before`` and ``_after``, ``machine``, ``versions``, ``seed``,
 ``title`` and ``summary``.

@@ -103,11 +103,6 @@ def value_of(results: Mapping[str, Any], key: str) -> float | None:
         return None if reply is None or original is None else reply - original
     if key == "state_f1_macro":
         return (results.get("state_f1") or {}).get("macro")
-    if key.startswith("first_audio_ms"):
-        found = results.get("first_audio_ms")
-        if isinstance(found, Mapping):
-            return found.get("p90" if key.endswith("p90") else "median")
-        return None if key.endswith("p90") else found
     return results.get(key)
 
 
