@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import queue
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -199,8 +200,9 @@ class Session:
     def reply(self, speak: bool = True) -> Iterator[ReplyEvent]:
         """Answer what was heard; text and audio come as soon as they can be shown and played.
 
-        The LLM writes the next piece while one is spoken; the result does not depend on it. A
-        consumer that stops early closes the iterator; :meth:`forget` then drops what nobody heard.
+        The LLM writes on while a piece is spoken, but only from the first audio on, which it would
+        delay; the result does not depend on it. A consumer that stops early closes the iterator;
+        :meth:`forget` then drops what nobody heard.
 
         Args:
             speak: False: text only.
@@ -213,17 +215,26 @@ class Session:
             self.model.require("speech_decoder", "codec")
         writer = self._writer(turn)
         self.speaker = Speaker(self.model, self.cfg.speaker, self._generator(1)) if speak else None
-        written = self._noted(writer.parts(), turn)
-        ahead = Ahead(written) if speak and self.cfg.write_ahead else None
+        go_on: queue.SimpleQueue[bool] | None = None  # whether to write more than the first piece
+        if speak and self.cfg.write_ahead:
+            go_on = queue.SimpleQueue()
+        written = self._noted(writer.parts(), turn, go_on)
+        ahead = Ahead(written) if go_on is not None else None
+        parts = iter(ahead or written)  # kept here: dropped early, it would wait for the writer
         try:
-            for part in ahead or written:
+            for part in parts:
                 seconds = time.perf_counter() - turn.asked
                 yield ReplyEvent("text", seconds, part.index, part.segment.text_raw)
                 for audio in self.speaker.speak(part) if self.speaker else ():
                     seconds = time.perf_counter() - turn.asked
+                    if go_on is not None:
+                        go_on.put(True)
                     yield ReplyEvent("audio", seconds, part.index, audio=audio)
+                if go_on is not None:
+                    go_on.put(True)
         finally:
-            if ahead is not None:
+            if go_on is not None and ahead is not None:
+                go_on.put(False)
                 ahead.close()
             if self.state is not DialogueState.IDLE:
                 self.state = transition(self.state, Event.REPLY_DONE)
@@ -257,10 +268,14 @@ class Session:
         """Positions of the LLM's cache in use."""
         return self._llm.length
 
-    def _noted(self, parts: Iterator[Part], turn: Turn) -> Iterator[Part]:
+    def _noted(
+        self, parts: Iterator[Part], turn: Turn, go_on: queue.SimpleQueue[bool] | None
+    ) -> Iterator[Part]:
         for part in parts:
             turn.parts.append(part)
             yield part
+            if go_on is not None and part.index == 0 and not go_on.get():
+                return
 
     def _writer(self, turn: Turn) -> Writer:
         """Feed the end of the question and get ready to write."""

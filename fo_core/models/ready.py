@@ -53,10 +53,9 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
         return model
     if isinstance(model.codec, TiCodec) and weights != "same":
         model.codec.generator = HalfGenerator(model.codec.generator)  # type: ignore[assignment]
-    for part in (model.speech_encoder, model.adapter):
-        pack_convolutions(part, weights)
-        pack_for_inference(part, weights)
-    for part in (model.ctc_head, model.state_head, model.speech_decoder):
-        pack_for_inference(part, weights)
+    pack_convolutions(model.speech_encoder, weights)
+    pack_convolutions(model.adapter, weights)
+    for part in ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder"):
+        pack_for_inference(getattr(model, part), weights)
     model.llm.pack(weights)
     return model

@@ -50,6 +50,17 @@ def test_writing_ahead_changes_nothing(tiny_model):
     assert audio.dtype == torch.float32 and len(audio) > 0
 
 
+def test_nothing_is_written_ahead_before_the_first_audio(tiny_model):
+    session = Session(tiny_model, CFG)
+    for chunk in speech(0.64).split(2560):
+        session.listen(chunk)
+    session.end_turn()
+    reply = session.reply()
+    assert next(reply).kind == "text"
+    reply.close()
+    assert len(session.turns[0].parts) == 1
+
+
 def test_text_comes_before_its_audio_and_times_rise(tiny_model):
     events = ask(Session(tiny_model, CFG))
     seconds = [event.seconds for event in events]
