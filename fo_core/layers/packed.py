@@ -57,7 +57,7 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
 
     def product(x: Tensor) -> Tensor:
         rows = x.shape[0]
-        y = x.float()
+        y = x.float().contiguous()  # its bytes are looked at below
         unit = torch.linalg.vector_norm(y, float("inf"), dim=1, keepdim=True).add_(1e-12)
         unit = unit.mul_(1 / 32600)  # [M, 1] value of one step
         steps = torch.addcdiv(middle, y, unit).to(torch.uint16)

@@ -55,21 +55,14 @@ def test_what_is_spoken_first_has_ten_tokens(monkeypatch):
     from eval import latency
 
     sizes = []
-    speak = latency.Session.reply
-
-    def spy(session, *args):
-        yield from speak(session, *args)
-
-    def close(session):
-        sizes.append(session.turns[-1].parts[0].segment.stop)
-        sizes.append(len(session.speaker.parts[0].tokens))
 
     class Watched(latency.Session):
         def reply(self, speak=True):
             try:
                 yield from super().reply(speak)
             finally:
-                close(self)
+                sizes.append(self.turns[-1].parts[0].segment.stop)
+                sizes.append(len(self.speaker.parts[0].tokens))
 
     monkeypatch.setattr(latency, "Session", Watched)
     model = latency_models.random_model("tiny")

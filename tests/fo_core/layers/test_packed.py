@@ -77,3 +77,11 @@ def test_neither_gradient_nor_move():
     with pytest.raises(RuntimeError, match="cannot be moved"):
         layer.half()
     assert not layer.float().state_dict()
+
+
+@pytest.mark.parametrize("weights", ["same", "bf16", "int8"])
+def test_rows_that_do_not_lie_together(weights):
+    product = PackedLinear(nn.Linear(160, 130), weights=weights)
+    x = torch.randn(160, 1, 2)[:, :, 0].T
+    with torch.inference_mode():
+        assert torch.equal(product(x), product(x.contiguous()))
