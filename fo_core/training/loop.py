@@ -254,7 +254,7 @@ class _Run:
                 for name, parameter in self.trainable.items():
                     parameter.requires_grad_(name in mine)
             lr = rate(objective.optim, step - objective.starts_at, self.cfg.max_steps)
-            set_rate(_bare(optimizer), lr)
+            set_rate(_bare(optimizer), lr, step - objective.starts_at)
             optimizer.zero_grad(set_to_none=True)
             for micro in micros:
                 micro["step"] = step

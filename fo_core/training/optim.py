@@ -25,6 +25,7 @@ class OptimConfig:
     eps: float = 1e-8  # added to the second moment's root
     weight_decay: float = 0.01  # decoupled decay of matrices (vectors and biases: none)
     scale: dict[str, float] = field(default_factory=dict)  # glob -> factor on lr for its parameters
+    hold: dict[str, int] = field(default_factory=dict)  # glob -> steps for which it stands still
     warmup_steps: int = 0  # steps of linear rise from 0 to lr
     schedule: Literal["constant", "linear", "cosine", "exponential", "noam"] = (
         "linear"  # after warm-up
@@ -62,27 +63,30 @@ def rate(cfg: OptimConfig, step: int, max_steps: int) -> float:
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], cfg: OptimConfig
 ) -> torch.optim.Optimizer:
-    """Optimiser over named parameters; each group carries the ``scale`` on its learning rate.
+    """Optimiser over named parameters; each group carries its ``scale`` and its ``hold``.
 
     Raises:
-        StageError: A glob of ``cfg.scale`` matches no trained parameter.
+        StageError: A glob of ``cfg.scale`` or ``cfg.hold`` matches no trained parameter.
     """
-    for glob in cfg.scale:
+    for glob in (*cfg.scale, *cfg.hold):
         if not fnmatch.filter(parameters, glob):
             raise StageError(
-                f"learning-rate scale {glob!r} matches no trained parameter",
+                f"optim: {glob!r} matches no trained parameter",
                 possible=", ".join(sorted({n.split(".")[0] + ".*" for n in parameters})),
             )
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, int, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         scale = math.prod(f for glob, f in cfg.scale.items() if fnmatch.fnmatchcase(name, glob))
+        hold = max(
+            (n for glob, n in cfg.hold.items() if fnmatch.fnmatchcase(name, glob)), default=0
+        )
         weight_decay = cfg.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((scale, weight_decay), []).append(parameter)
+        groups.setdefault((scale, hold, weight_decay), []).append(parameter)
     algorithm = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[cfg.type]
     return algorithm(
         [
-            {"params": members, "scale": scale, "weight_decay": weight_decay}
-            for (scale, weight_decay), members in groups.items()
+            {"params": members, "scale": scale, "hold": hold, "weight_decay": weight_decay}
+            for (scale, hold, weight_decay), members in groups.items()
         ],
         lr=cfg.lr,
         betas=cfg.betas,
@@ -90,7 +94,8 @@ def make_optimizer(
     )
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group, times the group's own scale."""
+def set_rate(optimizer: torch.optim.Optimizer, lr: float, step: int) -> None:
+    """Set every group's learning rate for a step: its own scale's, 0 while it is held."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("scale", 1.0)
+        held = step < group.get("hold", 0)
+        group["lr"] = 0.0 if held else lr * group.get("scale", 1.0)
