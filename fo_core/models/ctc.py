@@ -22,12 +22,13 @@ class CtcHead(nn.Module):
         dim: E, width of the encoder's frames.
         token_ids: LLM token id of each class; the first is -1 (blank), which is put in front if
             it is missing. Without tokens the head can only say blank.
+        zero: Start with all classes alike, so that a new head does not pull at a trained encoder.
 
     Raises:
         ConfigError: A token is negative or appears twice.
     """
 
-    def __init__(self, dim: int, token_ids: Sequence[int]) -> None:
+    def __init__(self, dim: int, token_ids: Sequence[int], zero: bool = False) -> None:
         super().__init__()
         tokens = [int(i) for i in token_ids]
         tokens = tokens[1:] if tokens[:1] == [-1] else tokens

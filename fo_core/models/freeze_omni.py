@@ -66,6 +66,7 @@ class CtcConfig:
     """The CTC head."""
 
     tokens: tuple[int, ...] = ()  # LLM token ids it can say (blank not counted)
+    zero: bool = False  # start with all classes alike; for an encoder that is trained already
 
 
 @config
@@ -124,7 +125,7 @@ class FreezeOmni(nn.Module):
         self.speech_encoder = _make_encoder(model_config.speech_encoder)
         self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
-        self.ctc_head = CtcHead(enc_dim, model_config.ctc.tokens)
+        self.ctc_head = CtcHead(enc_dim, model_config.ctc.tokens, model_config.ctc.zero)
         self.adapter: ConvAdapter | CtcAdapter
         if isinstance(model_config.adapter, CtcAdapterConfig):
             self.adapter = CtcAdapter(model_config.adapter, enc_dim, width)
