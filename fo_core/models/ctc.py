@@ -35,10 +35,9 @@ class CtcHead(nn.Module):
         if min(tokens, default=0) < 0 or len(set(tokens)) < len(tokens):
             raise ConfigError("ctc.tokens", possible="LLM token ids of 0 and above, each once")
         self.linear = nn.Linear(dim, len(tokens) + 1)
-        nn.init.zeros_(
-            self.linear.weight
-        )  # all classes alike: at first nothing pulls at the encoder
-        nn.init.zeros_(self.linear.bias)
+        if zero:
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
         self.register_buffer("token_ids", torch.tensor([-1, *tokens]))
         self.token_ids: Tensor
 
