@@ -78,17 +78,18 @@ def size(loader: Any) -> dict[str, float]:
 
 
 def forever(loader: Any, name: str) -> Iterator[Batch]:
-    """Batches of epoch after epoch.
+    """Batches of epoch after epoch; the rest of a resumed epoch may be empty.
 
     Raises:
-        StageError: An epoch is empty.
+        StageError: Two epochs in a row are empty.
     """
+    empty = 0
     while True:
-        empty = True
+        empty += 1
         for batch in loader:
-            empty = False
+            empty = 0
             yield dict(batch)
-        if empty:
+        if empty > 1:
             raise StageError(f"stage {name}: the training data gives no batch")
 
 
