@@ -38,7 +38,12 @@ TRAINS = {  # parts of the model that hold trained weights after a stage
     "output-3": ("speech_decoder",),
 }
 PLAN = ((2, ("prepare",)), (1, ("listen", "speak")), (1, ("evaluate",)))  # threads, side by side
-LAST = {"prepare": "model", "listen": "input-3", "speak": "output-3", "evaluate": "evaluate-unseen"}
+STEPS_OF = {  # steps of each job of the plan
+    "prepare": ("prepare-data", "model"),
+    "listen": INPUT,
+    "speak": ("output-1", "encode", "output-2", "output-3"),
+    "evaluate": ("evaluate-known", "evaluate-unseen"),
+}
 LISTENING = ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head")
 SPEAKING = ("speech_decoder", "codec")
 TRAINING = ("train", "val")
@@ -92,8 +97,8 @@ class Steps:
         return self.marker(name).is_file()
 
     def over(self, job: str) -> bool:
-        """Whether the last step of a job (``PLAN``) is done."""
-        return self.done(LAST[job])
+        """Whether every step of a job (``PLAN``) is done."""
+        return all(self.done(name) for name in STEPS_OF[job])
 
     def run(self, name: str, work: Callable[[], dict[str, Any] | None]) -> None:
         """Run a step that is not done, and mark it with its seconds, memory and results."""
