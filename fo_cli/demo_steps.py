@@ -202,7 +202,10 @@ def _train(
         "frozen_parameters": result.frozen_parameters,
         "llm_fingerprint_before": llm["frozen_before"],
         "llm_fingerprint_after": llm["frozen_after"],
-        "frozen_parts_unchanged": True,  # run_stage raises otherwise
+        "frozen_parts_unchanged": all(
+            part.get("frozen_before") == part.get("frozen_after")
+            for part in result.fingerprints.values()
+        ),
     }
 
 
