@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from fo_core.config import config
-from fo_core.dialogue.vocoder import Vocoder, VocoderConfig
+from fo_core.dialogue.vocoder import Vocoder, VocoderConfig, VocoderState
 from fo_core.dialogue.writer import Part
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.speech_decoder import Sentence
+from fo_core.models.steps import Steps, drive
 from fo_core.sampling import SamplingConfig
 
 
@@ -36,6 +38,16 @@ class SpokenPart:
     first_audio: float = 0.0  # when the first audio was there; 0 = not yet
 
 
+@dataclass
+class Utterance:
+    """A piece of text that is being spoken."""
+
+    spoken: SpokenPart
+    sentence: Sentence
+    vocoder: VocoderState
+    done: bool = False
+
+
 class Speaker:
     """Speaks the pieces of one answer, in order.
 
@@ -43,13 +55,19 @@ class Speaker:
         model: Its speech decoder, codec, voice and the LLM's embedding table are used.
         cfg: Sampling, chunk sizes, cuts.
         generator: Source of randomness, on the model's device.
+        voice: Global tokens [1, 1, G]; None: the model's own voice.
     """
 
     def __init__(
-        self, model: FreezeOmni, cfg: SpeakerConfig, generator: torch.Generator | None = None
+        self,
+        model: FreezeOmni,
+        cfg: SpeakerConfig,
+        generator: torch.Generator | None = None,
+        voice: Tensor | None = None,
     ) -> None:
         self._model, self._cfg, self._generator = model, cfg, generator
-        self._vocoder = Vocoder(model.codec, model.voice(), cfg.vocoder)
+        voice = model.voice() if voice is None else voice
+        self._vocoder = Vocoder(model.codec, voice, cfg.vocoder)
         self._heard = False  # whether any audio of the answer has left
         self.parts: list[SpokenPart] = []
 
@@ -69,23 +87,35 @@ class Speaker:
     @torch.inference_mode()
     def speak(self, part: Part) -> Iterator[Tensor]:
         """Audio [S] of one piece of text, as soon as it can be played."""
+        utterance = self.begin(part)
+        while not utterance.done:
+            yield from drive(self.advance(utterance))
+
+    def begin(self, part: Part) -> Utterance:
+        """Read one piece of text, to speak it with :meth:`advance`."""
         spoken = SpokenPart(part.index)
         self.parts.append(spoken)
-        state = self._vocoder.init_state(first=part.index == 0)
         text, prefix = self.inputs(part)
-        for token in self._model.speech_decoder.generate(
+        sentence = self._model.speech_decoder.begin(
             text, prefix, self._cfg.sampling, self._cfg.max_tokens, self._generator
-        ):
-            now = time.perf_counter()
+        )
+        return Utterance(spoken, sentence, self._vocoder.init_state(first=part.index == 0))
+
+    def advance(self, utterance: Utterance) -> Steps[list[Tensor]]:
+        """One speech token further: the audio [S] that can be played now."""
+        token = yield from self._model.speech_decoder.next_token(utterance.sentence)
+        now, spoken = time.perf_counter(), utterance.spoken
+        if token is None:
+            utterance.done = True
+            pieces = self._vocoder.flush(utterance.vocoder)
+            spoken.first_chunk = spoken.first_chunk or now
+        else:
             spoken.prefilled = spoken.prefilled or now
             spoken.tokens.append(token)
-            pieces, state = self._vocoder.step(token, state)
-            for piece in pieces:
+            pieces, utterance.vocoder = self._vocoder.step(token, utterance.vocoder)
+            if pieces:
                 spoken.first_chunk = spoken.first_chunk or now
-                yield from self._out(piece, spoken)
-        spoken.first_chunk = spoken.first_chunk or time.perf_counter()
-        for piece in self._vocoder.flush(state):
-            yield from self._out(piece, spoken)
+        return [heard for piece in pieces for heard in self._out(piece, spoken)]
 
     def _out(self, piece: Tensor, spoken: SpokenPart) -> Iterator[Tensor]:
         spoken.first_audio = spoken.first_audio or time.perf_counter()

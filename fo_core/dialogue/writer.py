@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.models.frozen_llm import FrozenLLM, LLMState
+from fo_core.models.steps import Steps, Think, drive
 from fo_core.sampling import SamplingConfig, sample
 
 
@@ -57,36 +58,45 @@ class Writer:
         self._llm, self._state, self._hidden = llm, state, hidden
         self._segmenter, self._sampling, self._generator = segmenter, sampling, generator
         self.answer = Answer(start=state.length)
+        self.done = segmenter.full  # everything is written
+        self._token: Tensor | None = None  # [1] chosen, not yet fed
+        self._states: list[Tensor] = []  # of the tokens not yet handed out, from _first on
+        self._first = self._index = 0  # first token, and number, of the open piece
 
     @torch.inference_mode()
     def parts(self) -> Iterator[Part]:
         """Generate; each piece is yielded when its last token is there."""
-        states: list[Tensor] = []  # of the tokens not yet handed out, from `first` on
-        first, index = 0, 0
-        hidden, answer, how = self._hidden, self.answer, self._sampling
-        while not self._segmenter.full:
-            logits = self._llm.logits(hidden[:, -1])
-            token = sample(logits, how.temperature, how.top_k, how.top_p, self._generator)
-            token_id = int(token)
-            if token_id == self._llm.end_id:
-                answer.ended = True
-                break
-            answer.token_ids.append(token_id)
-            states.append(hidden[:, -1:])
-            done = self._segmenter.push(token_id)
-            answer.text = self._segmenter.text
-            for segment in done:
-                yield self._part(index, segment, states, first)
-                index += 1
-            if done:
-                states, first = states[done[-1].stop - first :], done[-1].stop
-            if not self._segmenter.full:
-                hidden, _ = self._llm.step(self._llm.embed(token.view(1, 1)), self._state)
-        for segment in self._segmenter.finish():
-            yield self._part(index, segment, states, first)
-            index += 1
-        answer.text = self._segmenter.text
+        while not self.done:
+            yield from drive(self.advance())
 
-    def _part(self, index: int, segment: Segment, states: list[Tensor], first: int) -> Part:
+    def advance(self) -> Steps[list[Part]]:
+        """One token further: the pieces that are complete now (most often none)."""
+        llm, answer, how, segmenter = self._llm, self.answer, self._sampling, self._segmenter
+        if self._token is not None:
+            embeds = llm.embed(self._token.view(1, 1))
+            self._hidden = yield Think(llm, embeds, self._state)
+            self._token = None
+        logits = llm.logits(self._hidden[:, -1])
+        token = sample(logits, how.temperature, how.top_k, how.top_p, self._generator)
+        token_id = int(token)
+        if token_id == llm.end_id:
+            answer.ended = self.done = True
+            found = segmenter.finish()
+        else:
+            answer.token_ids.append(token_id)
+            self._token = token
+            self._states.append(self._hidden[:, -1:])
+            found = segmenter.push(token_id)
+            if segmenter.full:
+                self.done = True
+                found += segmenter.finish()
+        answer.text = segmenter.text
+        return [self._part(segment) for segment in found]
+
+    def _part(self, segment: Segment) -> Part:
+        first, states = self._first, self._states
         rows = states[segment.start - first : segment.stop - first]
-        return Part(index, segment, torch.cat(rows, dim=1))
+        part = Part(self._index, segment, torch.cat(rows, dim=1))
+        self._states, self._first = states[segment.stop - first :], segment.stop
+        self._index += 1
+        return part

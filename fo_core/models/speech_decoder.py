@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fo_core.config import config
 from fo_core.errors import ConfigError
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
+from fo_core.models.steps import Say, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, penalise, sample
 
 SPECIALS = 4  # bos, sos, eos, pad follow the codes
@@ -46,6 +47,19 @@ class SpeechState:
 
     cache: KVCache  # keys and values of [prefix, bos, text, sos, tokens ..]
     shift: int  # position = cache.length - shift
+
+
+@dataclass
+class Sentence:
+    """A sentence that is being spoken."""
+
+    state: SpeechState
+    token: Tensor  # [1] the newest token, sos first
+    sampling: SamplingConfig
+    limit: int  # tokens at most
+    generator: torch.Generator | None = None  # source of randomness
+    recent: Tensor | None = None  # [1, window] tokens that are penalised
+    count: int = 0  # tokens so far
 
 
 @dataclass
@@ -280,9 +294,26 @@ class SpeechDecoder(nn.Module):
         max_tokens: int = 1000,
         generator: torch.Generator | None = None,
     ) -> Iterator[int]:
-        """Speak one sentence, token by token.
+        """Speak one sentence, token by token; see :meth:`begin`.
 
         The loop waits for the device once a token, to know whether it is the last.
+
+        Yields:
+            Codec tokens, eos excluded.
+        """
+        sentence = self.begin(text, prefix, sampling, max_tokens, generator)
+        while (code := drive(self.next_token(sentence))) is not None:
+            yield code
+
+    def begin(
+        self,
+        text: Tensor,
+        prefix: Tensor | None = None,
+        sampling: SamplingConfig | None = None,
+        max_tokens: int = 1000,
+        generator: torch.Generator | None = None,
+    ) -> Sentence:
+        """Read one sentence, to speak it with :meth:`next_token`.
 
         Args:
             text: Text vectors [1, N, D].
@@ -290,9 +321,6 @@ class SpeechDecoder(nn.Module):
             sampling: Default: the best of two, no penalty.
             max_tokens: Stop after so many.
             generator: Source of randomness, on this model's device.
-
-        Yields:
-            Codec tokens, eos excluded.
         """
         how = sampling or SamplingConfig(top_k=2)
         state = self.prefill(text, prefix, max_tokens)
@@ -300,15 +328,24 @@ class SpeechDecoder(nn.Module):
         recent = None
         if how.window > 0 and how.penalty != 1.0:
             recent = token.new_full((1, how.window), self.cfg.codes + SPECIALS)
-        for index in range(max_tokens):
-            logits, state = self.step(token, state)
-            if recent is not None:
-                recent[:, index % how.window] = token
-                logits = penalise(logits, recent, how.penalty, self.cfg.compat)
-            if self.cfg.compat != "official":
-                logits = logits + self.forbidden
-            token = sample(logits, how.temperature, how.top_k, how.top_p, generator)
-            code = int(token)
-            if code == self.eos:
-                return
-            yield code
+        return Sentence(state, token, how, max_tokens, generator, recent)
+
+    def next_token(self, sentence: Sentence) -> Steps[int | None]:
+        """The next codec token of a sentence; None at its end."""
+        how, recent = sentence.sampling, sentence.recent
+        if sentence.count >= sentence.limit:
+            return None
+        logits = yield Say(self, sentence.token, sentence.state)
+        if recent is not None:
+            recent[:, sentence.count % how.window] = sentence.token
+            logits = penalise(logits, recent, how.penalty, self.cfg.compat)
+        if self.cfg.compat != "official":
+            logits = logits + self.forbidden
+        token = sample(logits, how.temperature, how.top_k, how.top_p, sentence.generator)
+        sentence.token = token
+        sentence.count += 1
+        code = int(token)
+        if code == self.eos:
+            sentence.limit = 0
+            return None
+        return code

@@ -1,0 +1,58 @@
+"""Several sequences of different ages and lengths through one stack of Llama layers.
+
+What is read from memory, the weights, is read once for all of them: their new vectors are laid one
+behind the other for every product, and only the attention goes sequence by sequence, each over its
+own cache. Nothing is padded and no cache is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fo_core.layers.transformer import KVCache, LlamaStack, attend, sight
+
+
+def run_ragged(
+    stack: LlamaStack, rows: Sequence[Tensor], caches: Sequence[KVCache], shifts: Sequence[int]
+) -> list[Tensor]:
+    """One causal step of several sequences.
+
+    Args:
+        stack: The layers that all of them run through.
+        rows: New vectors of each sequence [1, T_i, D].
+        caches: Its cache of one row; extended in place.
+        shifts: Its first new position is ``cache.length - shift``.
+
+    Returns:
+        [1, T_i, D] each, not normed: what ``stack`` gives for it alone (to the bit where the
+        matrices are packed, else but for rounding).
+    """
+    counts = [row.shape[1] for row in rows]
+    x = torch.cat(list(rows), dim=1)  # [1, N, D]
+    angles = [
+        stack.rope.span(cache.length - shift, count, x.dtype)
+        for cache, count, shift in zip(caches, counts, shifts, strict=True)
+    ]
+    cos, sin = (torch.cat(list(part)) for part in zip(*angles, strict=True))  # [N, dh/2]
+    seen = []
+    for cache, count in zip(caches, counts, strict=True):
+        cache.reserve(count)
+        seen.append(sight(None, True, count, cache.length + count, stack.group, x.device))
+    for index, layer in enumerate(stack.blocks):
+        query, keys, values = layer.project(x, cos, sin)  # [1, heads, N, dh]
+        parts = zip(
+            query.split(counts, dim=2),
+            keys.split(counts, dim=2),
+            values.split(counts, dim=2),
+            caches,
+            seen,
+            strict=True,
+        )
+        attended = [attend(q, *cache.put(index, k, v), sees) for q, k, v, cache, sees in parts]
+        x = layer.finish(x, torch.cat(attended, dim=2))
+    for cache, count in zip(caches, counts, strict=True):
+        cache.length += count
+    return list(x.split(counts, dim=1))

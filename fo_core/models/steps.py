@@ -1,0 +1,99 @@
+"""Work of a session as a coroutine that asks for one model step after the other.
+
+Whoever drives the coroutine decides when a step runs, and with whose: :func:`drive` runs each at
+once, the pool (:mod:`fo_core.dialogue.pool`) runs those of several sessions in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from fo_core.layers.ragged import run_ragged
+from fo_core.layers.transformer import KVCache
+from fo_core.models.frozen_llm import FrozenLLM, LLMState
+from fo_core.models.llm_backbone import LeanBackbone
+
+if TYPE_CHECKING:
+    from fo_core.models.speech_decoder import SpeechDecoder, SpeechState
+
+
+@dataclass(frozen=True)
+class Think:
+    """Feed vectors to the LLM; gives its states [1, N, H]."""
+
+    model: FrozenLLM
+    embeds: Tensor  # [1, N, H]
+    state: LLMState  # of one session; extended in place
+
+    def run(self) -> Tensor:
+        """The step alone."""
+        return self.model.step(self.embeds, self.state)[0]
+
+
+@dataclass(frozen=True)
+class Say:
+    """Feed a speech token to the speech decoder; gives the next one's logits [1, S]."""
+
+    model: SpeechDecoder
+    token: Tensor  # [1]
+    state: SpeechState  # of one sentence; extended in place
+
+    def run(self) -> Tensor:
+        """The step alone."""
+        return self.model.step(self.token, self.state)[0]
+
+
+Step = Think | Say
+R = TypeVar("R")
+Steps = Generator[Step, Tensor, R]  # yields steps, is sent their results, returns its own
+
+
+def drive(steps: Steps[R]) -> R:
+    """Run a coroutine to its end, every step at once and alone."""
+    result: Tensor | None = None
+    while True:
+        try:
+            step = steps.send(result)  # type: ignore[arg-type]
+        except StopIteration as end:
+            return end.value
+        result = step.run()
+
+
+@torch.inference_mode()
+def run_together(steps: Sequence[Step]) -> list[Tensor]:
+    """Results of several sessions' steps of one kind on one model, in one batch where it can be."""
+    first = steps[0]
+    assert all(step.model is first.model for step in steps), "one model a batch"
+    if len(steps) == 1:
+        return [first.run()]
+    thoughts = [step for step in steps if isinstance(step, Think)]
+    if thoughts:
+        return _think(thoughts[0].model, thoughts)
+    said = [step for step in steps if isinstance(step, Say)]
+    return _say(said[0].model, said)
+
+
+def _think(model: FrozenLLM, steps: list[Think]) -> list[Tensor]:
+    backbone = model.backbone
+    caches = [step.state.cache for step in steps]
+    own = [cache for cache in caches if isinstance(cache, KVCache)]
+    if not isinstance(backbone, LeanBackbone) or len(own) < len(caches):
+        return [step.run() for step in steps]  # transformers' layers take no ragged batch
+    rows = [step.embeds.to(model.dtype) for step in steps]
+    found = run_ragged(backbone.stack, rows, own, [0] * len(own))
+    normed = backbone.norm(torch.cat(found, dim=1))
+    return list(normed.split([row.shape[1] for row in rows], dim=1))
+
+
+def _say(model: SpeechDecoder, steps: list[Say]) -> list[Tensor]:
+    x = model.embedding(torch.cat([step.token for step in steps])).unsqueeze(0)  # [1, B, D]
+    states = [step.state for step in steps]
+    rows = list(x.split(1, dim=1))
+    found = run_ragged(model.decoder, rows, [s.cache for s in states], [s.shift for s in states])
+    logits = model.out(model.norm(torch.cat(found, dim=1)[0]))  # [B, S]
+    return list(logits.split(1))
