@@ -1,0 +1,187 @@
+"""What a duplex dialogue says happened, in order: the interface of core, pool, server and terminal.
+
+A turn is one stretch of the user (speech or text) and at most one reply to it; turns are counted
+from 0 and a number is never used twice. User positions are samples at 16 kHz since the beginning,
+reply positions are samples at the codec's rate (24 kHz) since the beginning of that reply.
+
+Order within a turn: ``SpeechStarted``, ``ChunkState`` for every chunk, ``SpeechStopped`` (unless
+the state head was quicker), ``TurnEnded``; if it is answered ``Transcript``, ``ReplyStarted``,
+``TextDelta`` before its ``AudioDelta``s, ``ReplyDone``, and ``Played`` when the user has heard all.
+An interrupted reply gets ``Interrupted`` and, if it was still being made, ``ReplyDone`` with
+"cancelled"; no ``AudioDelta`` of it follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from fo_core.dialogue.states import DialogueState
+
+How = Literal["answer", "ignore", "silence", "patience", "commit", "lost", "too_long", "text"]
+Status = Literal["completed", "incomplete", "cancelled", "failed"]
+
+
+@dataclass
+class DuplexEvent:
+    """Base of all events."""
+
+    at: int = field(default=0, kw_only=True)  # samples of the user that were heard by then
+    time: float = field(default=0.0, kw_only=True, compare=False)  # time.monotonic(), by the pool
+
+
+@dataclass
+class SpeechStarted(DuplexEvent):
+    """The user's voice began."""
+
+    turn: int
+    start: int  # user sample
+
+
+@dataclass
+class SpeechStopped(DuplexEvent):
+    """The voice fell silent (the turn may go on)."""
+
+    turn: int
+    end: int  # user sample
+
+
+@dataclass
+class ChunkState(DuplexEvent):
+    """What the state head said about one chunk of 160 ms."""
+
+    turn: int
+    listen: float  # probability of state 0
+    answer: float  # ... 1
+    ignore: float  # ... 2
+    judging: bool  # the bot speaks meanwhile
+
+
+@dataclass
+class TurnEnded(DuplexEvent):
+    """The user's turn is over. "ignore" and "lost" leave no trace and get no reply."""
+
+    turn: int
+    how: How
+    start: int  # user sample at which the voice began (typed text: now)
+    end: int  # ... and ended, as far as it was noticed
+
+
+@dataclass
+class Transcript(DuplexEvent):
+    """What the CTC head heard in a turn (empty where it has no words), or what was typed."""
+
+    turn: int
+    text: str
+
+
+@dataclass
+class StateChanged(DuplexEvent):
+    """The dialogue is in another state."""
+
+    state: DialogueState
+
+
+@dataclass
+class ReplyStarted(DuplexEvent):
+    """The model begins to answer."""
+
+    turn: int
+
+
+@dataclass
+class TextDelta(DuplexEvent):
+    """A piece of the answer, before its audio."""
+
+    turn: int
+    part: int  # piece of the answer, from 0
+    text: str  # as the LLM wrote it
+
+
+@dataclass
+class AudioDelta(DuplexEvent):
+    """Audio of a piece; deltas of a reply follow each other without a gap."""
+
+    turn: int
+    part: int  # piece of the answer that it speaks
+    position: int  # reply sample of its first sample
+    audio: np.ndarray  # float32 [S] in [-1, 1] at the codec's rate
+
+
+@dataclass
+class ReplyDone(DuplexEvent):
+    """All of the reply was made; it may still be playing."""
+
+    turn: int
+    status: Status  # incomplete: cut at the longest answer
+    text: str  # all of the answer that was written
+    samples: int  # of its audio
+
+
+@dataclass
+class Interrupted(DuplexEvent):
+    """Stop playing the reply now."""
+
+    turn: int
+    reason: Literal["turn_detected", "client"]
+    played: int  # reply samples taken as played
+    text: str  # what the history keeps of the answer
+
+
+@dataclass
+class Played(DuplexEvent):
+    """A finished reply was played to its end."""
+
+    turn: int
+
+
+@dataclass
+class Truncated(DuplexEvent):
+    """The history of an answer was cut as asked."""
+
+    turn: int
+    text: str  # what it keeps
+
+
+@dataclass
+class Cleared(DuplexEvent):
+    """Unheard audio and the unfinished turn are gone."""
+
+
+@dataclass
+class Configured(DuplexEvent):
+    """New settings hold from the next turn on."""
+
+
+@dataclass
+class IdleTimeout(DuplexEvent):
+    """The user has said nothing for as long as was asked to be told about."""
+
+
+@dataclass
+class ContextDropped(DuplexEvent):
+    """The context was full: the oldest turns were forgotten and the kept ones read again."""
+
+    turns: int  # forgotten
+    before: int  # positions of the LLM's cache
+    after: int
+
+
+@dataclass
+class Error(DuplexEvent):
+    """Something could not be done; the dialogue goes on."""
+
+    code: Literal[
+        "empty_commit", "no_such_turn", "no_reply", "reply_active", "nothing_to_answer",
+        "empty_text", "too_long", "model",
+    ]  # fmt: skip
+    message: str
+
+
+@dataclass
+class Closed(DuplexEvent):
+    """The end; nothing follows."""
+
+    reason: Literal["client", "idle", "stalled", "failed", "shutdown", "too_long"]
