@@ -25,6 +25,7 @@ class Heard:
 
     encoded: Tensor  # [1, 4, E] encoder frames
     embeds: Tensor  # [1, N, H] vectors for the LLM; N is 2, or varies with the CTC adapter
+    classes: Tensor | None = None  # [4] best CTC class of each frame; None: the head has no words
 
 
 class Listener:
@@ -74,9 +75,11 @@ class Listener:
         model = self._model
         feats = feats.to(model.device)
         encoded, self._encoder = model.speech_encoder.step(feats, self._encoder)
-        logits = model.ctc_head(encoded) if model.adapter.requires_ctc else None
+        words = model.ctc_head.classes > 1
+        logits = model.ctc_head(encoded) if words or model.adapter.requires_ctc else None
         embeds, _, self._adapter = model.adapter.step(encoded, self._adapter, logits)
-        return Heard(encoded, embeds)
+        classes = logits[0].argmax(-1) if words and logits is not None else None
+        return Heard(encoded, embeds, classes)
 
     @torch.inference_mode()
     def flush(self) -> Tensor:

@@ -9,17 +9,17 @@ leaves no trace in the LLM's cache.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import queue
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fo_core.dialogue.ahead import Ahead
+from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import Heard, Listener
 from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.settings import DialogueConfig
@@ -31,9 +31,10 @@ from fo_core.dialogue.states import (
     decide,
     transition,
 )
-from fo_core.dialogue.writer import Answer, Part, Writer
+from fo_core.dialogue.writer import Part, Writer
 from fo_core.models.chat import encode
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.steps import Steps, Think, drive
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
 
@@ -57,48 +58,40 @@ class ReplyEvent:
     audio: Tensor | None = None  # kind audio: [S] float32 in [-1, 1], at the codec's rate
 
 
-@dataclass
-class Turn:
-    """One finished or running turn."""
-
-    start: int  # length of the LLM's cache before it
-    chunks: int = 0  # heard
-    event: Event = Event.KEEP  # how the question ended
-    answer: Answer | None = None
-    parts: list[Part] = field(default_factory=list)  # pieces of the answer, as written so far
-    asked: float = 0.0  # time.perf_counter() when the reply began
-    prefilled: float = 0.0  # when the LLM had read the question to its end
-
-    def copy(self) -> Turn:
-        """A copy whose answer can be cut without changing this one's."""
-        answer = self.answer and dataclasses.replace(
-            self.answer, token_ids=[*self.answer.token_ids]
-        )
-        return dataclasses.replace(self, parts=[*self.parts], answer=answer)
-
-
 class Session:
     """One user.
+
+    What a model is asked goes through coroutines (``..._steps``), so that a pool can run the steps
+    of many sessions together; the methods without that ending run them alone.
 
     Args:
         model: Shared with other sessions; in eval mode.
         cfg: How it talks; default: a :class:`DialogueConfig`.
         system: System text instead of the model's own.
+        voice: Global tokens instead of the model's own voice.
+        read: False: the system text is not read yet (``context.refeed_steps`` does).
     """
 
     def __init__(
-        self, model: FreezeOmni, cfg: DialogueConfig | None = None, system: str | None = None
+        self,
+        model: FreezeOmni,
+        cfg: DialogueConfig | None = None,
+        system: str | None = None,
+        voice: Sequence[int] | None = None,
+        read: bool = True,
     ) -> None:
         self.model, self.cfg = model, cfg or DialogueConfig()
         self.parts = model.chat if system is None else model.chat_for(system)
         self.state = DialogueState.IDLE
         self.turns: list[Turn] = []
         self.speaker: Speaker | None = None  # of the newest answer
-        self._llm = model.llm.init_state(1, ROOM)
+        self.voice = voice
+        self.forgotten = 0  # turns that are no longer in the list
+        self.cache = model.llm.init_state(1, ROOM)
         self._listener = Listener(model)
         self._recent: list[StateProbabilities] = []
-        if self.parts.system_ids:
-            self._feed(model.llm.embed(self.parts.system_ids))
+        if read and self.parts.system_ids:
+            drive(self._feed(model.llm.embed(self.parts.system_ids)))
 
     # --- listening ---
 
@@ -127,18 +120,40 @@ class Session:
         Returns:
             What the chunk meant by itself; :attr:`state` says what followed from it.
         """
+        return drive(self.listen_steps(chunk, may_end))
+
+    def listen_steps(self, chunk: Tensor, may_end: bool = True) -> Steps[Verdict]:
+        """:meth:`listen` as a coroutine."""
         self._begin()
-        return self._judge(self._listener.hear(chunk), may_end)
+        return (yield from self._judge(self._listener.hear(chunk), may_end))
 
     def listen_features(self, feats: Tensor, may_end: bool = True) -> Verdict:
         """As :meth:`listen`, from the chunk's 16 new feature frames [1, 16, mel]."""
         self._begin()
-        return self._judge(self._listener.hear_features(feats), may_end)
+        return drive(self._judge(self._listener.hear_features(feats), may_end))
+
+    def onset_steps(self, before: Sequence[Tensor]) -> Steps[None]:
+        """:meth:`start` without verdicts, and all chunks in one step of the LLM."""
+        self._begin()
+        turn, vectors = self.turns[-1], []
+        for chunk in before:
+            heard = self._listener.hear(chunk)
+            self._note(turn, heard)
+            vectors.append(heard.embeds)
+        if before:
+            yield from self._feed(self._opening(), vectors)
+            turn.chunks += len(before)
 
     def hear_text(self, text: str) -> None:
         """A typed question in place of a spoken one; :meth:`reply` answers it."""
+        drive(self.text_steps(text))
+
+    def text_steps(self, text: str) -> Steps[None]:
+        """:meth:`hear_text` as a coroutine."""
         self._begin()
-        self._feed(self._opening(), self.model.llm.embed(encode(self.model.llm.tokenizer, text)))
+        vectors = self.model.llm.embed(encode(self.model.llm.tokenizer, text))
+        self.turns[-1].heard.append(vectors)
+        yield from self._feed(self._opening(), vectors)
         self.end_turn()
 
     def end_turn(self) -> None:
@@ -146,12 +161,41 @@ class Session:
         self.state = transition(self.state, Event.INPUT_END)
         self.turns[-1].event = Event.INPUT_END
 
+    def drop_turn(self, event: Event = Event.IGNORE) -> None:
+        """The running turn wants no answer (or was lost, or stopped): it leaves no trace."""
+        self.state = transition(self.state, event)
+        turn = self.turns[-1]
+        turn.event = Event.IGNORE
+        self.cache.crop(min(self.cache.length, turn.start))
+        turn.heard.clear()
+
+    def leave_turn(self) -> None:
+        """The turn that ended stays unanswered, for now."""
+        self.state = DialogueState.IDLE
+
+    def take_up(self) -> bool:
+        """Go back to the newest turn if it waits for an answer; whether it does."""
+        waits = bool(self.turns) and self.turns[-1].answer is None
+        if waits and self.state is DialogueState.IDLE and self.turns[-1].event is not Event.IGNORE:
+            self.state = DialogueState.SPEAKING
+        return self.state is DialogueState.SPEAKING
+
+    @property
+    def words(self) -> str:
+        """What the CTC head heard in the newest turn; empty where it has no words."""
+        classes = self.turns[-1].classes if self.turns else []
+        if not classes:
+            return ""
+        kept = torch.unique_consecutive(torch.cat(classes))
+        ids = self.model.ctc_head.token_ids[kept[kept > 0]].tolist()
+        return self.model.llm.tokenizer.decode(ids).strip()
+
     def _begin(self) -> None:
         if self.state in (DialogueState.SPEAKING, DialogueState.JUDGING):
             raise ValueError("a session that speaks hears nothing: judge the user on a fork()")
         if self.state is DialogueState.IDLE:
             self.state = transition(self.state, Event.SPEECH_START)
-            self.turns.append(Turn(start=self._llm.length))
+            self.turns.append(Turn(start=self.cache.length))
             official = self.cfg.compat == "official"
             self._listener = Listener(self.model, self._listener if official else None)
             self._recent = []
@@ -161,25 +205,32 @@ class Session:
         first = self.turns[-1].start == len(self.parts.system_ids)
         return [self.model.llm.embed(self.parts.opening(first)), self.model.prompt(1)]
 
-    @torch.inference_mode()
-    def _feed(self, *vectors: Tensor | list[Tensor]) -> Tensor | None:
+    @staticmethod
+    def _note(turn: Turn, heard: Heard) -> None:
+        """Keep what the LLM reads of a chunk, to read it again."""
+        if heard.embeds.shape[1]:
+            turn.heard.append(heard.embeds)
+        if heard.classes is not None:
+            turn.classes.append(heard.classes)
+
+    def _feed(self, *vectors: Tensor | list[Tensor]) -> Steps[Tensor | None]:
         """Feed [1, N, H] vectors to the LLM; the last state [1, 1, H], None if there are none."""
         flat = [v for item in vectors for v in (item if isinstance(item, list) else [item])]
         flat = [v.to(self.model.llm.dtype) for v in flat if v.shape[1]]
         if not flat:
             return None
-        hidden, self._llm = self.model.llm.step(torch.cat(flat, dim=1), self._llm)
+        hidden = yield Think(self.model.llm, torch.cat(flat, dim=1), self.cache)
         return hidden[:, -1:]
 
-    @torch.inference_mode()
-    def _judge(self, heard: Heard, may_end: bool) -> Verdict:
+    def _judge(self, heard: Heard, may_end: bool) -> Steps[Verdict]:
         turn, head = self.turns[-1], self.model.state_head
-        hidden = self._feed(self._opening() if turn.chunks == 0 else [], heard.embeds)
+        self._note(turn, heard)
+        opening = self._opening() if turn.chunks == 0 else []
+        probe = [head.probe(heard.encoded)] if head.has_probe else []
+        hidden = yield from self._feed(opening, heard.embeds, probe)
         turn.chunks += 1
-        if head.has_probe:  # fed, read, and forgotten
-            length = self._llm.length
-            hidden = self._feed(head.probe(heard.encoded))
-            self._llm.crop(length)
+        if probe:  # fed, read, and forgotten
+            self.cache.crop(self.cache.length - 1)
         assert hidden is not None, "a chunk without vectors needs a probe to be judged"
         listen, answer, ignore = head.probabilities(hidden)[0, -1].tolist()
         self._recent.append(StateProbabilities(listen, answer, ignore))
@@ -189,11 +240,11 @@ class Session:
         return Verdict(event, self._recent[-1])
 
     def _follow(self, event: Event) -> None:
-        self.state = transition(self.state, event)
-        turn = self.turns[-1]
-        turn.event = event
         if event is Event.IGNORE:
-            self._llm.crop(turn.start)
+            self.drop_turn()
+            return
+        self.state = transition(self.state, event)
+        self.turns[-1].event = event
 
     # --- answering ---
 
@@ -213,8 +264,8 @@ class Session:
         turn.asked = time.perf_counter()
         if speak:
             self.model.require("speech_decoder", "codec")
-        writer = self._writer(turn)
-        self.speaker = Speaker(self.model, self.cfg.speaker, self._generator(1)) if speak else None
+        writer = drive(self.writer_steps())
+        self.speaker = self.make_speaker() if speak else None
         go_on: queue.SimpleQueue[bool] | None = None  # whether to write more than the first piece
         if speak and self.cfg.write_ahead:
             go_on = queue.SimpleQueue()
@@ -244,10 +295,22 @@ class Session:
         turn = self.turns[-1]
         if turn.answer is None or parts >= len(turn.parts):
             return
-        stop = turn.parts[parts - 1].segment.stop if parts else 0
-        self._llm.crop(min(self._llm.length, turn.answer.start + stop))
-        del turn.parts[parts:], turn.answer.token_ids[stop:]
-        turn.answer.text = "".join(part.segment.text_raw for part in turn.parts)
+        kept = turn.parts[:parts]
+        text = "".join(part.segment.text_raw for part in kept)
+        self._cut(turn, kept[-1].segment.stop if kept else 0, text)
+
+    def forget_after(self, tokens: int) -> None:
+        """Drop from the history all of the newest answer but its first ``tokens`` tokens."""
+        turn = self.turns[-1]
+        if turn.answer is not None and tokens < len(turn.answer.token_ids):
+            ids = turn.answer.token_ids[:tokens]
+            decode = self.model.llm.tokenizer.decode
+            self._cut(turn, tokens, decode(ids, skip_special_tokens=True))
+
+    def _cut(self, turn: Turn, tokens: int, text: str) -> None:
+        assert turn.answer is not None
+        self.cache.crop(min(self.cache.length, turn.answer.start + tokens))
+        turn.cut(tokens, text)
 
     def fork(self, parts: int | None = None) -> Session:
         """A copy that can listen while this one speaks (for barge-in).
@@ -256,7 +319,7 @@ class Session:
             parts: Pieces of the running answer that were played; the copy knows only these.
         """
         twin = copy.copy(self)
-        twin._llm = self._llm.fork(ROOM)
+        twin.cache = self.cache.fork(ROOM)
         twin.turns = [turn.copy() for turn in self.turns]
         twin.state, twin._recent = DialogueState.IDLE, []
         if parts is not None and twin.turns:
@@ -266,7 +329,7 @@ class Session:
     @property
     def length(self) -> int:
         """Positions of the LLM's cache in use."""
-        return self._llm.length
+        return self.cache.length
 
     def _noted(
         self, parts: Iterator[Part], turn: Turn, go_on: queue.SimpleQueue[bool] | None
@@ -277,18 +340,34 @@ class Session:
             if go_on is not None and part.index == 0 and not go_on.get():
                 return
 
-    def _writer(self, turn: Turn) -> Writer:
+    def writer_steps(self) -> Steps[Writer]:
         """Feed the end of the question and get ready to write."""
-        llm = self.model.llm
+        llm, turn = self.model.llm, self.turns[-1]
+        rest = self._listener.flush() if turn.chunks else None
+        if rest is not None and rest.shape[1]:
+            turn.heard.append(rest)
         suffix = llm.embed(self.parts.user_suffix_ids)
-        hidden = self._feed(self._listener.flush() if turn.chunks else [], suffix)
+        hidden = yield from self._feed([] if rest is None else rest, suffix)
         assert hidden is not None
         turn.prefilled = time.perf_counter()
         segmenter = Segmenter(llm.tokenizer, self.cfg.segmenter)
-        writer = Writer(llm, self._llm, hidden, segmenter, self.cfg.sampling, self._generator(0))
+        writer = Writer(llm, self.cache, hidden, segmenter, self.cfg.sampling, self._generator(0))
         turn.answer = writer.answer
         return writer
 
+    def make_speaker(self) -> Speaker:
+        """The voice of the next answer."""
+        voice = None
+        if self.voice is not None:
+            voice = torch.tensor([[list(self.voice)]], device=self.model.device)
+        return Speaker(self.model, self.cfg.speaker, self._generator(1), voice)
+
     def _generator(self, lane: int) -> torch.Generator:
+        turns = self.forgotten + len(self.turns)
         generator = torch.Generator(self.model.llm.device)
-        return generator.manual_seed(self.cfg.seed * 1_000_003 + 2 * len(self.turns) + lane)
+        return generator.manual_seed(self.cfg.seed * 1_000_003 + 2 * turns + lane)
+
+    def read_steps(self, vectors: Tensor, size: int) -> Steps[None]:
+        """Let the LLM read vectors [1, N, H], ``size`` at a time."""
+        for piece in vectors.split(size, dim=1):
+            yield from self._feed(piece)

@@ -53,6 +53,7 @@ R = TypeVar("R")
 Steps = Generator[Step, Tensor, R]  # yields steps, is sent their results, returns its own
 
 
+@torch.inference_mode()
 def drive(steps: Steps[R]) -> R:
     """Run a coroutine to its end, every step at once and alone."""
     result: Tensor | None = None

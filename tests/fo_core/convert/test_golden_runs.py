@@ -65,7 +65,7 @@ class Listening:
 
         def spy_feed(*vectors):
             before = session.length
-            hidden = feed(*vectors)
+            hidden = yield from feed(*vectors)
             self.spans.append((session.length - before, session.length, hidden))
             return hidden
 

@@ -1,0 +1,59 @@
+"""The LLM's context as a whole: reading a changed history again, forgetting its oldest turns.
+
+What the user said is kept as the vectors that the LLM read, so nothing is heard anew. Reading again
+costs one prefill of everything that is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fo_core.dialogue.session import ROOM, Session
+from fo_core.dialogue.states import Event
+from fo_core.models.frozen_llm import LLMState
+from fo_core.models.steps import Steps
+
+
+def refeed_steps(session: Session, size: int = 64, system: LLMState | None = None) -> Steps[None]:
+    """Read the system text and all turns into an empty cache.
+
+    Args:
+        session: While nobody speaks.
+        size: Positions a step.
+        system: A state that has read this session's system text, to start from a copy of it.
+    """
+    llm, turns = session.model.llm, session.turns
+    session.turns = [turn for turn in turns if turn.event is not Event.IGNORE]
+    session.forgotten += len(turns) - len(session.turns)
+    session.cache = llm.init_state(1, ROOM) if system is None else system.fork(ROOM)
+    ids = session.parts.system_ids
+    if system is None and ids:
+        yield from session.read_steps(llm.embed(ids), size)
+    for turn in session.turns:
+        turn.start = session.length
+        opening = llm.embed(session.parts.opening(turn.start == len(ids)))
+        rows = [opening, session.model.prompt(1), *turn.heard]
+        if turn.answer is not None:
+            rows.append(llm.embed(session.parts.user_suffix_ids))
+        vectors = torch.cat([row.to(llm.dtype) for row in rows], dim=1)
+        yield from session.read_steps(vectors, size)
+        if turn.answer is not None:
+            turn.answer.start = session.length
+            if turn.answer.token_ids:
+                yield from session.read_steps(llm.embed(turn.answer.token_ids), size)
+
+
+def drop_oldest(session: Session, room: int) -> int:
+    """Forget the oldest turns until what is kept fits ``room`` positions; how many were forgotten.
+
+    The newest turn stays whatever its size. :func:`refeed_steps` is due afterwards.
+    """
+    turns = session.turns
+    sizes = [later.start - turn.start for turn, later in zip(turns, turns[1:], strict=False)]
+    length, count = session.length, 0
+    while count < len(sizes) and length > room:
+        length -= sizes[count]
+        count += 1
+    session.forgotten += count
+    del turns[:count]
+    return count

@@ -1,0 +1,106 @@
+"""What was said: the turns of a dialogue, and how much of an answer its listener has heard."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from fo_core.dialogue.segmenter import Tokenizer
+from fo_core.dialogue.states import Event
+from fo_core.dialogue.writer import Answer, Part
+
+
+@dataclass
+class Turn:
+    """One finished or running turn."""
+
+    start: int  # length of the LLM's cache before it
+    number: int = 0  # the application's own count
+    chunks: int = 0  # heard
+    heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it
+    classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
+    event: Event = Event.KEEP  # how the question ended
+    answer: Answer | None = None
+    parts: list[Part] = field(default_factory=list)  # pieces of the answer, as written so far
+    asked: float = 0.0  # time.perf_counter() when the reply began
+    prefilled: float = 0.0  # when the LLM had read the question to its end
+
+    def copy(self) -> Turn:
+        """A copy whose answer can be cut without changing this one's."""
+        answer = self.answer and dataclasses.replace(
+            self.answer, token_ids=[*self.answer.token_ids]
+        )
+        return dataclasses.replace(
+            self, parts=[*self.parts], answer=answer, heard=[*self.heard], classes=[*self.classes]
+        )
+
+    def cut(self, tokens: int, text: str) -> None:
+        """Keep the first ``tokens`` of the answer, which say ``text``."""
+        assert self.answer is not None
+        self.parts = [part for part in self.parts if part.segment.stop <= tokens]
+        del self.answer.token_ids[tokens:]
+        self.answer.text = text
+
+
+@dataclass
+class Spoken:
+    """Where the audio of a piece of the answer lies in the reply."""
+
+    start: int  # reply sample
+    stop: int  # ... of what was made so far
+    whole: bool = False  # nothing of the piece is still to come
+
+
+SECONDS_A_TOKEN = 0.3  # of speech for a token of text: for pieces whose length is not known yet
+
+
+def tokens_heard(
+    turn: Turn, spoken: Sequence[Spoken], played: int, rate: int, tokenizer: Tokenizer
+) -> int:
+    """How many tokens of an answer were heard when so much of its audio was played.
+
+    Exact at the ends of pieces; inside of a piece the tokens are taken to be equally long, and a
+    word that was not heard to its end does not count.
+
+    Args:
+        turn: With the answer and its pieces.
+        spoken: Audio of its first pieces, in order.
+        played: Samples of the reply.
+        rate: Samples a second.
+        tokenizer: The LLM's.
+    """
+    if turn.answer is None:
+        return 0
+    for part, sound in zip(turn.parts, spoken, strict=False):
+        segment = part.segment
+        if sound.whole and played >= sound.stop:
+            continue
+        count = segment.stop - segment.start
+        length = sound.stop - sound.start
+        if not sound.whole:
+            length = max(length, round(count * SECONDS_A_TOKEN * rate))
+        share = max(0, played - sound.start) / max(length, 1)
+        tokens = segment.start + min(count, int(share * count))
+        return _whole_words(turn.answer.token_ids, segment.start, tokens, segment.stop, tokenizer)
+    if len(spoken) < len(turn.parts):  # the next piece is written and has no audio yet
+        return turn.parts[len(spoken)].segment.start
+    return len(turn.answer.token_ids) if turn.answer.ended else _last(turn)
+
+
+def _last(turn: Turn) -> int:
+    return turn.parts[-1].segment.stop if turn.parts else 0
+
+
+def _whole_words(ids: list[int], start: int, tokens: int, stop: int, tokenizer: Tokenizer) -> int:
+    """The most tokens, between ``start`` and ``tokens``, that end with a word's end."""
+    text = tokenizer.decode(ids[:stop], skip_special_tokens=True)
+    while tokens > start:
+        said = tokenizer.decode(ids[:tokens], skip_special_tokens=True)
+        after = text[len(said) : len(said) + 1]
+        if text.startswith(said) and not (said[-1:].isalnum() and after.isalnum()):
+            return tokens
+        tokens -= 1
+    return start
