@@ -1,0 +1,45 @@
+"""Numbers as words, by num2words."""
+
+from __future__ import annotations
+
+import functools
+
+LONGEST = 15  # digits; longer numbers are read digit by digit
+
+
+@functools.lru_cache(maxsize=8192)
+def words(number: str, language: str = "en", kind: str = "cardinal") -> str:
+    """A number as words, without hyphens and without the English "and".
+
+    Args:
+        number: Digits, perhaps with a minus and one decimal point.
+        language: One of num2words' language codes.
+        kind: "cardinal", "ordinal" or "year".
+
+    Raises:
+        NotImplementedError: num2words does not know the language, or this kind in it.
+    """
+    from num2words import num2words
+
+    whole, _, part = number.lstrip("-").partition(".")
+    if len(whole) > LONGEST or (len(whole) > 1 and whole[0] == "0" and not part):
+        said = " ".join(num2words(int(digit), lang=language) for digit in whole)
+    else:
+        said = str(num2words(int(whole or "0"), lang=language, to=kind))
+    if part:
+        point = " point " if language == "en" else f" {_point(language)} "
+        said += point + " ".join(num2words(int(digit), lang=language) for digit in part)
+    if language == "en":
+        said = said.replace("-", " ").replace(",", "").replace(" and ", " ")
+        said = f"minus {said}" if number.startswith("-") else said
+    elif number.startswith("-"):
+        said = f"{num2words(-1, lang=language).split()[0]} {said}"
+    return said
+
+
+@functools.cache
+def _point(language: str) -> str:
+    """The word between the whole and the rest, as num2words has it for 1.5."""
+    from num2words import num2words
+
+    return str(num2words(1.5, lang=language)).split()[1]
