@@ -1,7 +1,10 @@
-"""Greedy answers of an LLM behind an OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, ...).
+"""Answers of an LLM behind an OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, ...).
 
 Needs no package: one POST to ``/chat/completions`` a question, several at a time. A server that is
 busy or briefly gone is asked again, later each time.
+
+Whether an answer depends on what else the server does at that moment is the server's affair: vLLM
+for one keeps them apart when it is started with ``VLLM_BATCH_INVARIANT=1``.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from http.client import HTTPException
+from typing import Any, TypeVar
 
-from fo_core.engines.llm import Answer, Message
+from fo_core.engines.llm import Answer, Draw, Message
 from fo_core.errors import EngineError
 
+T = TypeVar("T")
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses after which another try makes sense
 
 
@@ -67,26 +72,50 @@ class Engine:
         """
 
         def one(dialogue: Sequence[Message]) -> Answer:
-            answer = self._ask(dialogue, max_new_tokens)
+            answer = self._ask(dialogue, max_new_tokens, Draw())
             if progress is not None:
                 progress(1)
             return answer
 
-        with ThreadPoolExecutor(max(1, batch_size)) as pool:
-            futures = [pool.submit(one, dialogue) for dialogue in dialogues]
+        return self._side_by_side(one, [(dialogue,) for dialogue in dialogues], batch_size)
+
+    def draw(
+        self,
+        dialogues: Sequence[Sequence[Message]],
+        draws: Sequence[Draw],
+        max_new_tokens: int = 64,
+        batch_size: int = 16,
+    ) -> list[Answer | EngineError]:
+        """Answers of the dialogues, each by its own draw; a question that fails is its error."""
+
+        def one(dialogue: Sequence[Message], draw: Draw) -> Answer | EngineError:
+            try:
+                return self._ask(dialogue, max_new_tokens, draw)
+            except EngineError as error:
+                return error
+
+        asked = list(zip(dialogues, draws, strict=True))
+        return self._side_by_side(one, asked, batch_size)
+
+    def _side_by_side(self, one: Callable[..., T], asked: Sequence[Any], many: int) -> list[T]:
+        """Results of several calls at a time, in order; the first error ends all."""
+        with ThreadPoolExecutor(max(1, many)) as pool:
+            futures = [pool.submit(one, *each) for each in asked]
             try:
                 return [future.result() for future in futures]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _ask(self, dialogue: Sequence[Message], most: int) -> Answer:
-        body = {
+    def _ask(self, dialogue: Sequence[Message], most: int, draw: Draw) -> Answer:
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": list(dialogue),
             "max_tokens": most,
-            "temperature": 0,
+            "temperature": draw.temperature,
         }
+        if draw.temperature:
+            body["seed"] = draw.seed
         request = urllib.request.Request(self.url, json.dumps(body).encode(), self._headers())
         reason = ""
         for attempt in range(self.tries):
@@ -100,7 +129,7 @@ class Engine:
                 if error.code not in AGAIN:
                     detail = error.read(300).decode(errors="replace").strip()
                     raise EngineError(f"{self.url}: {reason}: {detail}") from error
-            except (OSError, ValueError) as error:  # no connection, time out, not JSON
+            except (OSError, ValueError, HTTPException) as error:  # gone, timed out, not JSON
                 reason = str(getattr(error, "reason", error))
         raise EngineError(
             f"{self.url}: no answer after {self.tries} tries ({reason})", do="check the server"
@@ -115,7 +144,7 @@ class Engine:
             choice = reply["choices"][0]
             text = choice["message"]["content"] or ""
             return Answer(text.strip(), choice.get("finish_reason") == "stop")
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise EngineError(
                 f"{self.url} answered in another form", possible="an OpenAI-compatible endpoint"
             ) from error

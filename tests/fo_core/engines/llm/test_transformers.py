@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fo_core.engines import LLM
-from fo_core.engines.llm import Answer
+from fo_core.engines.llm import Answer, Draw
 from fo_core.engines.llm.transformers import Engine, shared_length
 from fo_core.errors import EngineError
 from fo_core.models import chat
@@ -87,3 +87,34 @@ def test_registry_lists_the_engines() -> None:
 def test_bfloat16_runs(tmp_path: Path) -> None:
     engine = Engine(str(write_tiny(tmp_path)), "bfloat16")
     assert len(engine.answer(dialogues(), max_new_tokens=3)) == 11
+
+
+def test_draws_do_not_depend_on_the_batch(engine: Engine) -> None:
+    """Chances that came from one generator for the batch would fail here."""
+    asked = dialogues()
+    draws = [Draw(1.0, seed) for seed in range(len(asked))]
+    alone = [engine.draw([d], [w], 12)[0] for d, w in zip(asked, draws, strict=True)]
+    assert engine.draw(asked, draws, 12, batch_size=4) == alone
+    assert engine.draw(asked[::-1], draws[::-1], 12, batch_size=64) == alone[::-1]
+    others = engine.draw(asked, [Draw(1.0, w.seed + 99) for w in draws], 12)
+    assert sum(a != b for a, b in zip(others, alone, strict=True)) > 8
+    assert engine.draw(asked, [Draw()] * len(asked), 12) == engine.answer(asked, 12)
+
+
+def test_near_ties_are_settled_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose rounding moves every score more than the scores differ gives the same."""
+    asked, draws = dialogues(), [Draw()] * 11
+    alone = [engine.draw([d], [Draw()], 12)[0] for d in asked]
+    true, shaken = engine.llm.logits, torch.Generator().manual_seed(0)
+
+    def rounded(hidden: torch.Tensor) -> torch.Tensor:
+        scores = true(hidden)
+        noise = torch.rand(scores.shape, generator=shaken) * 0.4 - 0.2
+        return scores + noise if len(scores) > 1 else scores
+
+    monkeypatch.setattr(engine.llm, "logits", rounded)
+    monkeypatch.setattr(engine, "margin", 0.0)
+    assert engine.draw(asked, draws, 12) != alone
+    monkeypatch.setattr(engine, "margin", 0.4)
+    monkeypatch.setattr(engine, "alone", 0)
+    assert engine.draw(asked, draws, 12) == alone and engine.alone > 0
