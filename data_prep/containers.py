@@ -1,0 +1,200 @@
+"""JSON records out of the forms that dialogue data is published in, read as streams.
+
+``.jsonl.zip`` (never unpacked), ``.jsonl``, ``.jsonl.gz``, and folders of one ``.json`` a record.
+Whatever is damaged becomes a record with a fault; reading goes on where it can.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fo_core.errors import DataError
+
+LONGEST = 8 * 2**20  # bytes of a line or a JSON file; longer ones are faults
+FORMS = "a .jsonl.zip, .jsonl, .jsonl.gz or .json file, or a folder of these"
+LINES = (".jsonl", ".ndjson", ".jsonlines")
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One JSON value, or why there is none."""
+
+    source: str  # file, !member of a zip, :line
+    data: Any = None
+    fault: str = ""
+
+
+class Records:
+    """Iterating gives every record of some files and folders, in the order of their names.
+
+    Args:
+        paths: Files and folders in any of the ``FORMS``.
+
+    Attributes:
+        done: Bytes read so far (unpacked ones, for a zip).
+        total: Bytes there are.
+
+    Raises:
+        DataError: A path does not exist, is of no known form, or is a zip that was cut short.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.files = [file for path in paths for file in _files(Path(path))]
+        self.done, self.total = 0, sum(_size(file) for file in self.files)
+
+    def __iter__(self) -> Iterator[Record]:
+        self.done = 0
+        for file in self.files:
+            before = self.done
+            yield from self._file(file)
+            self.done = before + _size(file)
+
+    def _file(self, path: Path) -> Iterator[Record]:
+        name = path.name.lower()
+        if name.endswith(".zip"):
+            yield from self._zip(path)
+            return
+        try:
+            with path.open("rb") as raw:
+                if name.endswith(".gz"):
+                    yield from self._stream(gzip.GzipFile(fileobj=raw), path.name, name[:-3], raw)
+                else:
+                    yield from self._stream(raw, path.name, name, raw)
+        except OSError as error:
+            yield Record(path.name, fault=f"cannot be read: {error}")
+
+    def _zip(self, path: Path) -> Iterator[Record]:
+        with _open_zip(path) as archive:
+            for member in _members(archive):
+                source = f"{path.name}!{member.filename}"
+                before = self.done
+                try:
+                    with archive.open(member) as file:
+                        yield from self._stream(file, source, member.filename.lower(), file)
+                except (*_DAMAGE, NotImplementedError) as error:
+                    yield Record(source, fault=f"damaged: {error}")
+                self.done = before + member.file_size
+
+    def _stream(self, file: Any, source: str, name: str, told: IO[bytes]) -> Iterator[Record]:
+        """Records of an open file; ``told`` knows how much was read."""
+        before = self.done
+        if name.endswith(".json"):
+            yield from _whole(file, source)
+            return
+        number = 0
+        buffered = (
+            io.BufferedReader(file, 2**18) if not isinstance(file, io.BufferedReader) else file
+        )
+        while True:
+            try:
+                line = buffered.readline(LONGEST + 1)
+                long = len(line) > LONGEST
+                while long and line and not line.endswith(b"\n"):
+                    line = buffered.readline(LONGEST)
+            except _DAMAGE as error:
+                yield Record(f"{source}:{number + 1}", fault=f"damaged from here on: {error}")
+                return
+            if not line and not long:
+                return
+            number += 1
+            self.done = before + told.tell()
+            if long:
+                yield Record(f"{source}:{number}", fault=f"longer than {LONGEST >> 20} MB")
+            elif line.strip():
+                yield _parsed(f"{source}:{number}", line)
+
+
+def _parsed(source: str, data: bytes) -> Record:
+    try:
+        return Record(source, json.loads(data.removeprefix(b"\xef\xbb\xbf")))
+    except RecursionError:
+        return Record(source, fault="not JSON: nested too deep")
+    except ValueError as error:
+        return Record(source, fault=f"not JSON: {error}")
+
+
+def _whole(file: IO[bytes], source: str) -> Iterator[Record]:
+    """The record of a JSON file, or the records of a file that holds a list of them."""
+    try:
+        data = file.read(LONGEST + 1)
+    except _DAMAGE as error:
+        yield Record(source, fault=f"damaged: {error}")
+        return
+    if len(data) > LONGEST:
+        yield Record(source, fault=f"longer than {LONGEST >> 20} MB")
+        return
+    found = _parsed(source, data)
+    if not isinstance(found.data, list):
+        yield found
+        return
+    for number, data in enumerate(found.data, 1):
+        yield Record(f"{source}:{number}", data)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files to read for a path, those of a folder in the order of their names."""
+    if path.is_dir():
+        found = 0
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if _known(name) and not name.startswith("."):
+                    found += 1
+                    yield Path(folder) / name
+        if not found:
+            raise DataError(f"no dialogues in folder {path}", possible=FORMS)
+        return
+    if not path.exists():
+        raise DataError(f"no file or folder {path}", possible=FORMS, do="check the path")
+    if not _known(path.name):
+        raise DataError(f"{path} is of an unknown form", possible=FORMS)
+    yield path
+
+
+def _known(name: str) -> bool:
+    name = name.lower().removesuffix(".gz")
+    return name.endswith((*LINES, ".json", ".zip"))
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        with path.open("rb") as file:
+            cut = file.read(2) == b"PK"
+        what = "was cut short (its directory is missing)" if cut else f"is not a zip: {error}"
+        raise DataError(f"{path} {what}", do="download it again") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """What a zip holds of JSON, without the extra files that macOS puts in."""
+    return [
+        member
+        for member in archive.infolist()
+        if not member.is_dir()
+        and not member.filename.startswith("__MACOSX/")
+        and member.filename.lower().endswith((*LINES, ".json"))
+    ]
+
+
+def _size(path: Path) -> int:
+    if not path.name.lower().endswith(".zip"):
+        return path.stat().st_size if path.exists() else 0
+    with _open_zip(path) as archive:
+        members = _members(archive)
+    if not members:
+        raise DataError(f"{path} holds no .jsonl or .json", possible=FORMS)
+    return sum(member.file_size for member in members)
