@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from fo_core import audio
-from fo_core.engines.tts import check_request
+from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 
 EXTRA = ""  # no Python package: a Debian one
 INSTALL = "apt-get install espeak-ng"
+_CODES = {"zh": "cmn"}  # where its code of a language is another one
 WORDS_A_MINUTE = 165  # its speed at 1.0
 
 
@@ -41,7 +42,7 @@ class Engine:
         self.command, self.timeout = command, timeout
         self._voices: list[str] = []
 
-    def voices(self) -> list[str]:
+    def voices(self, language: str = "") -> list[str]:
         """Language codes, en-us first; ``+f2`` and the like after one change its timbre."""
         if not self._voices:
             listed = subprocess.run(
@@ -53,7 +54,7 @@ class Engine:
             ).stdout.splitlines()[1:]
             codes = sorted({line.split()[1] for line in listed if len(line.split()) > 1})
             self._voices = ["en-us", *(code for code in codes if code != "en-us")]
-        return list(self._voices)
+        return of_language(self._voices, _CODES.get(language, language))
 
     def synthesize(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         """Speak: float32 [S] at 22.05 kHz.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fo_core import audio
-from fo_core.engines.tts import check_request
+from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 
 EXTRA = ""  # no Python package: a Debian one
@@ -40,9 +40,9 @@ class Engine:
             )
         self.command, self.timeout = command, timeout
 
-    def voices(self) -> list[str]:
-        """The four 16 kHz voices."""
-        return list(VOICES)
+    def voices(self, language: str = "") -> list[str]:
+        """The four 16 kHz voices, all English."""
+        return list(VOICES) if of_language(["en"], language) else []
 
     def synthesize(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         """Speak: float32 [S] at 16 kHz.

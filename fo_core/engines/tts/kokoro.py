@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from kokoro_onnx import Kokoro
 
-from fo_core.engines.tts import check_request
+from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 from fo_core.files import cache_dir, replacing
 
@@ -60,9 +60,12 @@ class Engine:
         self._kokoro = Kokoro.from_session(session, str(styles))
         self._lang = lang
 
-    def voices(self) -> list[str]:
-        """Names of the style tables."""
-        return sorted(self._kokoro.get_voices())
+    def voices(self, language: str = "") -> list[str]:
+        """Names of the style tables, whatever their speaker's own language.
+
+        They all speak the engine's one language, so that another one gets none.
+        """
+        return sorted(self._kokoro.get_voices()) if of_language([self._lang], language) else []
 
     def synthesize(self, text: str, voice: str = "jf_alpha", speed: float = 1.0) -> np.ndarray:
         """Speak: float32 [S] at 24 kHz.

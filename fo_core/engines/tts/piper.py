@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from piper import PiperVoice, SynthesisConfig
 
-from fo_core.engines.tts import check_request
+from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 
 EXTRA = "embedded"
@@ -39,10 +39,11 @@ class Engine:
         self.rate = int(self._voice.config.sample_rate)
         parts = path.stem.split("-")
         self._name = parts[1] if len(parts) > 1 else path.stem
+        self._language = parts[0]
 
-    def voices(self) -> list[str]:
-        """The one voice of the model."""
-        return [self._name]
+    def voices(self, language: str = "") -> list[str]:
+        """The one voice of the model; its language is the first part of the file's name."""
+        return [self._name] if of_language([self._language], language) else []
 
     def synthesize(self, text: str, voice: str = "joe", speed: float = 1.0) -> np.ndarray:
         """Speak: float32 [S] at ``rate`` (22.05 kHz for joe).

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fo_core.engines.asr import ASR
 from fo_core.engines.tts import TTS
 from fo_core.errors import EngineError
 
-OFFLINE = [name for name in TTS.names() if name != "edge-tts"]
+OFFLINE = [name for name in TTS.names() if name not in ("edge-tts", "openai")]
 
 
 def make(registry, name: str):  # type: ignore[no-untyped-def]
@@ -63,6 +64,30 @@ def test_missing_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineError, match=f"apt-get install {name}"):
         TTS.load(name).Engine()
+
+
+@pytest.mark.parametrize("name", [n for n in OFFLINE if n != "kokoro"])
+def test_voices_are_sorted_by_language(name: str) -> None:
+    engine = make(TTS, name)
+    assert engine.voices("en")[0] == engine.voices()[0] == engine.voices("en-US")[0]
+    assert set(engine.voices("en")) <= set(engine.voices()) and engine.voices("xx") == []
+
+
+def test_voices_of_other_languages() -> None:
+    assert "cmn" in make(TTS, "espeak-ng").voices("zh")
+    assert make(TTS, "flite").voices("zh") == []
+    chinese = make_module("edge-tts").Engine().voices("zh")
+    assert chinese and all(voice.startswith("zh-") for voice in chinese)
+
+
+@pytest.mark.parametrize("name", [n for n in OFFLINE if n not in ("kokoro", "pocket-tts")])
+def test_a_clip_is_refused_where_the_engine_cannot_use_one(name: str, tmp_path: Path) -> None:
+    engine = make(TTS, name)
+    with pytest.raises(EngineError, match="no clip"):
+        engine.synthesize("Hello.", f"clip:{tmp_path}/me.wav")
+    (tmp_path / "me.wav").touch()
+    with pytest.raises(EngineError, match="cannot take a voice from a clip.*pocket-tts"):
+        engine.synthesize("Hello.", f"clip:{tmp_path}/me.wav")
 
 
 def test_text_that_looks_like_an_option_is_spoken() -> None:
