@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fo_core.layers import packed
+from fo_core.layers.packed import PackedLinear, Weights
+
 
 @dataclass
 class AttentionState:
@@ -60,33 +63,46 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, key_bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.dim, self.heads, self.dropout = dim, heads, dropout
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=key_bias)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
+        self.joined: PackedLinear | None = None  # of query, key, value
+
+    def pack(self, weights: Weights) -> None:
+        """Join query, key and value in one packed matrix and pack the rest (inference only)."""
+        if self.query.weight.device.type != "cpu" or self.query.weight.numel() < packed.SMALLEST:
+            return
+        if self.key.bias is None:
+            self.key.bias = nn.Parameter(torch.zeros_like(self.query.bias), requires_grad=False)
+        self.joined = PackedLinear(self.query, self.key, self.value, weights=weights)
+        del self.query, self.key, self.value
+        for name, child in list(self.named_children()):
+            if type(child) is nn.Linear:
+                setattr(self, name, PackedLinear(child, weights=weights))
 
     @property
     def key_width(self) -> int:
         """K, channels of a cached key."""
-        return self.key.out_features // self.heads
+        return self.dim // self.heads
 
     def init_state(self, batch_size: int, frames: int) -> AttentionState:
         """An empty left context of ``frames`` places."""
-        width = self.value.out_features // self.heads
-        shape = (batch_size, self.heads, frames)
-        new = self.key.weight.new_zeros
-        return AttentionState(new(*shape, self.key_width), new(*shape, width))
+        shape, new = (batch_size, self.heads, frames), self.out.weight.new_zeros
+        return AttentionState(new(*shape, self.key_width), new(*shape, self.dim // self.heads))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[B, T, D]`` -> scaled queries, keys, values, each ``[B, heads, T, d]``."""
-        batch, time, _ = x.shape
 
         def heads(y: Tensor) -> Tensor:
-            return y.view(batch, time, self.heads, -1).transpose(1, 2)
+            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        query = heads(self.query(x))
-        return query * query.shape[-1] ** -0.5, heads(self.key(x)), heads(self.value(x))
+        if self.joined is not None:
+            query, key, value = (heads(y) for y in self.joined(x).chunk(3, -1))
+        else:
+            query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        return query * query.shape[-1] ** -0.5, key, value
 
     def merge(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Attend and project: ``[B, heads, M, K]``, ``[B, heads, T, ..]`` -> ``[B, M, D]``."""

@@ -25,8 +25,9 @@ class Fused:
 
     product: Product
     differentiable: bool  # gradients pass to the input (never to the weights)
+    row: Product | None = None  # [M, in] → [M, out] without any check, where packed
 
-    def fits(self, x: Tensor, linear: nn.Linear) -> bool:
+    def fits(self, x: Tensor, linear: nn.Linear | nn.Embedding) -> bool:
         """Whether no gradient is asked for that the product does not give."""
         if not torch.is_grad_enabled():
             return True
@@ -51,7 +52,8 @@ def fuse_linears(*linears: nn.Linear) -> Fused:
 
 def pack_linears(weights: Weights, *linears: nn.Linear) -> Fused:
     """Join linears in a copy laid out for the CPU's kernels; their own weights stay."""
-    return Fused(PackedLinear(*linears, weights=weights).forward, differentiable=False)
+    packed = PackedLinear(*linears, weights=weights)
+    return Fused(packed.forward, differentiable=False, row=packed.product)
 
 
 def run_linears(x: Tensor, fused: Fused | None, *linears: nn.Linear) -> Tensor:

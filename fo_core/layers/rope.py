@@ -65,6 +65,14 @@ class Rope(nn.Module):
             self._table = table
         return table[0][start : start + count], table[1][start : start + count]
 
+    def row(self, position: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [dh] of one position in float32: turned = x cos + swapped sin.
+
+        ``swapped`` is x with its halves exchanged.
+        """
+        cos, sin = self.span(position, 1, torch.float32)
+        return torch.cat((cos[0], cos[0])), torch.cat((-sin[0], sin[0]))
+
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the pairs (i, i + dh/2) of x [..., dh] by the angles of cos and sin [..., dh/2]."""

@@ -14,112 +14,15 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fo_core.layers.fused import Fused, fuse_linears, pack_linears, run_linears
+from fo_core.layers.kv_cache import KVCache, LlamaConfig
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope, rotate
+from fo_core.layers.row import RowLayer, run_row
 
-
-@dataclass(frozen=True)
-class LlamaConfig:
-    """Shape of a stack of Llama layers."""
-
-    dim: int  # D, width of the residual stream
-    heads: int  # attention heads
-    kv_heads: int  # heads of keys and values; heads is a multiple of it
-    head_dim: int  # dh, width of a head
-    ffn: int  # inner width of the gated feed-forward
-    layers: int  # L
-    rms_eps: float = 1e-6  # epsilon of the norms
-    rope_theta: float = 10000.0  # base of the rotary wave lengths
-    qkv_bias: bool = False  # biases on queries, keys and values (Qwen2)
-
-
-@dataclass
-class KVCache:
-    """Keys and values of all layers; what lies beyond ``length`` is scratch."""
-
-    keys: Tensor  # [L, B, Hkv, Tmax, dh]
-    values: Tensor  # [L, B, Hkv, Tmax, dh]
-    length: int = 0  # positions in use
-
-    @classmethod
-    def empty(
-        cls,
-        config: LlamaConfig,
-        batch: int,
-        capacity: int,
-        dtype: torch.dtype,
-        device: torch.device | str = "cpu",
-    ) -> KVCache:
-        """A cache without content and with room for ``capacity`` positions."""
-        shape = (config.layers, batch, config.kv_heads, max(capacity, 1), config.head_dim)
-        return cls(
-            torch.zeros(shape, dtype=dtype, device=device),
-            torch.zeros(shape, dtype=dtype, device=device),
-        )
-
-    @property
-    def capacity(self) -> int:
-        """Positions that fit without growing."""
-        return self.keys.shape[3]
-
-    def reserve(self, count: int) -> None:
-        """Make room for ``count`` more positions, by doubling when full."""
-        need = self.length + count
-        if need <= self.capacity:
-            return
-        extra = max(need, 2 * self.capacity) - self.capacity
-        self.keys = F.pad(self.keys, (0, 0, 0, extra))
-        self.values = F.pad(self.values, (0, 0, 0, extra))
-
-    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [B, Hkv, T, dh] behind ``length`` (room is reserved); views of all [.., K, dh]."""
-        end = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        """Add the keys and values [L, B, Hkv, T, dh] of all layers."""
-        count = keys.shape[3]
-        self.reserve(count)
-        self.keys[:, :, :, self.length : self.length + count] = keys
-        self.values[:, :, :, self.length : self.length + count] = values
-        self.length += count
-
-    def crop(self, length: int) -> None:
-        """Forget everything from position ``length`` on; nothing is copied."""
-        assert 0 <= length <= self.length, "a cache is cropped to a part of itself"
-        self.length = length
-
-    def expand(self, batch: int, capacity: int) -> KVCache:
-        """A copy of a one-row cache for ``batch`` rows, with room for ``capacity`` positions."""
-        layers, _, heads, _, dim = self.keys.shape
-        shape = (layers, batch, heads, max(capacity, self.length), dim)
-        out = KVCache(self.keys.new_zeros(shape), self.values.new_zeros(shape), self.length)
-        out.keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
-        out.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
-        return out
-
-    def select(self, rows: Tensor, capacity: int = 0) -> KVCache:
-        """A copy of some rows [B'] of the batch, with room for ``capacity`` positions."""
-        extra = max(0, capacity - self.length)
-        used = slice(0, self.length)
-        return KVCache(
-            F.pad(self.keys[:, rows, :, used], (0, 0, 0, extra)),
-            F.pad(self.values[:, rows, :, used], (0, 0, 0, extra)),
-            self.length,
-        )
-
-    def fork(self, room: int = 64) -> KVCache:
-        """A copy of the used part with ``room`` free positions, for a speculative branch."""
-        used = slice(0, self.length)
-        return KVCache(
-            F.pad(self.keys[:, :, :, used], (0, 0, 0, room)),
-            F.pad(self.values[:, :, :, used], (0, 0, 0, room)),
-            self.length,
-        )
+__all__ = ["KVCache", "LlamaConfig", "LlamaStack"]
 
 
 @dataclass(frozen=True)
@@ -232,6 +135,30 @@ class LlamaLayer(nn.Module):
         x = x + self.self_attn.merge(attended)
         return x + self.mlp(self.post_attention_layernorm(x))
 
+    def row(self) -> RowLayer:
+        """What a packed layer needs for one position."""
+        attention, mlp = self.self_attn, self.mlp
+        packed = (attention.joined, attention.output, mlp.joined, mlp.output)
+        products = [fused.row for fused in packed if fused is not None and fused.row is not None]
+        norms = self.input_layernorm.weight, self.post_attention_layernorm.weight
+        return RowLayer(*norms, self.input_layernorm.eps or 0.0, *products)
+
+
+def _run_layer(
+    layer: LlamaLayer,
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    seen: Sight,
+    before: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """One layer over [B, T, D], behind the keys and values ``before`` [B, Hkv, P, dh]."""
+    query, keys, values = layer.project(x, cos, sin)
+    if before is not None:
+        keys = torch.cat((before[0], keys), dim=2)
+        values = torch.cat((before[1], values), dim=2)
+    return layer.finish(x, attend(query, keys, values, seen))
+
 
 class LlamaStack(nn.Module):
     """L Llama layers without a final norm.
@@ -249,6 +176,8 @@ class LlamaStack(nn.Module):
         self.rope = rope or Rope(config.head_dim, config.rope_theta)
         self.group = config.heads // config.kv_heads  # G, queries that share a key head
         self.fused = False
+        self.rows: list[RowLayer] = []  # of the packed weights, for a step of one position
+        self.recompute = False  # inner values are computed again in the backward pass
 
     @property
     def blocks(self) -> list[LlamaLayer]:
@@ -271,7 +200,17 @@ class LlamaStack(nn.Module):
             attention.joined = fuse_linears(attention.q_proj, attention.k_proj, attention.v_proj)
             mlp.joined = fuse_linears(mlp.gate_proj, mlp.up_proj)
             attention.output = mlp.output = None
-        self.fused = True
+        self.fused, self.rows = True, []
+        return self
+
+    def unfuse(self) -> LlamaStack:
+        """Every parameter with memory of its own again, each linear a product of its own."""
+        self.fused, self.rows = False, []
+        for layer in self.blocks:
+            for part in (layer.self_attn, layer.mlp):
+                part.joined = part.output = None
+                for parameter in part.parameters():
+                    parameter.data = parameter.data.clone()
         return self
 
     def pack(self, weights: Weights = "same") -> LlamaStack:
@@ -281,8 +220,9 @@ class LlamaStack(nn.Module):
         Nothing happens on another device.
 
         Args:
-            weights: Precision of the copies: "same", "bf16" or "int8".
+            weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
+        rows = []
         for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
             if attention.q_proj.weight.device.type != "cpu":
@@ -292,11 +232,15 @@ class LlamaStack(nn.Module):
             attention.output = pack_linears(weights, attention.o_proj)
             mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
             mlp.output = pack_linears(weights, mlp.down_proj)
+            if attention.q_proj.weight.dtype == torch.float32:
+                rows.append(layer.row())
+        self.rows = rows
         return self
 
     def _apply(self, fn, recurse=True):
         """After a cast or a move, products of the old weights are made anew (packed: dropped)."""
         super()._apply(fn, recurse)
+        self.rows = []
         for layer in self.blocks:
             for part in (layer.self_attn, layer.mlp):
                 part.joined = part.output = None
@@ -336,21 +280,35 @@ class LlamaStack(nn.Module):
         """
         T = x.shape[1]
         start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
-        cos, sin = self._angles(x, positions, start)
-        seen = sight(mask, causal, T, start + T, self.group, x.device)
         if cache is not None:
             cache.reserve(T)
+            if self.rows and x.shape[:2] == (1, 1) and mask is None and not torch.is_grad_enabled():
+                return self._row(x, positions, cache)
+        cos, sin = self._angles(x, positions, start)
+        seen = sight(mask, causal, T, start + T, self.group, x.device)
+        again = self.recompute and cache is None and torch.is_grad_enabled()
         for index, layer in enumerate(self.blocks):
-            query, keys, values = layer.project(x, cos, sin)
-            if cache is not None:
-                keys, values = cache.put(index, keys, values)
-            elif past is not None:
-                keys = torch.cat((past[0][index], keys), dim=2)
-                values = torch.cat((past[1][index], values), dim=2)
-            x = layer.finish(x, attend(query, keys, values, seen))
+            before = (past[0][index], past[1][index]) if past is not None else None
+            given = (layer, x, cos, sin, seen, before)
+            if again:
+                x = checkpoint(_run_layer, *given, use_reentrant=False)
+            elif cache is None:
+                x = _run_layer(*given)
+            else:
+                query, keys, values = layer.project(x, cos, sin)
+                x = layer.finish(x, attend(query, *cache.put(index, keys, values), seen))
         if cache is not None:
             cache.length += T
         return x
+
+    def _row(self, x: Tensor, positions: Tensor | int | None, cache: KVCache) -> Tensor:
+        """:meth:`forward` for one position [1, 1, D] of one stream, packed."""
+        length = cache.length
+        position = length if positions is None else int(positions)
+        turn = self.rope.row(position)
+        y = run_row(self.rows, x[0], turn, cache.keys[:, 0], cache.values[:, 0], length)
+        cache.length += 1
+        return y.unsqueeze(0)
 
     def keys_values(
         self,

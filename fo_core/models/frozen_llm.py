@@ -80,6 +80,7 @@ class FrozenLLM(nn.Module):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.spec = spec
+        self.lockstep = False  # several processes hold parts of the layers: see ``remember``
         self._remembered: dict[Any, tuple[Tensor, Tensor]] = {}
         self.requires_grad_(False)
         super().train(False)
@@ -118,7 +119,7 @@ class FrozenLLM(nn.Module):
         gradients to the vectors); memory grows by the copies.
         """
         if isinstance(self.backbone, LeanBackbone):
-            self.backbone.stack.pack(weights)
+            self.backbone.pack(weights)
         return self
 
     def train(self, mode: bool = True) -> FrozenLLM:
@@ -235,10 +236,11 @@ class FrozenLLM(nn.Module):
         """Keys and values [L, 1, Hkv, P, dh] of ids that many rows begin with.
 
         Returns:
-            None for no ids, and where the LLM does not run on our own layers. The newest few are
-            kept, so that every batch of a training stage finds them.
+            None for no ids, and where the LLM does not run on our own layers or in lockstep with
+            other processes (each must run it equally often). The newest few are kept, so that every
+            batch of a training stage finds them.
         """
-        if not ids or not isinstance(self.backbone, LeanBackbone):
+        if not ids or self.lockstep or not isinstance(self.backbone, LeanBackbone):
             return None
         key = (tuple(ids), self.device, self.dtype)
         if key not in self._remembered:

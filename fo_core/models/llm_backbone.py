@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fo_core.errors import CheckpointError
+from fo_core.layers.fused import Fused, pack_linears
+from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models import llm_source
@@ -74,6 +76,27 @@ class LeanBackbone(nn.Module):
         self.stack = LlamaStack(shape, rope)
         self.norm = nn.RMSNorm(shape.dim, shape.rms_eps)
         self.lm_head = None if tied else nn.Linear(shape.dim, vocab, bias=False)
+        self.packed_head: Fused | None = None
+
+    def pack(self, weights: Weights = "same") -> LeanBackbone:
+        """Add copies of layers and head for small steps (see ``LlamaStack.pack``)."""
+        self.stack.pack(weights)
+        if self.embedding_table.device.type == "cpu":
+            vocab, width = self._head.weight.shape
+            head = nn.Linear(width, vocab, bias=False, device="meta")
+            head.weight = self._head.weight
+            self.packed_head = pack_linears(weights, head)
+        return self
+
+    def _apply(self, fn, recurse=True):
+        """After a cast or a move the packed head is dropped."""
+        self.packed_head = None
+        return super()._apply(fn, recurse)
+
+    @property
+    def _head(self) -> nn.Linear | nn.Embedding:
+        """What holds the output's weight."""
+        return self.embed_tokens if self.lm_head is None else self.lm_head
 
     @classmethod
     def load(
@@ -122,8 +145,9 @@ class LeanBackbone(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., H] → [..., V]."""
-        head = self.embed_tokens if self.lm_head is None else self.lm_head
-        return F.linear(hidden, head.weight)
+        if self.packed_head is not None and self.packed_head.fits(hidden, self._head):
+            return self.packed_head.product(hidden)
+        return F.linear(hidden, self._head.weight)
 
     def init_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty preallocated cache."""

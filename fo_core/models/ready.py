@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from fo_core.layers.conv import pack_convolutions
 from fo_core.layers.packed import Weights, pack_for_inference
 from fo_core.models.codec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.generator import Generator
-
-
-class HalfGenerator(nn.Module):
-    """A codec's generator with bfloat16 convolutions between float32 vectors and waves."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator.to(torch.bfloat16)
-
-    def forward(
-        self, vectors: Tensor, global_vector: Tensor, keep: tuple[int, int] | None = None
-    ) -> Tensor:
-        """As ``Generator.forward``."""
-        half = torch.bfloat16
-        return self.generator(vectors.to(half), global_vector.to(half), keep).float()
+from fo_core.models.ready_generator import ready_generator
 
 
 def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
     What is read for every chunk or token is packed: encoder, adapter, CTC head, state head, LLM and
-    speech decoder. The codec works on tens of rows at once, where packing gains nothing: its weight
-    norm is folded, and below full precision a TiCodec's generator runs in bfloat16. On another
-    device than the CPU folding is all that happens.
+    speech decoder, and a TiCodec's generator, which below full precision runs in bfloat16. On
+    another device than the CPU folding its weight norm is all that happens.
 
     Packed parts are in no state dict and can be neither trained, moved, cast nor saved: save and
     fingerprint a model before. The LLM and the speech decoder keep their weights beside the packed
@@ -42,7 +25,7 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
     Args:
         model: A model in eval mode.
         weights: Precision of the packed matrices: "same" (float32 results stay within 1e-5),
-            "bf16", or "int8" (8-bit weights with one scale a row).
+            "fp16", "bf16", or "int8" (8-bit weights with one scale a row).
 
     Returns:
         ``model``.
@@ -51,8 +34,9 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
         model.codec.fold_weight_norm()
     if model.device.type != "cpu":
         return model
-    if isinstance(model.codec, TiCodec) and weights != "same":
-        model.codec.generator = HalfGenerator(model.codec.generator)  # type: ignore[assignment]
+    if isinstance(model.codec, TiCodec):
+        dtype = torch.float32 if weights == "same" else torch.bfloat16
+        model.codec.generator = ready_generator(model.codec.generator, dtype)  # type: ignore[assignment]
     pack_convolutions(model.speech_encoder, weights)
     pack_convolutions(model.adapter, weights)
     for part in ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fo_core.layers import packed
@@ -12,7 +13,9 @@ from fo_core.layers.transformer import LlamaConfig, LlamaStack
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 1), (1, 3), (4,), (2, 40)])
-@pytest.mark.parametrize(("weights", "tolerance"), [("same", 1e-5), ("bf16", 1e-2), ("int8", 1e-2)])
+@pytest.mark.parametrize(
+    ("weights", "tolerance"), [("same", 1e-5), ("fp16", 1e-3), ("bf16", 1e-2), ("int8", 1e-2)]
+)
 def test_product(shape, weights, tolerance):
     torch.manual_seed(0)
     linear = nn.Linear(160, 130)
@@ -52,6 +55,42 @@ def test_stack_packs_itself(fuse):
         torch.testing.assert_close(torch.cat(steps, dim=1), expected, rtol=0, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_fp16_rounds_the_weights_only():
+    torch.manual_seed(0)
+    linear, x = nn.Linear(512, 256), torch.randn(3, 512)
+    linear.weight.mul_(torch.logspace(-3, 1, 256).unsqueeze(1))  # half precision has few exponents
+    rounded = F.linear(x, linear.weight.half().float(), linear.bias)
+    torch.testing.assert_close(
+        PackedLinear(linear, weights="fp16")(x), rounded, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
+def test_a_row_is_what_the_layers_give(heads):
+    """The step of one position takes a path of its own: cache, rotation, groups must agree."""
+    torch.manual_seed(0)
+    config = LlamaConfig(128, heads[0], heads[1], 32, 256, layers=3, qkv_bias=True)
+    stack = LlamaStack(config).eval()
+    for parameter in stack.parameters():  # norms and biases other than one and zero
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    x = torch.randn(1, 9, 128)
+    with torch.inference_mode():
+        plain, packed_cache = stack.init_cache(1, 2), stack.init_cache(1, 2)
+        expected = [stack(x[:, i : i + 1], 5 - 3 + i, cache=plain) for i in range(9)]
+        stack.pack()
+        assert stack.rows
+        stack(x[:, :4], 2, cache=packed_cache)
+        found = [stack(x[:, i : i + 1], 5 - 3 + i, cache=packed_cache) for i in range(4, 9)]
+    torch.testing.assert_close(torch.cat(found, 1), torch.cat(expected[4:], 1), rtol=0, atol=1e-4)
+    assert packed_cache.length == 9
+    used = slice(0, 9)
+    for ours, theirs in ((packed_cache.keys, plain.keys), (packed_cache.values, plain.values)):
+        torch.testing.assert_close(ours[..., used, :], theirs[..., used, :], rtol=0, atol=1e-4)
+    stack.double()
+    assert not stack.rows
+
+
 def test_skip_and_small():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(256, 256), nn.Linear(256, 256))
     pack_for_inference(model, skip=lambda name: name == "2")
@@ -79,7 +118,7 @@ def test_neither_gradient_nor_move():
     assert not layer.float().state_dict()
 
 
-@pytest.mark.parametrize("weights", ["same", "bf16", "int8"])
+@pytest.mark.parametrize("weights", ["same", "fp16", "bf16", "int8"])
 def test_rows_that_do_not_lie_together(weights):
     product = PackedLinear(nn.Linear(160, 130), weights=weights)
     x = torch.randn(160, 1, 2)[:, :, 0].T

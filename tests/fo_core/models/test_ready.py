@@ -12,6 +12,7 @@ from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.layers import conv, packed
+from fo_core.models import ready_generator
 from fo_core.models.codec import TiCodec, TiCodecConfig
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.frozen_llm import FrozenLLM
@@ -62,12 +63,13 @@ def test_the_answer_stays(parts, llm, monkeypatch):
     assert model.llm.fingerprint() == fingerprint
 
 
+@pytest.mark.parametrize("resblock", ["1", "2"])
 @pytest.mark.parametrize(("weights", "error"), [("same", 1e-5), ("bf16", 0.05)])
-def test_codec(weights, error, llm):
+def test_codec(weights, error, resblock, llm):
     torch.manual_seed(0)
     codec = TiCodec(
         TiCodecConfig(
-            width=64, block_kernels=[3], block_dilations=[[1, 3]], resblock="2",
+            width=64, block_kernels=[3], block_dilations=[[1, 3]], resblock=resblock,
             quantizer=replace(QuantizerConfig(), dim=512, codes=16),
         )
     ).eval()  # fmt: skip
@@ -82,3 +84,16 @@ def test_codec(weights, error, llm):
     assert after.dtype == torch.float32 and after.shape == before.shape == (1, 4 * 600)
     assert (after - before).norm() / before.norm() < error
     assert not any(map(torch.nn.utils.parametrize.is_parametrized, codec.modules()))
+
+
+def test_codec_where_the_op_is_missing(llm, monkeypatch):
+    def broken(*_):
+        raise NotImplementedError
+
+    codec = TiCodec(TiCodecConfig(width=16)).eval()
+    tokens, voice = torch.randint(16, (1, 4, 1)), torch.zeros(1, 1, 8, dtype=torch.int64)
+    before = codec.decode(tokens, voice)
+    monkeypatch.setattr(ready_generator, "PackedConv1d", broken)
+    model = tiny_model(llm=llm)
+    model.codec = codec
+    assert torch.equal(make_ready(model).codec.decode(tokens, voice), before)
