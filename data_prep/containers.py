@@ -92,27 +92,32 @@ class Records:
         if name.endswith(".json"):
             yield from _whole(file, source)
             return
-        number = 0
-        buffered = (
-            io.BufferedReader(file, 2**18) if not isinstance(file, io.BufferedReader) else file
-        )
-        while True:
-            try:
-                line = buffered.readline(LONGEST + 1)
-                long = len(line) > LONGEST
-                while long and line and not line.endswith(b"\n"):
-                    line = buffered.readline(LONGEST)
-            except _DAMAGE as error:
-                yield Record(f"{source}:{number + 1}", fault=f"damaged from here on: {error}")
-                return
-            if not line and not long:
-                return
-            number += 1
+        for number, (line, fault) in enumerate(bounded_lines(file), 1):
             self.done = before + told.tell()
-            if long:
-                yield Record(f"{source}:{number}", fault=f"longer than {LONGEST >> 20} MB")
+            if fault:
+                yield Record(f"{source}:{number}", fault=fault)
             elif line.strip():
                 yield _parsed(f"{source}:{number}", line)
+
+
+def bounded_lines(file: Any) -> Iterator[tuple[bytes, str]]:
+    """(line, "") of a binary file; (b"", why) for a line too long or where it is damaged."""
+    buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, 2**18)
+    while True:
+        try:
+            line = buffered.readline(LONGEST + 1)
+            long = len(line) > LONGEST
+            while long and line and not line.endswith(b"\n"):
+                line = buffered.readline(LONGEST)
+        except _DAMAGE as error:
+            yield b"", f"damaged from here on: {error}"
+            return
+        if long:
+            yield b"", f"longer than {LONGEST >> 20} MB"
+        elif line:
+            yield line, ""
+        else:
+            return
 
 
 def _parsed(source: str, data: bytes) -> Record:

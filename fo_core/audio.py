@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from fo_core.errors import AudioError
+from fo_core.errors import AudioError, DataError
 from fo_core.files import replacing
+from fo_core.parts import is_part, read_part
 
 Wave = np.ndarray  # float32 [S], mono, in [-1, 1]
 
@@ -44,15 +46,10 @@ def read(
         AudioError: The file is missing, a folder, empty, not sound, too short, too long, or holds
             NaN or infinite samples.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder", possible=READABLE, do="name a sound file")
-    if not path.exists():
-        raise AudioError(f"no sound file {path}", possible=READABLE, do="check the name")
-    if not path.is_file():
-        raise AudioError(f"{path} is not a regular file", possible=READABLE)
+    path = path if is_part(path) else Path(path)
+    source_file = _source(path)
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(source_file) as file:
             first = round(start * file.samplerate)
             count = max(0, file.frames - first)
             if duration is not None:
@@ -62,7 +59,7 @@ def read(
             samples = file.read(count, dtype="float32", always_2d=True)
             source = file.samplerate
     except (soundfile.SoundFileError, OSError) as error:
-        size = " (it has 0 bytes)" if path.stat().st_size == 0 else ""
+        size = "" if is_part(path) or Path(path).stat().st_size else " (it has 0 bytes)"
         raise AudioError(f"{path} is not a sound file that can be read{size}: {error}",
                          possible=READABLE) from error  # fmt: skip
     _check_length(path, len(samples) / source, min_seconds, max_seconds)
@@ -72,7 +69,24 @@ def read(
     return wave
 
 
-def _check_length(path: Path, seconds: float, shortest: float, longest: float) -> None:
+def _source(path: str | Path) -> str | io.BytesIO:
+    """What libsndfile opens for a path or for a part of a file (fo_core/parts.py)."""
+    if is_part(path):
+        try:
+            return io.BytesIO(read_part(path))
+        except DataError as error:
+            raise AudioError(str(error)) from error
+    path = Path(path)
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder", possible=READABLE, do="name a sound file")
+    if not path.exists():
+        raise AudioError(f"no sound file {path}", possible=READABLE, do="check the name")
+    if not path.is_file():
+        raise AudioError(f"{path} is not a regular file", possible=READABLE)
+    return str(path)
+
+
+def _check_length(path: str | Path, seconds: float, shortest: float, longest: float) -> None:
     if seconds == 0:
         raise AudioError(f"{path} holds no samples", possible=f"{shortest:g} to {longest:g} s")
     if seconds < shortest:
@@ -94,7 +108,7 @@ def info(path: str | Path) -> tuple[int, int]:
         AudioError: It is missing or not sound.
     """
     try:
-        head = soundfile.info(str(path))
+        head = soundfile.info(_source(path) if is_part(path) else str(path))
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path} is not a sound file that can be read: {error}",
                          possible=READABLE) from error  # fmt: skip

@@ -6,7 +6,9 @@ files; lhotse itself is not imported here (it takes two seconds).
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -168,14 +170,20 @@ def _locate(source: str, folder: Path | None) -> str:
 
 
 def read_lines(path: str | Path) -> Iterator[Item]:
-    """Items of a manifest, one after the other, in bounded memory.
+    """Items of a manifest (``.gz`` too) or of a set of shards, in bounded memory.
 
     Raises:
         DataError: The file is missing, or a line is not a cut (its number is named).
     """
+    from fo_core.data.shards import is_shards, open_items
+
+    if is_shards(path):
+        yield from open_items(path)
+        return
     path = Path(path)
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with path.open(encoding="utf-8") as file:
+        with opened(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
@@ -187,7 +195,7 @@ def read_lines(path: str | Path) -> Iterator[Item]:
                 yield item
     except FileNotFoundError as error:
         raise DataError(f"no manifest {path}", do="run fo prepare-data first") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot read manifest {path}: {error}") from error
 
 
