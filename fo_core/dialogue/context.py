@@ -1,4 +1,4 @@
-"""The LLM's context as a whole: reading a changed history again, forgetting its oldest turns.
+"""The LLM's context as a whole: cutting, forgetting and reading again what it has read.
 
 What the user said is kept as the vectors that the LLM read, so nothing is heard anew. Reading again
 costs one prefill of everything that is kept.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import torch
 
+from fo_core.dialogue.history import tokens_heard
+from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.session import ROOM, Session
 from fo_core.dialogue.states import Event
+from fo_core.dialogue.writer import Answer
 from fo_core.models.frozen_llm import LLMState
 from fo_core.models.steps import Steps
 
@@ -57,3 +60,13 @@ def drop_oldest(session: Session, room: int) -> int:
     session.forgotten += count
     del turns[:count]
     return count
+
+
+def forget_unheard(session: Session, play: Playback, played: int) -> None:
+    """Cut the newest answer of a session to what was played of it."""
+    turn = session.turns[-1]
+    if turn.answer is None:
+        turn.answer = Answer(start=session.length)
+        return
+    tokenizer = session.model.llm.tokenizer
+    session.forget_after(tokens_heard(turn, play.spoken, played, play.rate, tokenizer))

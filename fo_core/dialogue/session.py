@@ -190,6 +190,11 @@ class Session:
         ids = self.model.ctc_head.token_ids[kept[kept > 0]].tolist()
         return self.model.llm.tokenizer.decode(ids).strip()
 
+    def begin(self, number: int) -> None:
+        """A turn begins, which the application calls ``number``."""
+        self._begin()
+        self.turns[-1].number = number
+
     def _begin(self) -> None:
         if self.state in (DialogueState.SPEAKING, DialogueState.JUDGING):
             raise ValueError("a session that speaks hears nothing: judge the user on a fork()")

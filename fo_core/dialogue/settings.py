@@ -11,6 +11,7 @@ from fo_core.config import config, load, replace, to_dict
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
+from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.files import write_json
 from fo_core.sampling import Compat, SamplingConfig
@@ -29,6 +30,7 @@ class DialogueConfig:
     sampling: SamplingConfig = TEXT_SAMPLING  # of the text
     segmenter: SegmenterConfig = SegmenterConfig()  # where pieces to speak end; longest answer
     speaker: SpeakerConfig = SpeakerConfig()  # speech tokens, chunks and cuts of the audio
+    duplex: DuplexConfig = DuplexConfig()  # turn taking of a live talk, and its context
     write_ahead: bool = True  # the LLM writes the next piece (in a thread) while one is spoken
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fo_core import config as cfg
 from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors
 from fo_core.config import config
-from fo_core.errors import CheckpointError
+from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import make_extractor
 from fo_core.files import write_json
 from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
@@ -179,6 +179,21 @@ class FreezeOmni(nn.Module):
         """Global tokens [B, 1, G] of the assistant's voice; code 0 where none is configured."""
         ids = self.config.voice or (0,) * self.codec.cfg.global_quantizer.groups
         return torch.tensor([[list(ids)]], device=self.device).expand(batch_size, -1, -1)
+
+    def check_voice(self, voice: Sequence[int] | None) -> None:
+        """Refuse a voice that is none of the codec's; None is the model's own.
+
+        Raises:
+            ConfigError: The number of codes, or a code, is wrong.
+        """
+        if voice is None:
+            return
+        groups, codes = (
+            self.codec.cfg.global_quantizer.groups,
+            self.codec.cfg.global_quantizer.codes,
+        )
+        if len(voice) != groups or not all(0 <= code < codes for code in voice):
+            raise ConfigError(f"voice {list(voice)}", f"{groups} codes of 0 to {codes - 1}")
 
     def save(
         self, folder: str | Path, parts: Iterable[str] | None = None, with_config: bool = True

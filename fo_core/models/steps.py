@@ -30,6 +30,7 @@ class Think:
     embeds: Tensor  # [1, N, H]
     state: LLMState  # of one session; extended in place
 
+    @torch.inference_mode()
     def run(self) -> Tensor:
         """The step alone."""
         return self.model.step(self.embeds, self.state)[0]
@@ -43,6 +44,7 @@ class Say:
     token: Tensor  # [1]
     state: SpeechState  # of one sentence; extended in place
 
+    @torch.inference_mode()
     def run(self) -> Tensor:
         """The step alone."""
         return self.model.step(self.token, self.state)[0]

@@ -1,0 +1,199 @@
+"""What arrives from a user, cut into chunks, and where the voice in it begins and ends.
+
+Time is counted in samples; blocks may have any size. Commands wait between the blocks, so that
+each takes effect exactly behind the sound that was pushed before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
+from fo_core.errors import AudioError
+from fo_core.streaming import CHUNK_SAMPLES
+from fo_core.vad import WINDOW, Vad, VadState
+
+HYSTERESIS = 0.15  # voice that began goes on down to this much below the threshold
+
+
+def check_block(pcm: np.ndarray | Tensor) -> np.ndarray:
+    """A block of samples as float32 [S].
+
+    Raises:
+        AudioError: It is not one-dimensional, not float, or holds NaN or infinite samples.
+    """
+    block = pcm.detach().cpu().numpy() if isinstance(pcm, Tensor) else np.asarray(pcm)
+    if block.ndim != 1 or block.dtype.kind != "f":
+        raise AudioError(
+            f"a block of sound of shape {list(block.shape)} and type {block.dtype}",
+            possible="float samples in [-1, 1], one channel, 16 kHz",
+        )
+    if not np.isfinite(block).all():
+        raise AudioError("a block of sound holds samples that are not numbers")
+    return np.clip(block, -1.0, 1.0).astype(np.float32)
+
+
+Command = Callable[[int], bool]  # given the samples before it; False: it has to wait
+
+
+class Inbox:
+    """Sound and commands in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._items: deque[np.ndarray | Command] = deque()
+        self.waiting = 0  # samples that nobody took yet
+
+    def push(self, block: np.ndarray) -> None:
+        """Add sound."""
+        if block.size:
+            self._items.append(block)
+            self.waiting += block.size
+
+    def put(self, command: Command) -> None:
+        """Add a command."""
+        self._items.append(command)
+
+    def command(self) -> tuple[Command, int] | None:
+        """The first command with less than a chunk of sound before it, and how much that is.
+
+        Nothing is taken: :meth:`done` takes the command when it was carried out.
+        """
+        before = 0
+        for item in self._items:
+            if not isinstance(item, np.ndarray):
+                return item, before
+            before += item.size
+            if before >= CHUNK_SAMPLES:
+                return None
+        return None
+
+    def done(self, command: Command) -> None:
+        """Take a command out."""
+        self._items.remove(command)
+
+    def has_chunk(self) -> bool:
+        """Whether a whole chunk can be taken before the next command."""
+        count = 0
+        for item in self._items:
+            if not isinstance(item, np.ndarray):
+                return False
+            count += item.size
+            if count >= CHUNK_SAMPLES:
+                return True
+        return False
+
+    def take(self, size: int) -> np.ndarray:
+        """The first ``size`` samples, or what is there before the next command."""
+        pieces: list[np.ndarray] = []
+        while size and self._items and isinstance(self._items[0], np.ndarray):
+            block = self._items[0]
+            pieces.append(block[:size])
+            if block.size > size:
+                self._items[0] = block[size:]
+            else:
+                self._items.popleft()
+            self.waiting -= pieces[-1].size
+            size -= pieces[-1].size
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+    def clear_sound(self) -> int:
+        """Drop the sound before the next command; how many samples."""
+        return self.take(self.waiting).size
+
+
+@dataclass
+class Voice:
+    """Where the voice is, after a number of windows."""
+
+    speaking: bool = False
+    began: int = 0  # sample at which the voice began, while or after speaking
+    ended: int = 0  # sample at which the newest voice ended
+    run: int = 0  # windows of voice without a break
+    quiet: int = 0  # windows without voice since the last one with it
+
+    def see(self, voiced: bool, start: int, onset: int, silence: int) -> str | None:
+        """One window at sample ``start``; "started", "stopped" or None."""
+        if voiced:
+            self.run, self.quiet, self.ended = self.run + 1, 0, start + WINDOW
+            if not self.speaking and self.run >= max(onset, 1):
+                self.speaking, self.began = True, start - (self.run - 1) * WINDOW
+                return "started"
+            return None
+        self.run, self.quiet = 0, self.quiet + 1
+        if self.speaking and self.quiet >= max(silence, 1):
+            self.speaking = False
+            return "stopped"
+        return None
+
+    def forget(self) -> None:
+        """A turn ended: voice that goes on begins anew."""
+        self.speaking, self.run, self.quiet = False, 0, 0
+
+
+@dataclass
+class Heard:
+    """One chunk with what the detector says about it."""
+
+    start: int  # user sample
+    wave: Tensor  # [2560]; the last of a stretch may be shorter
+    started: bool = False  # the voice began in it
+    stopped: bool = False  # the voice fell silent in it
+
+
+@dataclass
+class Ear:
+    """Chunks of one user, the voice in them, and the chunks before it.
+
+    Args:
+        vad: Voice activity detector, shared.
+        turn: Thresholds.
+        history: Chunks that are kept from before the voice began.
+    """
+
+    vad: Vad
+    turn: TurnConfig
+    history: int
+    voice: Voice = field(default_factory=Voice)
+    position: int = 0  # samples heard
+    _state: VadState | None = None
+    _before: deque[Tensor] = field(default_factory=deque)
+
+    def hear(self, block: np.ndarray, detect: bool) -> Heard:
+        """The next chunk [S], S <= 2560; ``detect``: look for a voice in it."""
+        heard = Heard(self.position, torch.from_numpy(np.ascontiguousarray(block)))
+        self.position += block.size
+        if detect and block.size == CHUNK_SAMPLES:
+            self._detect(heard)
+        return heard
+
+    def _detect(self, heard: Heard) -> None:
+        if self._state is None:
+            self._state = self.vad.init_state(1)
+        found, self._state = self.vad.step(heard.wave.unsqueeze(0), self._state)
+        onset = round(self.turn.onset_ms / WINDOW_MS)
+        silence = round(self.turn.silence_ms / WINDOW_MS)
+        for index, probability in enumerate(found[0].tolist()):
+            level = self.turn.threshold - (HYSTERESIS if self.voice.run else 0.0)
+            start = heard.start + index * WINDOW
+            what = self.voice.see(probability > level, start, onset, silence)
+            heard.started |= what == "started"
+            heard.stopped = what == "stopped" or (heard.stopped and what != "started")
+
+    def keep(self, wave: Tensor) -> None:
+        """A chunk that nobody listened to, for the look-back."""
+        if self.history and wave.numel() == CHUNK_SAMPLES:
+            self._before.append(wave)
+            while len(self._before) > self.history:
+                self._before.popleft()
+
+    def look_back(self) -> list[Tensor]:
+        """The chunks before now that nobody listened to, oldest first; they are taken."""
+        chunks = list(self._before)
+        self._before.clear()
+        return chunks

@@ -1,0 +1,356 @@
+"""Model as a server: few models, many users (paper, section 2.4).
+
+All state belongs to the users, none to a model, so any idle worker takes any user's next piece of
+work. A worker is a thread; the workers of a device share one set of weights. What users ask of the
+LLM, or of the speech decoder, at the same time runs as one ragged batch
+(:mod:`fo_core.layers.ragged`): the weights are read once for all of them, and to the bit the same
+comes out as alone (packed weights; otherwise up to rounding). Features, encoder and codec run user
+by user: a batch would change their last bits.
+
+Order of work: who is to be heard, then who waits for the bot's voice, then who has audio lying
+ready; among equals whoever was served longest ago. Every fifth pick looks at the waiting time
+alone, so that nobody starves when there is too much to do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from fo_core.config import config
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.duplex_core import Prefixes
+from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.talk import Overflow, Reason, Talk
+from fo_core.dialogue.turns import TurnConfig
+from fo_core.errors import ConfigError, FoError
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.steps import Step, run_together
+from fo_core.vad import Vad, make_vad
+
+__all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
+TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at
+FAIR = 5  # every so many picks go by waiting time alone
+MAX_EVENTS = 20_000  # unread; more is a consumer that is gone
+
+
+class PoolFull(FoError):
+    """All places are taken."""
+
+
+@config
+class PoolConfig:
+    """Limits of a pool."""
+
+    workers: int = 1  # threads for each model given, that share its weights
+    max_sessions: int = 8  # users at a time
+    batch: int = 8  # model steps of several users that run together; 1 = each alone
+    input_seconds: float = 30.0  # sound of a user that may wait to be heard
+    output_seconds: float = 60.0  # audio that a user's consumer may leave unread; then it is waited
+    stall_seconds: float = 60.0  # a consumer that reads nothing for so long is gone
+    idle_seconds: float = 600.0  # so long without sound or command ends a session
+    session_seconds: float = 0.0  # longest session; 0 = no limit
+    # "wall": a live talk; play heads (of users that do not tell how much they played) go by time |
+    # "sound": files as fast as they can be; a reply is made before more is heard, play heads go by
+    # what was heard, and nothing depends on how busy the machine is
+    clock: Literal["wall", "sound"] = "wall"
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "max_sessions", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"pool.{name} is {getattr(self, name)}", possible="1 or more")
+
+
+@dataclass
+class PoolStats:
+    """What a pool has done; the counters only grow."""
+
+    sessions: int = 0  # open now
+    working: int = 0  # of them, with work to do
+    opened: int = 0
+    closed: Counter[str] = field(default_factory=Counter)  # by reason
+    replies: Counter[str] = field(default_factory=Counter)  # by status
+    batches: Counter[str] = field(default_factory=Counter)  # runs of "Think" (LLM), "Say" (decoder)
+    steps: Counter[str] = field(default_factory=Counter)  # steps in them
+    seconds: Counter[str] = field(default_factory=Counter)  # spent in them, and in "advance"
+
+
+@dataclass
+class _Group:
+    """A model, its workers and its users."""
+
+    model: FreezeOmni
+    talks: list[Talk] = field(default_factory=list)
+    prefixes: Prefixes = field(default_factory=dict)
+    picks: int = 0
+
+
+class Pool:
+    """Models and their workers.
+
+    Args:
+        models: One model, or one a device; each is in eval mode and is not touched otherwise.
+        dialogue: How they talk, unless a user asks for something else.
+        cfg: Limits.
+        vad: Voice activity detector; None makes the config's.
+    """
+
+    def __init__(
+        self,
+        models: FreezeOmni | Sequence[FreezeOmni],
+        dialogue: DialogueConfig | None = None,
+        cfg: PoolConfig | None = None,
+        vad: Vad | None = None,
+    ) -> None:
+        self.cfg, self.dialogue = cfg or PoolConfig(), dialogue or DialogueConfig()
+        self.lock = threading.Condition(threading.RLock())
+        found = [models] if isinstance(models, FreezeOmni) else list(models)
+        self._groups = [_Group(model) for model in found]
+        self._vad = vad or make_vad(self.dialogue.duplex.vad)
+        self._stats = PoolStats()
+        self._stopping = False
+        self._tended = 0.0
+        self.sample_rate = found[0].codec.sample_rate  # of replies
+        self.output_samples = int(self.cfg.output_seconds * self.sample_rate)
+        self._threads = [
+            threading.Thread(target=self._work, args=(group,), name=f"pool-{n}-{w}", daemon=True)
+            for n, group in enumerate(self._groups)
+            for w in range(self.cfg.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def open(
+        self,
+        system: str | None = None,
+        voice: Sequence[int] | None = None,
+        turn: TurnConfig | None = None,
+        speak: bool = True,
+        dialogue: DialogueConfig | None = None,
+    ) -> Talk:
+        """A new user; arguments as of :class:`Duplex`.
+
+        Raises:
+            PoolFull: All places are taken, or the pool is closed.
+            ConfigError: The voice does not fit the codec.
+            CheckpointError: The model lacks a part that is needed.
+        """
+        with self.lock:
+            taken = sum(len(group.talks) for group in self._groups)
+            if self._stopping or taken >= self.cfg.max_sessions:
+                raise PoolFull(
+                    f"all {self.cfg.max_sessions} places are taken", do="try again later"
+                )
+            group = min(self._groups, key=lambda group: len(group.talks))
+
+            def make(now: Callable[[], int]) -> Duplex:
+                return Duplex(
+                    group.model,
+                    dialogue or self.dialogue,
+                    system=system,
+                    voice=voice,
+                    turn=turn,
+                    speak=speak,
+                    vad=self._vad,
+                    now=now if self.cfg.clock == "wall" else None,
+                    eager=self.cfg.clock == "sound",
+                    prefixes=group.prefixes,
+                )
+
+            talk = Talk(self, make)
+            group.talks.append(talk)
+            self._stats.opened += 1
+            self.lock.notify()
+            return talk
+
+    def close(self) -> None:
+        """End all sessions and stop the workers."""
+        with self.lock:
+            self._stopping = True
+            for talk in [talk for group in self._groups for talk in group.talks]:
+                self.drop(talk, "shutdown")
+            self.lock.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stats(self) -> PoolStats:
+        """A copy of the counters."""
+        with self.lock:
+            s, talks = self._stats, [talk for group in self._groups for talk in group.talks]
+            working = sum(t._busy or t._step is not None for t in talks)
+            parts = (Counter(c) for c in (s.closed, s.replies, s.batches, s.steps, s.seconds))
+            return PoolStats(len(talks), working, s.opened, *parts)
+
+    def drop(self, talk: Talk, reason: Reason) -> None:
+        """End a session (see :meth:`Talk.close`)."""
+        with self.lock:
+            for group in self._groups:
+                if talk in group.talks:
+                    group.talks.remove(talk)
+                    self._stats.closed[reason] += 1
+            talk._duplex = talk._step = talk._result = None
+            talk._incoming.clear()
+        talk._end(reason)
+
+    def notify(self) -> None:
+        """There may be work."""
+        with self.lock:
+            self.lock.notify()
+
+    # --- the workers ---
+
+    def _work(self, group: _Group) -> None:
+        while True:
+            with self.lock:
+                job = self._pick(group)
+                while not job and not self._stopping:
+                    self.lock.wait(TEND_SECONDS)
+                    job = self._pick(group)
+                if self._stopping:
+                    return
+                for talk in job:
+                    talk._busy, talk._served = True, time.monotonic()
+                steps = [talk._step for talk in job if talk._step is not None]
+                self.lock.notify()  # there may be more to do for another worker
+            if steps:
+                self._run(job, steps)
+            else:
+                self._advance(job[0])
+
+    def _pick(self, group: _Group) -> list[Talk]:
+        """The next piece of work: users whose steps run together, or one user to go on with."""
+        self._tend()
+        ready: list[tuple[int, float, Talk]] = []
+        asking: list[tuple[int, float, Talk]] = []
+        for talk in group.talks:
+            if talk._busy or talk._duplex is None:
+                continue
+            if talk._step is not None:
+                asking.append((talk._level, talk._served, talk))
+                continue
+            level = self._level(talk, talk._duplex)
+            if level is not None:
+                ready.append((level, talk._served, talk))
+        group.picks += 1
+        if group.picks % FAIR == 0:
+            ready = [(0, served, talk) for _, served, talk in ready]
+            asking = [(0, served, talk) for _, served, talk in asking]
+        ready.sort(key=lambda item: item[:2])
+        asking.sort(key=lambda item: item[:2])
+        if ready and (not asking or ready[0][0] <= asking[0][0]):
+            return [ready[0][2]]
+        if not asking:
+            return []
+        first = asking[0][2]._step
+        same = [
+            talk
+            for _, _, talk in asking
+            if type(talk._step) is type(first) and talk._step.model is first.model  # type: ignore[union-attr]
+        ]
+        return same[: self.cfg.batch]
+
+    def _level(self, talk: Talk, duplex: Duplex) -> int | None:
+        """How urgent it is to go on with a user; None: there is nothing to do."""
+        if talk._result is not None or talk._error is not None or talk._incoming:
+            return 0
+        if duplex.played_out():
+            return 0
+        level = duplex.urgency()
+        if level and talk._unread > self.output_samples:
+            return None  # its consumer is slow: the reply waits
+        return level
+
+    def _run(self, job: list[Talk], steps: list[Step]) -> None:
+        began, kind = time.perf_counter(), type(steps[0]).__name__
+        results: list[torch.Tensor | Exception] = []
+        try:
+            results = list(run_together(steps))
+        except Exception as error:
+            results = [error] if len(steps) == 1 else [_alone(step) for step in steps]
+        with self.lock:
+            self._stats.batches[kind] += 1
+            self._stats.steps[kind] += len(steps)
+            self._stats.seconds[kind] += time.perf_counter() - began  # type: ignore[assignment]
+            for talk, result in zip(job, results, strict=True):
+                talk._busy, talk._step = False, None
+                if talk._duplex is None:
+                    continue
+                if isinstance(result, Exception):
+                    talk._error = result
+                else:
+                    talk._result = result
+
+    def _advance(self, talk: Talk) -> None:
+        began = time.perf_counter()
+        with self.lock:
+            duplex, result, error = talk._duplex, talk._result, talk._error
+            talk._result = talk._error = None
+            incoming = list(talk._incoming)
+            talk._incoming.clear()
+            talk._incoming_samples = 0
+            if duplex is not None:
+                for item in incoming:
+                    if callable(item):
+                        item()
+                    else:
+                        duplex.inbox.push(item)
+        step, events, failed = None, [], False
+        if duplex is not None:
+            try:
+                if error is not None:
+                    duplex.fail(error)
+                step = duplex.resume(result)
+            except Exception as fault:  # not of a reply or a turn: this session cannot go on
+                duplex.emit(ev.Error("model", f"{type(fault).__name__}: {fault}"))
+                failed = True
+            events = duplex.take()
+        talk._deliver(events)
+        with self.lock:
+            for event in events:
+                if isinstance(event, ev.ReplyDone):
+                    self._stats.replies[event.status] += 1
+            talk._busy = False
+            if talk._duplex is not None and duplex is not None:
+                talk._step = step
+                talk._level = duplex.reply_level() if duplex.asking == "reply" else 0
+            self._stats.seconds["advance"] += time.perf_counter() - began  # type: ignore[assignment]
+            if failed:
+                self.drop(talk, "failed")
+
+    def _tend(self) -> None:
+        """End sessions whose time is over."""
+        now = time.monotonic()
+        if now - self._tended < TEND_SECONDS:
+            return
+        self._tended = now
+        cfg = self.cfg
+        for talk in [talk for group in self._groups for talk in group.talks]:
+            stalled = bool(talk._out) and now - talk._read > cfg.stall_seconds
+            if stalled or len(talk._out) > MAX_EVENTS:
+                self.drop(talk, "stalled")
+            elif now - talk._touched > cfg.idle_seconds:
+                self.drop(talk, "idle")
+            elif cfg.session_seconds and now - talk.opened > cfg.session_seconds:
+                self.drop(talk, "too_long")
+
+
+def _alone(step: Step) -> torch.Tensor | Exception:
+    """A step of a failed batch again, to find whose it was."""
+    try:
+        return step.run()
+    except Exception as error:
+        return error
