@@ -75,7 +75,8 @@ class Inbox:
 
     def done(self, command: Command) -> None:
         """Take a command out."""
-        self._items.remove(command)
+        index = next(i for i, item in enumerate(self._items) if item is command)
+        del self._items[index]
 
     def has_chunk(self) -> bool:
         """Whether a whole chunk can be taken before the next command."""

@@ -45,3 +45,32 @@ def tiny_model(request: pytest.FixtureRequest) -> FreezeOmni:
         model.speech_decoder.out.bias[model.speech_decoder.eos] = -0.1
     model.trained |= set(PARTS)
     return model
+
+
+class LoudVad:
+    """Voice is what is loud; nothing is learned and nothing remembered."""
+
+    def init_state(self, batch_size):
+        return None
+
+    def step(self, wave, state):
+        level = wave.unfold(1, 512, 512).square().mean(-1).sqrt()
+        return (level > 0.05).float(), state
+
+
+@pytest.fixture
+def vad() -> LoudVad:
+    return LoudVad()
+
+
+@pytest.fixture
+def head(tiny_model, monkeypatch):
+    """A list of "listen", "answer", "ignore": what the state head says next; then "listen"."""
+    script: list[str] = []
+    rows = {"listen": [1.0, 0.0, 0.0], "answer": [0.0, 1.0, 0.0], "ignore": [0.0, 0.0, 1.0]}
+
+    def probabilities(hidden):
+        return torch.tensor([[rows[script.pop(0) if script else "listen"]]])
+
+    monkeypatch.setattr(tiny_model.state_head, "probabilities", probabilities)
+    return script

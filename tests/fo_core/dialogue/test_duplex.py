@@ -1,0 +1,384 @@
+"""Both sides speak at once: turns, barge-in, what the history keeps, commands, faults."""
+
+import numpy as np
+import pytest
+import torch
+
+from fo_core.config import replace
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.context import refeed_steps
+from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.states import DialogueState
+from fo_core.dialogue.turns import DuplexConfig, TurnConfig
+from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.errors import AudioError, ConfigError
+from fo_core.models.steps import drive
+from fo_core.sampling import SamplingConfig
+
+CHUNK = 2560
+SILENCE = TurnConfig(detect="server", silence_ms=300)
+MANUAL = TurnConfig(detect="manual")
+CFG = DialogueConfig(
+    sampling=SamplingConfig(temperature=4.0, top_k=5),
+    segmenter=SegmenterConfig(stops="aeiou.", min_tokens=3, max_tokens=40, careful=False),
+    speaker=SpeakerConfig(
+        max_tokens=30,
+        vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
+    ),
+    history_chunks=2,
+)
+
+
+def loud(chunks: float, seed: int = 0) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return (0.3 * draw.standard_normal(int(CHUNK * chunks))).clip(-1, 1).astype(np.float32)
+
+
+def quiet(chunks: float) -> np.ndarray:
+    return np.zeros(int(CHUNK * chunks), np.float32)
+
+
+def hear(duplex: Duplex, *waves: np.ndarray, block: int = 640) -> list[ev.DuplexEvent]:
+    """Everything is worked off before the next block comes: the model takes no time."""
+    found: list[ev.DuplexEvent] = []
+    for piece in np.split(wave := np.concatenate(waves), range(block, len(wave), block)):
+        duplex.push(piece)
+        found += duplex.run()
+    return found
+
+
+def kinds(events, *skip) -> list[str]:
+    names = [type(event).__name__ for event in events if not isinstance(event, skip)]
+    return [name for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
+
+
+def of(events, kind, turn=None):
+    return [e for e in events if isinstance(e, kind) and turn in (None, getattr(e, "turn", None))]
+
+
+def sound(events, turn: int) -> np.ndarray:
+    pieces = of(events, ev.AudioDelta, turn)
+    position = 0
+    for piece in pieces:
+        assert piece.position == position, "audio of a reply has no gap"
+        position += piece.audio.size
+    return np.concatenate([piece.audio for piece in pieces])
+
+
+def check_context(duplex: Duplex) -> None:
+    """What the LLM's cache holds is what reading the kept history anew would give."""
+    session = duplex.session
+    length, turns = session.length, session.turns
+    keys = session.cache.cache.keys[:, :, :, :length].clone()
+    ends = [turn.start for turn in turns[1:]] + [length]
+    for turn, end in zip(turns, ends, strict=True):
+        if turn.answer is not None:  # a token that was chosen last of all is never fed
+            fed = end - turn.answer.start
+            assert len(turn.answer.token_ids) - fed in (0, 1)
+            del turn.answer.token_ids[fed:]
+    drive(refeed_steps(session))
+    assert session.length == length
+    torch.testing.assert_close(session.cache.cache.keys[:, :, :, :length], keys, rtol=0, atol=1e-3)
+
+
+def test_a_question_in_order(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=SILENCE)
+    events = hear(duplex, quiet(3), loud(4), quiet(3))
+    assert kinds(events, ev.StateChanged) == [
+        "SpeechStarted", "ChunkState", "SpeechStopped", "TurnEnded", "Transcript",
+        "ReplyStarted", *kinds(of(events, ev.TextDelta) and [
+            e for e in events if isinstance(e, ev.TextDelta | ev.AudioDelta)
+        ]), "ReplyDone",
+    ]  # fmt: skip
+    started, ended = of(events, ev.SpeechStarted)[0], of(events, ev.TurnEnded)[0]
+    assert started.start == 3 * CHUNK and abs(ended.end - 7 * CHUNK) <= 512
+    assert ended.how == "silence"
+    done = of(events, ev.ReplyDone)[0]
+    assert "".join(e.text for e in of(events, ev.TextDelta)) == done.text
+    assert sound(events, 0).size == done.samples > 0
+    later = hear(duplex, quiet(2 + done.samples / 24000 / 0.16))
+    assert kinds(later) == ["Played", "StateChanged"] and duplex.state is DialogueState.IDLE
+    check_context(duplex)
+
+
+@pytest.mark.parametrize("block", [37, 777, 20000])
+def test_block_sizes_do_not_matter(tiny_model, vad, block):
+    waves = quiet(1), loud(2), quiet(3), loud(2, 1), quiet(3)
+    runs = []
+    for size in (CHUNK, block):
+        duplex = Duplex(tiny_model, CFG, vad=vad, turn=SILENCE, eager=True)
+        runs.append(hear(duplex, *waves, block=size))
+    assert kinds(runs[0]) == kinds(runs[1])
+    for turn in (0, 1):
+        assert np.array_equal(sound(runs[0], turn), sound(runs[1], turn))
+    same = [[(e.at, e.how, e.start, e.end) for e in of(run, ev.TurnEnded)] for run in runs]
+    assert same[0] == same[1]
+
+
+def test_the_look_back_is_heard(tiny_model, vad):
+    lengths = []
+    for before in (0, 2):
+        duplex = Duplex(tiny_model, replace(CFG, history_chunks=before), vad=vad, turn=SILENCE)
+        hear(duplex, quiet(3), loud(2))
+        lengths.append(duplex.session.turns[-1].chunks)
+    assert lengths[1] == lengths[0] + 2
+
+
+def test_state_2_leaves_the_bot_speaking(tiny_model, vad, head):
+    head += ["listen", "answer"]
+    alone = hear(Duplex(tiny_model, CFG, vad=vad), quiet(1), loud(2), quiet(1))
+    head[:] = ["listen", "answer", "listen", "ignore"]
+    duplex = Duplex(tiny_model, CFG, vad=vad)
+    events = hear(duplex, quiet(1), loud(2), loud(2, 1))
+    assert [e.how for e in of(events, ev.TurnEnded)] == ["answer", "ignore"]
+    assert not of(events, ev.Interrupted) and duplex.judge is None
+    assert [e.judging for e in of(events, ev.ChunkState)] == [False, False, True, True]
+    assert duplex.state is DialogueState.SPEAKING
+    assert np.array_equal(sound(events, 0), sound(alone, 0))
+    assert len(duplex.session.turns) == 1
+    check_context(duplex)
+
+
+def test_state_1_interrupts_and_the_history_holds_only_what_was_played(tiny_model, vad, head):
+    head += ["listen", "answer", "listen", "listen", "answer"]
+    duplex = Duplex(tiny_model, CFG, vad=vad)
+    events = hear(duplex, quiet(1), loud(2), quiet(2), loud(3, 1))
+    names = kinds(events, ev.StateChanged, ev.ChunkState)
+    assert names[names.index("Interrupted") - 1] == "TurnEnded"
+    cut = of(events, ev.Interrupted)[0]
+    whole = of(events, ev.ReplyDone, 0)[0]
+    assert cut.turn == 0 and cut.reason == "turn_detected"
+    # the bot spoke from the end of the question to the end of the interruption
+    assert cut.played == min(whole.samples, (5 * CHUNK) * 3 // 2)
+    first = duplex.session.turns[0].answer
+    assert first.text == cut.text and whole.text.startswith(cut.text) and cut.text != whole.text
+    begun = of(events, ev.SpeechStarted, 1)[0]
+    heard_then = (begun.at - 3 * CHUNK) * 3 // 2
+    kept = duplex.session.turns[0].parts
+    ends = {e.part: e.position + e.audio.size for e in of(events, ev.AudioDelta, 0)}
+    assert all(ends[part.index] <= heard_then for part in kept)
+    after = events[events.index(cut) :]
+    assert not of(after, ev.AudioDelta, 0) and of(after, ev.AudioDelta, 1)
+    assert of(after, ev.ReplyDone, 1)[0].samples == sound(after, 1).size
+    check_context(duplex)
+
+
+def test_any_voice_interrupts_where_that_is_asked_for(tiny_model, vad, head):
+    head += ["listen", "answer"]
+    turn = TurnConfig(interrupt="voice")
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=turn)
+    events = hear(duplex, quiet(1), loud(2), quiet(1), loud(1, 1))
+    cut = of(events, ev.Interrupted)[0]
+    assert type(events[events.index(cut) - 1]) is ev.SpeechStarted
+    assert cut.at == 5 * CHUNK and cut.played == 2 * CHUNK * 3 // 2
+    assert duplex.state is DialogueState.LISTENING and duplex.judge is None
+
+
+def test_a_deaf_bot_is_not_interrupted(tiny_model, vad, head):
+    head += ["listen", "answer", "answer"]
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=TurnConfig(interrupt="never"))
+    events = hear(duplex, quiet(1), loud(2), loud(2, 1))
+    assert len(of(events, ev.SpeechStarted)) == 1 and head == ["answer"]
+
+
+def test_a_reply_that_is_being_made_is_cancelled(tiny_model, vad, head):
+    head += ["listen", "answer", "listen", "answer"]
+    duplex = Duplex(tiny_model, CFG, vad=vad)
+    events = hear(duplex, quiet(1), loud(1))
+    duplex.push(loud(1))
+    while not of(events, ev.AudioDelta):
+        events += duplex.run(steps=1)
+    duplex.push(loud(2, 1))
+    events += duplex.run()
+    done = {e.turn: e.status for e in of(events, ev.ReplyDone)}
+    assert done[0] == "cancelled" and done[1] in ("completed", "incomplete")
+    last = max(i for i, e in enumerate(events) if isinstance(e, ev.AudioDelta) and e.turn == 0)
+    assert last < events.index(of(events, ev.Interrupted)[0])
+    check_context(duplex)
+
+
+def test_when_the_reply_ends_first_the_fork_becomes_the_truth(tiny_model, vad, head):
+    head += ["listen", "answer"]
+    duplex = Duplex(tiny_model, CFG, vad=vad)
+    events = hear(duplex, quiet(1), loud(2))
+    duplex.played(of(events, ev.ReplyDone)[0].samples - 100)
+    events = hear(duplex, loud(1, 1))
+    assert duplex.state is DialogueState.JUDGING
+    duplex.played(10**9, turn=0)
+    events += duplex.run()
+    assert duplex.state is DialogueState.LISTENING and duplex.judge is None
+    assert kinds(events)[-2:] == ["Played", "StateChanged"]
+    head += ["answer"]
+    events = hear(duplex, loud(1, 2))
+    assert of(events, ev.ReplyDone, 1) and not of(events, ev.Interrupted)
+    check_context(duplex)
+
+
+def test_a_turn_without_verdict_ends(tiny_model, vad, head):
+    turn = TurnConfig(patience_ms=640)
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=turn)
+    events = hear(duplex, quiet(1), loud(1), quiet(6))
+    assert [e.how for e in of(events, ev.TurnEnded)] == ["patience"] and of(events, ev.ReplyDone)
+    events = hear(duplex, loud(1), quiet(6))  # while the bot speaks: a noise
+    assert [e.how for e in of(events, ev.TurnEnded)] == ["lost"]
+    assert not of(events, ev.Interrupted)
+    long = replace(CFG, duplex=DuplexConfig(max_turn_seconds=0.6))
+    events = hear(Duplex(tiny_model, long, vad=vad), loud(8))
+    assert of(events, ev.TurnEnded)[0].how == "too_long"
+
+
+def test_silence_is_told_once(tiny_model, vad, head):
+    head += ["ignore"]
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=TurnConfig(idle_ms=480))
+    assert not of(hear(duplex, quiet(9)), ev.IdleTimeout)  # nobody has spoken yet
+    assert len(of(hear(duplex, loud(1), quiet(9)), ev.IdleTimeout)) == 1
+
+
+def test_the_client_commits(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.commit()
+    assert [e.code for e in of(duplex.run(), ev.Error)] == ["empty_commit"]
+    events = hear(duplex, loud(2.5))
+    assert not of(events, ev.TurnEnded) and len(of(events, ev.ChunkState)) == 2
+    duplex.commit()
+    duplex.push(loud(2, 1))  # behind the commit
+    events = list(duplex.run())
+    assert of(events, ev.TurnEnded)[0].how == "commit" and of(events, ev.ReplyDone, 0)
+    assert of(events, ev.ChunkState, 0)[-1].at == int(2.5 * CHUNK)
+    assert [e.turn for e in of(events, ev.ChunkState)] == [0, 1, 1]
+    duplex.clear()
+    assert kinds(duplex.run())[-1] == "Cleared" and len(duplex.session.turns) == 2
+    duplex.push(loud(0.1))
+    duplex.commit(answer=False)
+    events = list(duplex.run())
+    assert of(events, ev.TurnEnded) and not of(events, ev.ReplyStarted)
+    duplex.respond(speak=False, max_tokens=5)
+    events = list(duplex.run())
+    done = of(events, ev.ReplyDone)[0]
+    assert done.samples == 0 and done.status == "incomplete" and not of(events, ev.AudioDelta)
+    assert len(duplex.session.turns[-1].answer.token_ids) == 5
+    duplex.respond()
+    assert [e.code for e in of(duplex.run(), ev.Error)] == ["nothing_to_answer"]
+    check_context(duplex)
+
+
+def test_typed_messages_and_the_history(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.hear_text("hello", answer=False)
+    duplex.say_text("good day")
+    duplex.hear_text("who are you?")
+    events = list(duplex.run())
+    assert [e.text for e in of(events, ev.Transcript)] == ["hello", "who are you?"]
+    assert [t.answer.text for t in duplex.session.turns][0] == "good day"
+    assert sound(events, 1).size
+    check_context(duplex)
+    length = duplex.session.length
+    duplex.delete(0)
+    duplex.delete(7)
+    events = list(duplex.run())
+    assert [e.code for e in of(events, ev.Error)] == ["no_such_turn"]
+    assert duplex.session.length < length and [t.number for t in duplex.session.turns] == [1]
+    duplex.hear_text(" ")
+    assert [e.code for e in of(duplex.run(), ev.Error)] == ["empty_text"]
+
+
+def test_a_typed_message_interrupts(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.hear_text("hello")
+    events = list(duplex.run(steps=60))
+    assert duplex.replying
+    duplex.respond()
+    duplex.hear_text("stop it")
+    events += duplex.run()
+    assert [e.code for e in of(events, ev.Error)] == ["reply_active"]
+    assert of(events, ev.ReplyDone, 0)[0].status == "cancelled"
+    assert of(events, ev.ReplyDone, 1)[0].status != "cancelled"
+    check_context(duplex)
+
+
+def test_interrupting_and_truncating(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.interrupt()
+    assert [e.code for e in of(duplex.run(), ev.Error)] == ["no_reply"]
+    duplex.hear_text("hello")
+    whole = of(duplex.run(), ev.ReplyDone)[0]
+    duplex.played(whole.samples // 2)
+    duplex.interrupt()
+    cut = of(duplex.run(), ev.Interrupted)[0]
+    assert cut.reason == "client" and cut.played == whole.samples // 2
+    assert whole.text.startswith(cut.text) and 0 < len(cut.text) < len(whole.text)
+    check_context(duplex)
+    duplex.hear_text("and then?")
+    list(duplex.run())
+    duplex.truncate(0, 0)  # an older answer: the context is read again
+    duplex.truncate(9, 0)
+    events = list(duplex.run())
+    assert of(events, ev.Truncated)[0].text == duplex.session.turns[0].answer.text == ""
+    assert [e.code for e in of(events, ev.Error)] == ["no_such_turn"]
+    check_context(duplex)
+
+
+def test_settings_change(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    codes = tiny_model.codec.cfg.global_quantizer
+    with pytest.raises(ConfigError, match="voice"):
+        duplex.configure(voice=[codes.codes] * codes.groups)
+    duplex.hear_text("hello")
+    events = list(duplex.run())
+    other = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    other.configure(voice=[1] * codes.groups, system="Shout.")
+    other.hear_text("hello")
+    changed = list(other.run())
+    assert kinds(changed)[0] == "Configured"
+    assert other.session.parts.system_ids != duplex.session.parts.system_ids
+    fresh = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, system="Shout.", voice=[1] * codes.groups)
+    fresh.hear_text("hello")
+    assert np.array_equal(sound(fresh.run(), 0), sound(changed, 0))
+    assert sound(events, 0).size
+    other.respond(system="Whisper.")  # nothing waits: the text is what to do
+    assert of(other.run(), ev.Transcript)[0].text == "Whisper."
+
+
+def test_a_full_context_forgets_the_oldest_turns(tiny_model, vad):
+    small = replace(CFG, duplex=DuplexConfig(context=512, keep=0.5, refeed=16))
+    duplex = Duplex(tiny_model, small, vad=vad, turn=MANUAL, speak=False)
+    dropped = []
+    for number in range(8):
+        duplex.hear_text(f"question {number} " + "abc " * 8)
+        dropped += of(duplex.run(), ev.ContextDropped)
+        assert duplex.session.length <= 512
+    assert dropped and all(e.after <= 256 and e.before > 512 for e in dropped)
+    assert [t.number for t in duplex.session.turns][-1] == 7
+    check_context(duplex)
+
+
+def test_a_model_that_raises_loses_the_reply_not_the_dialogue(tiny_model, vad, monkeypatch):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=SILENCE)
+    step, count = tiny_model.speech_decoder.step, iter(range(10**6))
+
+    def sometimes(token, state):
+        if next(count) == 7:
+            raise RuntimeError("out of memory")
+        return step(token, state)
+
+    monkeypatch.setattr(tiny_model.speech_decoder, "step", sometimes)
+    events = hear(duplex, quiet(1), loud(2), quiet(3))
+    assert "out of memory" in of(events, ev.Error)[0].message
+    assert of(events, ev.ReplyDone)[0].status == "failed"
+    again = hear(duplex, quiet(60), loud(2, 1), quiet(3))
+    assert of(again, ev.ReplyDone, 1)[0].status != "failed" and sound(again, 1).size
+
+    monkeypatch.setattr(tiny_model.speech_encoder, "step", lambda *_: 1 / 0)
+    events = hear(duplex, quiet(60), loud(1))
+    assert of(events, ev.Error) and duplex.state in (DialogueState.IDLE, DialogueState.SPEAKING)
+
+
+@pytest.mark.parametrize(
+    "block", [np.array([np.nan], np.float32), np.zeros((2, 5), np.float32), np.zeros(5, np.int16)]
+)
+def test_what_is_no_sound_is_refused(tiny_model, vad, block):
+    with pytest.raises(AudioError):
+        Duplex(tiny_model, CFG, vad=vad).push(block)
