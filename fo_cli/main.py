@@ -10,6 +10,7 @@ from fo_cli import chat, evaluate, models, profile, render
 from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
 from fo_cli.prepare_data import prepare_data
+from fo_cli.serve import serve
 from fo_cli.train import train
 
 app = typer.Typer(
@@ -49,3 +50,4 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(chat.app, name="chat")
 app.add_typer(models.app, name="models")
 app.add_typer(profile.app, name="profile")
+app.command("serve")(serve)

@@ -1,0 +1,115 @@
+"""``fo serve``: talk to a model from a browser or any Realtime client."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fo_cli import options, render
+from fo_core.errors import EngineError, FoError
+
+KEY_VARIABLE = "FO_API_KEY"
+
+
+def serve(
+    model: options.Model,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; 0.0.0.0 opens it to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="TCP port.")] = 8000,
+    users: Annotated[int, typer.Option("--users", min=1, help="Most users at a time.")] = 8,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Threads that work for all users.")
+    ] = 1,
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of the packed matrices: same, bf16, int8.")
+    ] = "same",
+    certificate: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM certificate: serve https and wss.")
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="PEM private key of the certificate.")
+    ] = None,
+    session_minutes: Annotated[
+        float, typer.Option("--session-minutes", min=0.1, help="Longest session.")
+    ] = 60.0,
+    sets: options.Sets = None,
+) -> None:
+    """Serve the Realtime protocol, the Socket.IO dialect and a web page on one port.
+
+    The page is at http://HOST:PORT/, the protocol at ws://HOST:PORT/v1/realtime. With the
+    environment variable FO_API_KEY set, clients must send that key. --set overrides how the model
+    talks (dialogue.json of its folder).
+    """
+    options.existing_folder(model, "model folder")
+    if (certificate is None) != (private_key is None):
+        raise FoError("TLS needs a certificate and its key", do="give --tls-cert and --tls-key")
+    for path, what in ((certificate, "certificate"), (private_key, "private key")):
+        if path is not None:
+            options.existing_file(path, what)
+    try:
+        import uvicorn
+
+        from fo_core.server.app import ServeConfig, make_app
+    except ImportError as error:
+        raise EngineError(
+            f"the server needs the package {error.name}", do="pip install 'freeze-omni[serve]'"
+        ) from error
+    key = os.environ.get(KEY_VARIABLE) or None
+    if host not in ("127.0.0.1", "localhost", "::1") and key is None:
+        render.note(f"anyone who reaches {host} can talk; set {KEY_VARIABLE} to want a key")
+    _port_free(host, port)
+
+    from fo_core.dialogue.pool import Pool, PoolConfig
+
+    from fo_core.dialogue.settings import read_dialogue
+    from fo_core.models.freeze_omni import load
+    from fo_core.models.ready import make_ready
+
+    dialogue = read_dialogue(model, sets or ())
+    loaded = load(model)
+    loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
+    ready = make_ready(loaded, weights)  # type: ignore[arg-type]
+    pool = Pool(ready, dialogue, PoolConfig(workers=workers, max_sessions=users))
+    cfg = ServeConfig(
+        host=host,
+        port=port,
+        api_key=key,
+        session_seconds=60 * session_minutes,
+        certificate=certificate,
+        private_key=private_key,
+    )
+    app = make_app(pool, dialogue, model.resolve().name, loaded.config.llm.system or "", cfg)
+    web = "https" if certificate else "http"
+    render.note(f"talk at {web}://{host}:{port}/ (Ctrl-C ends it)")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
+        ws_max_size=cfg.message_bytes,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        timeout_graceful_shutdown=3,
+    )
+
+
+def _port_free(host: str, port: int) -> None:
+    """Say that the port is taken before a model is loaded."""
+    import socket
+
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FoError(
+            f"cannot listen at {host}:{port}: {reason}", do="give another --port"
+        ) from error

@@ -1,0 +1,261 @@
+"""One client of the Realtime protocol (OpenAI's names of its general availability, over WebSocket).
+
+What a client says becomes commands of its ``Talk``, what happens there becomes events; see
+docs/serving.md for what is left out of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.pool import Talk
+from fo_core.errors import FoError
+from fo_core.server.items import Item
+from fo_core.server.messages import Refused, new_id, read_event, read_message
+from fo_core.server.responses import Event
+from fo_core.server.settings import SessionSettings, short, speaks, tokens
+from fo_core.server.translate import RATE, Translator, Wanted, error
+from fo_core.server.wire import Resampler, WireFormat, from_base64
+
+Send = Callable[[str], Awaitable[None]]
+MAX_AUDIO = 15 * 2**20  # bytes of one append
+
+
+class Realtime:
+    """One connection.
+
+    Args:
+        talk: The user's talk; closed by the owner of the connection.
+        settings: In force at first.
+        send: Takes one message; its order is the order of calls.
+        seconds: Longest session, for ``expires_at``.
+        states: Send the dialogue states too (an extension).
+    """
+
+    def __init__(
+        self,
+        talk: Talk,
+        settings: SessionSettings,
+        send: Send,
+        seconds: float = 3600,
+        states: bool = False,
+    ) -> None:
+        self.talk, self.settings = talk, settings
+        self.id = new_id("sess")
+        self._send = send
+        self._expires_at = int(time.time() + seconds)
+        self._out = Translator(lambda: self.settings, states)
+        self._resampler = Resampler(settings.audio_in.rate, RATE)
+        self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
+
+    async def hello(self) -> None:
+        """The first events of a connection."""
+        session = self.settings.to_dict(self.id, self._expires_at)
+        conversation = {"id": self._out.id, "object": "realtime.conversation"}
+        await self._emit(
+            [
+                {"type": "session.created", "session": session},
+                {"type": "conversation.created", "conversation": conversation},
+            ]
+        )
+
+    async def run(self) -> str:
+        """Send what happens until the talk ends; returns why it did."""
+        async for event in self.talk:
+            if isinstance(event, ev.Closed):
+                return event.reason
+            async with self._lock:
+                await self._emit(self._out.translate(event))
+        return "client"
+
+    async def receive(self, message: str | bytes) -> None:
+        """Obey one message; whatever is wrong with it becomes an error event."""
+        event_id = None
+        async with self._lock:
+            try:
+                data = read_message(message)
+                event_id = data.get("event_id")
+                if data["type"] == "session.update":
+                    await self._emit(self._update(data))
+                    return
+                event = read_event(data)
+                await self._emit(self._handlers[event.type](self, event))
+            except Refused as refused:
+                await self._emit([error(str(refused), refused.code, refused.param, event_id)])
+            except FoError as wrong:
+                code = "overflow" if type(wrong).__name__ == "Overflow" else "invalid_value"
+                await self._emit([error(str(wrong), code, None, event_id)])
+
+    async def say_error(self, message: str, code: str) -> None:
+        """Tell the client what is wrong with the connection itself."""
+        await self._emit([error(message, code)])
+
+    async def _emit(self, events: Iterable[Event]) -> None:
+        for event in events:
+            await self._send(json.dumps({"event_id": new_id("event"), **event}))
+
+    def _update(self, data: dict[str, Any]) -> Iterable[Event]:
+        session = data.get("session")
+        if not isinstance(session, dict):
+            raise Refused("session is missing", "session", "missing_required_parameter")
+        old, new = self.settings, self.settings.updated(session)
+        self.settings = new
+        if new.audio_in != old.audio_in:
+            self._resampler = Resampler(new.audio_in.rate, RATE)
+        self.talk.configure(
+            turn=new.turn if new.turn != old.turn else None,
+            system=new.instructions if new.instructions != old.instructions else None,
+            speak=new.speak,
+            max_tokens=new.max_tokens,
+        )
+        yield {"type": "session.updated", "session": new.to_dict(self.id, self._expires_at)}
+
+    def _append(self, event: Any) -> Iterable[Event]:
+        wave = self.settings.audio_in.decode(from_base64(event.audio, MAX_AUDIO))
+        if len(wave):
+            self.talk.push(self._resampler.step(wave))
+        return ()
+
+    def _commit(self, event: Any) -> Iterable[Event]:
+        self._push_rest()
+        self._out.expect("empty_commit", event.event_id)
+        # without turn detection the client asks for the response itself
+        self.talk.commit(answer=self.settings.turn.answer)
+        return ()
+
+    def _push_rest(self) -> None:
+        rest = self._resampler.flush()
+        if len(rest):
+            self.talk.push(rest)
+
+    def _clear(self, event: Any) -> Iterable[Event]:
+        self._resampler.flush()
+        self.talk.clear()
+        return ()
+
+    def _create_item(self, event: Any) -> Iterable[Event]:
+        asked, last = event.item, next(reversed(self._out.conversation.items), None)
+        if event.previous_item_id not in (None, last):
+            what = "items can only be put at the end of the conversation"
+            raise Refused(what, "previous_item_id", "unsupported")
+        role = getattr(asked, "role", None)
+        if asked.type != "message" or role not in ("user", "assistant"):
+            what = f"no items of type {asked.type} and role {role} here"
+            raise Refused(
+                what + " (a system message is session.instructions)", "item", "unsupported"
+            )
+        id = self._out.conversation.fresh_id(asked.id)  # noqa: A001 the protocol's word
+        kinds = [part.type for part in asked.content]
+        if role == "user" and kinds == ["input_audio"]:
+            return self._create_audio(id, asked.content[0].audio)
+        wanted = "input_text" if role == "user" else "output_text"
+        if not kinds or set(kinds) != {wanted}:
+            raise Refused(f"content is {wanted}, or one input_audio of a user", "item.content")
+        text = short(" ".join(part.text or "" for part in asked.content).strip(), "item.content")
+        if not text:
+            raise Refused("the message has no text", "item.content")
+        item = Item(id, role, None, text, spoken=False)
+        if role == "user":
+            self._out.typed.append(item)
+            self.talk.hear_text(text, answer=False)
+        else:
+            self.talk.say_text(text)
+        return self._out.user(item)
+
+    def _create_audio(self, id: str, audio: str | None) -> Iterable[Event]:  # noqa: A002
+        if self.settings.detection is not None:
+            what = "an audio item needs turn_detection null; append to the input buffer instead"
+            raise Refused(what, "item.content", "unsupported")
+        fmt: WireFormat = self.settings.audio_in
+        wave = fmt.decode(from_base64(audio or "", MAX_AUDIO))
+        if not len(wave):
+            raise Refused("the audio is empty", "item.content.0.audio")
+        resampler = Resampler(fmt.rate, RATE)
+        for part in (resampler.step(wave), resampler.flush()):
+            self.talk.push(part)
+        item = Item(id, "user")
+        self._out.typed.append(item)
+        self.talk.commit(answer=False)
+        return self._out.user(item)
+
+    def _retrieve(self, event: Any) -> Iterable[Event]:
+        item = self._out.conversation.get(event.item_id)
+        yield {"type": "conversation.item.retrieved", "item": item.to_dict()}
+
+    def _truncate(self, event: Any) -> Iterable[Event]:
+        item = self._out.conversation.get(event.item_id)
+        if item.role != "assistant" or not item.spoken or item.turn is None:
+            raise Refused("only spoken answers can be truncated", "item_id")
+        if event.content_index != 0:
+            raise Refused("an answer has one content part, 0", "content_index")
+        if not 0 <= event.audio_end_ms <= item.milliseconds:
+            what = f"the audio has {item.milliseconds} ms, {event.audio_end_ms} is beyond"
+            raise Refused(what, "audio_end_ms")
+        self._out.truncations[item.turn] = event.audio_end_ms
+        self._out.expect("no_such_turn", event.event_id)
+        self.talk.truncate(item.turn, event.audio_end_ms * 24)
+        return ()
+
+    def _delete(self, event: Any) -> Iterable[Event]:
+        item = self._out.conversation.get(event.item_id)
+        if item.turn is None:
+            raise Refused("this item cannot be deleted", "item_id", "unsupported")
+        self.talk.delete(item.turn, item.role)
+        del self._out.conversation.items[item.id]
+        yield {"type": "conversation.item.deleted", "item_id": item.id}
+
+    def _respond(self, event: Any) -> Iterable[Event]:
+        asked = event.response
+        now = self.settings
+        wanted = Wanted(now.speak, now.max_tokens)
+        system = None
+        if asked is not None:
+            if asked.conversation not in (None, "auto") or asked.input:
+                what = "responses are of this conversation, to what it holds"
+                raise Refused(what, "response.conversation", "unsupported")
+            if asked.tools:
+                raise Refused("this server has no tools", "response.tools", "unsupported")
+            if asked.output_modalities is not None:
+                wanted.speak = speaks(asked.output_modalities, "response.output_modalities")
+            if asked.max_output_tokens is not None:
+                limit = tokens(asked.max_output_tokens, "response.max_output_tokens")
+                wanted.max_tokens = limit
+            if asked.instructions is not None:
+                system = short(asked.instructions, "response.instructions")
+            wanted.metadata = dict(asked.metadata or {})
+        self._out.wanted.append(wanted)
+        self._out.expect("reply_active", event.event_id)
+        self.talk.respond(speak=wanted.speak, max_tokens=wanted.max_tokens, system=system)
+        return ()
+
+    def _cancel(self, event: Any) -> Iterable[Event]:
+        reply = self._out.reply
+        if event.response_id is not None and (reply is None or reply.id != event.response_id):
+            what = f"response {event.response_id[:64]!r} is not being made"
+            raise Refused(what, "response_id", "response_cancel_not_active")
+        self._out.expect("no_reply", event.event_id)
+        self.talk.interrupt()
+        return ()
+
+    def _silence(self, event: Any) -> Iterable[Event]:
+        if self._out.speaking:
+            self.talk.interrupt()
+        yield {"type": "output_audio_buffer.cleared", "response_id": self._out.newest}
+
+    _handlers: dict[str, Callable[[Realtime, Any], Iterable[Event]]] = {
+        "input_audio_buffer.append": _append,
+        "input_audio_buffer.commit": _commit,
+        "input_audio_buffer.clear": _clear,
+        "output_audio_buffer.clear": _silence,
+        "conversation.item.create": _create_item,
+        "conversation.item.retrieve": _retrieve,
+        "conversation.item.truncate": _truncate,
+        "conversation.item.delete": _delete,
+        "response.create": _respond,
+        "response.cancel": _cancel,
+    }

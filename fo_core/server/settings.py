@@ -1,0 +1,211 @@
+"""The settings of one Realtime session: what a client may ask for, what is in force.
+
+A client's ``session.update`` is checked by the openai package's own types. What this server cannot
+do is an error that names the field (tools, prompts), or is shown as it is in the session that is
+sent back (a voice of another provider becomes the model's own).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fo_core.config import replace
+from fo_core.dialogue.turns import TurnConfig
+from fo_core.errors import DataError
+from fo_core.server.messages import Refused, checked
+from fo_core.server.wire import WireFormat
+
+Detect = Literal["semantic_vad", "server_vad"]
+PATIENCE_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}  # as eagerness says
+CANNOT = ("tools", "prompt", "tracing")  # asked for and ignored would be worse than refused
+MAX_TEXT = 32_768  # characters of instructions or of a typed message
+
+
+def wire_format(data: Any, param: str) -> WireFormat:
+    """The format that a client names; the rate may be another than the protocol's 24 kHz."""
+    if not isinstance(data, dict):
+        raise Refused(f"{param} is no object", param)
+    kind, rate = data.get("type", "audio/pcm"), data.get("rate")
+    if kind not in ("audio/pcm", "audio/pcmu", "audio/pcma"):
+        raise Refused(f"no audio format {kind!r}", f"{param}.type")
+    if rate is not None and (not isinstance(rate, int) or isinstance(rate, bool)):
+        raise Refused("a rate is a whole number of Hz", f"{param}.rate")
+    try:
+        return WireFormat(kind, rate or (24000 if kind == "audio/pcm" else 8000))
+    except DataError as error:
+        raise Refused(str(error), f"{param}.rate") from error
+
+
+def said(fmt: WireFormat) -> dict[str, Any]:
+    """A format as the protocol writes it."""
+    return {"type": fmt.kind, "rate": fmt.rate} if fmt.kind == "audio/pcm" else {"type": fmt.kind}
+
+
+@dataclass
+class SessionSettings:
+    """What is in force for one connection."""
+
+    model: str  # name that is shown
+    instructions: str  # system prompt
+    turn: TurnConfig  # how turns end and what interrupts
+    detection: dict[str, Any] | None  # the same in the protocol's words; None = the client commits
+    audio_in: WireFormat = WireFormat()
+    audio_out: WireFormat = WireFormat()
+    speak: bool = True  # audio (with its transcript) instead of text
+    transcribe: dict[str, Any] | None = None  # send what was heard, if not None
+    max_tokens: int | None = None  # of a reply; None = the model's own limit
+
+    def updated(self, session: dict[str, Any]) -> SessionSettings:
+        """These settings with what a ``session.update`` changes.
+
+        Raises:
+            Refused: A field is wrong or asks for what is not there; nothing has changed.
+        """
+        new = copy.copy(self)
+        audio = _part(session, "audio", "session")
+        heard, spoken = (
+            _part(audio, "input", "session.audio"),
+            _part(audio, "output", "session.audio"),
+        )
+        if "format" in heard:
+            new.audio_in = wire_format(heard["format"], "session.audio.input.format")
+        if "format" in spoken:
+            new.audio_out = wire_format(spoken["format"], "session.audio.output.format")
+        _check_types(session)
+        for name in CANNOT:
+            if session.get(name):
+                raise Refused(f"this server has no {name}", f"session.{name}", "unsupported")
+        if session.get("instructions") is not None:
+            new.instructions = short(session["instructions"], "session.instructions")
+        if "output_modalities" in session:
+            new.speak = speaks(session["output_modalities"], "session.output_modalities")
+        if "max_output_tokens" in session:
+            new.max_tokens = tokens(session["max_output_tokens"], "session.max_output_tokens")
+        if "transcription" in heard:
+            new.transcribe = heard["transcription"]
+        if "turn_detection" in heard:
+            new.detection, new.turn = detection(heard["turn_detection"], self.turn)
+        return new
+
+    def to_dict(self, id: str, expires_at: int) -> dict[str, Any]:  # noqa: A002 the protocol's word
+        """The session as the protocol shows it."""
+        return {
+            "id": id,
+            "object": "realtime.session",
+            "type": "realtime",
+            "model": self.model,
+            "expires_at": expires_at,
+            "instructions": self.instructions,
+            "output_modalities": ["audio" if self.speak else "text"],
+            "max_output_tokens": self.max_tokens or "inf",
+            "tools": [],
+            "tool_choice": "none",
+            "audio": {
+                "input": {
+                    "format": said(self.audio_in),
+                    "noise_reduction": None,
+                    "transcription": self.transcribe,
+                    "turn_detection": self.detection,
+                },
+                "output": {"format": said(self.audio_out), "voice": "default", "speed": 1.0},
+            },
+        }
+
+
+def detection(
+    asked: dict[str, Any] | None, turn: TurnConfig
+) -> tuple[dict[str, Any] | None, TurnConfig]:
+    """The protocol's turn detection as ours; returns it with every default filled in, and ours.
+
+    ``semantic_vad`` is the state head: while the model speaks, only a finished turn that wants an
+    answer interrupts it. With ``server_vad`` any voice does.
+    """
+    if asked is None:
+        return None, replace(turn, detect="manual", answer=False)
+    kind = asked.get("type")
+    answer = _said(asked, "create_response", True)
+    stops = _said(asked, "interrupt_response", True)
+    if kind == "semantic_vad":
+        eagerness = _said(asked, "eagerness", "auto")
+        full = {"eagerness": eagerness}
+        ours = replace(
+            turn,
+            detect="semantic",
+            patience_ms=PATIENCE_MS[eagerness],
+            interrupt="state" if stops else "never",
+            idle_ms=0,
+        )
+    else:
+        idle = asked.get("idle_timeout_ms")
+        full = {
+            "threshold": _bounded(asked, "threshold", 0.5, 0.01, 0.99),
+            "prefix_padding_ms": _bounded(asked, "prefix_padding_ms", 300, 0, 5000),
+            "silence_duration_ms": _bounded(asked, "silence_duration_ms", 500, 50, 30_000),
+            "idle_timeout_ms": idle and _bounded(asked, "idle_timeout_ms", idle, 1000, 600_000),
+        }
+        ours = replace(
+            turn,
+            detect="server",
+            threshold=full["threshold"],
+            silence_ms=full["silence_duration_ms"],
+            interrupt="voice" if stops else "never",
+            idle_ms=idle or 0,
+        )
+    shown = {"type": kind, **full, "create_response": answer, "interrupt_response": stops}
+    return shown, replace(ours, answer=answer)
+
+
+def speaks(modalities: Any, param: str) -> bool:
+    """Whether replies are audio."""
+    if modalities not in (["audio"], ["text"]):
+        raise Refused('output is either ["audio"] or ["text"]', param)
+    return modalities == ["audio"]
+
+
+def tokens(limit: Any, param: str) -> int | None:
+    """A limit of text tokens; None = the model's own."""
+    if limit in (None, "inf"):
+        return None
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 4096:
+        raise Refused('1 to 4096 tokens or "inf"', param)
+    return limit
+
+
+def short(text: str, param: str) -> str:
+    """A text that is not too long."""
+    if len(text) > MAX_TEXT:
+        raise Refused(f"{len(text):,} characters, {MAX_TEXT:,} are allowed", param)
+    return text
+
+
+def _part(data: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    part = data.get(name) or {}
+    if not isinstance(part, dict):
+        raise Refused(f"{name} is no object", f"{where}.{name}")
+    return part
+
+
+def _said(asked: dict[str, Any], name: str, default: Any) -> Any:
+    value = asked.get(name)
+    return default if value is None else value
+
+
+def _bounded(asked: dict[str, Any], name: str, default: Any, low: float, high: float) -> Any:
+    value = _said(asked, name, default)
+    if not low <= value <= high:
+        raise Refused(f"{low} to {high}", f"session.audio.input.turn_detection.{name}")
+    return value
+
+
+def _check_types(session: dict[str, Any]) -> None:
+    """Let the openai package's types look at everything but the formats, whose rates are freer."""
+    from openai.types.realtime import RealtimeSessionCreateRequest
+
+    if session.get("type", "realtime") != "realtime":
+        raise Refused("sessions here are of type realtime", "session.type", "unsupported")
+    strict = copy.deepcopy(session) | {"type": "realtime"}
+    for side in ("input", "output"):
+        ((strict.get("audio") or {}).get(side) or {}).pop("format", None)
+    checked(RealtimeSessionCreateRequest, strict, "session")

@@ -1,0 +1,340 @@
+"""What happens in a talk, as the Realtime protocol's server events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from typing import Any
+
+from fo_core.dialogue import events as ev
+from fo_core.server.items import Conversation, Item
+from fo_core.server.messages import new_id
+from fo_core.server.responses import Event, Reply
+from fo_core.server.settings import SessionSettings
+
+RATE = 16000  # Hz of what the talk hears
+CODES = {  # of the talk's errors, in the protocol's words
+    "empty_commit": "input_audio_buffer_commit_empty",
+    "no_reply": "response_cancel_not_active",
+    "reply_active": "conversation_already_has_active_response",
+    "no_such_turn": "item_not_found",
+}
+
+
+@dataclass
+class Wanted:
+    """A reply that the client asked for, until it starts."""
+
+    speak: bool
+    max_tokens: int | None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Translator:
+    """Turns of a talk to items and responses of a conversation.
+
+    With ``semantic_vad`` a voice over the model's own may be a cough: ``speech_started``, at which
+    clients stop playing, is held back until the state head has found a turn that wants an answer.
+
+    Args:
+        settings: Gives the settings in force now.
+        states: Also send the dialogue state of every chunk (an extension, for our own page).
+    """
+
+    def __init__(self, settings: Callable[[], SessionSettings], states: bool = False) -> None:
+        self._settings, self._states = settings, states
+        self.id = new_id("conv")
+        self.conversation = Conversation()
+        self.reply: Reply | None = None  # while it is being made
+        self.newest = ""  # id of the newest reply
+        self.speaking = False  # a reply is being made or played
+        self.wanted: deque[Wanted] = deque()  # by response.create
+        self.typed: deque[Item] = deque()  # user items whose turn is not known yet
+        self.asked: dict[
+            str, deque[str | None]
+        ] = {}  # code of a possible error -> client's event ids
+        self.truncations: dict[int, int] = {}  # turn -> audio_end_ms
+        self._ids: dict[int, str] = {}  # turn -> id of its user item
+        self._held: set[int] = set()  # turns whose start is not told yet
+        self._open: set[int] = set()  # turns whose speech_started is out, speech_stopped not
+        self._starts: dict[int, int] = {}
+        self._automatic: int | None = None  # turn that is answered without being asked
+        self._cut: dict[int, ev.Interrupted] = {}
+        self._ended_at = 0.0  # when the newest turn ended, s
+        self._trouble = ""  # the model's last error
+
+    def expect(self, code: str, event_id: str | None) -> None:
+        """A command is on its way that may fail with this code."""
+        waiting = self.asked.setdefault(code, deque(maxlen=64))
+        waiting.append(event_id)
+
+    def _settled(self, code: str) -> str | None:
+        waiting = self.asked.get(code)
+        return waiting.popleft() if waiting else None
+
+    def add(self, item: Item) -> Iterator[Event]:
+        """Put an item into the conversation and say so (also by the older event's name)."""
+        before = self.conversation.add(item)
+        for name in ("added", "created"):
+            data = {"previous_item_id": before, "item": item.to_dict()}
+            yield {"type": f"conversation.item.{name}", **data}
+
+    def _done(self, item: Item) -> Event:
+        ids = list(self.conversation.items)
+        at = ids.index(item.id) if item.id in self.conversation.items else 0
+        before = ids[at - 1] if at else None
+        return {
+            "type": "conversation.item.done",
+            "previous_item_id": before,
+            "item": item.to_dict(),
+        }
+
+    def user(self, item: Item) -> Iterator[Event]:
+        """A whole user message."""
+        yield from self.add(item)
+        yield self._done(item)
+
+    def _user_id(self, turn: int) -> str:
+        return self._ids.setdefault(turn, new_id("item"))
+
+    @singledispatchmethod
+    def translate(self, event: ev.DuplexEvent) -> Iterator[Event]:
+        """The protocol's events for one of the talk's, without their ids."""
+        yield from ()
+
+    @translate.register
+    def _(self, event: ev.SpeechStarted) -> Iterator[Event]:
+        self._starts[event.turn] = event.start
+        now = self._settings()
+        if now.detection is None:
+            return
+        if self.speaking and now.turn.detect == "semantic" and now.turn.interrupt == "state":
+            self._held.add(event.turn)
+        else:
+            yield self._started(event.turn)
+
+    def _started(self, turn: int) -> Event:
+        self._open.add(turn)
+        return {
+            "type": "input_audio_buffer.speech_started",
+            "audio_start_ms": self._starts[turn] * 1000 // RATE,
+            "item_id": self._user_id(turn),
+        }
+
+    def _stopped(self, turn: int, end: int) -> Iterator[Event]:
+        if turn in self._open:
+            self._open.discard(turn)
+            yield {
+                "type": "input_audio_buffer.speech_stopped",
+                "audio_end_ms": end * 1000 // RATE,
+                "item_id": self._user_id(turn),
+            }
+
+    @translate.register
+    def _(self, event: ev.SpeechStopped) -> Iterator[Event]:
+        if self._settings().detection is not None and self._settings().turn.detect == "server":
+            yield from self._stopped(event.turn, event.end)
+
+    @translate.register
+    def _(self, event: ev.TurnEnded) -> Iterator[Event]:
+        self._ended_at = event.time
+        turn, held = event.turn, event.turn in self._held
+        self._held.discard(turn)
+        if event.how == "text":
+            if self.typed:
+                self.typed.popleft().turn = turn
+            return
+        if event.how in ("ignore", "lost"):
+            if not held and turn in self._open:
+                yield from self._stopped(turn, event.end)
+                yield {"type": "input_audio_buffer.cleared"}
+            return
+        if event.how == "commit":
+            self._settled("empty_commit")
+        if held:
+            yield self._started(turn)
+        yield from self._stopped(turn, event.end)
+        if self._settings().turn.answer:
+            self._automatic = turn
+        if event.how == "commit" and self.typed:  # audio that came as an item of its own
+            self.typed.popleft().turn = turn
+            return
+        item = Item(self._user_id(turn), "user", turn)
+        before = next(reversed(self.conversation.items), None)
+        kind = "input_audio_buffer.committed"
+        yield {"type": kind, "item_id": item.id, "previous_item_id": before}
+        yield from self.user(item)
+
+    @translate.register
+    def _(self, event: ev.Transcript) -> Iterator[Event]:
+        item = self.conversation.of(event.turn, "user")
+        if item is None or not item.spoken:
+            return
+        item.text = event.text
+        if self._settings().transcribe is None:
+            return
+        kind = "conversation.item.input_audio_transcription"
+        at = {"item_id": item.id, "content_index": 0}
+        if event.text:
+            yield {"type": f"{kind}.delta", **at, "delta": event.text}
+        seconds = (event.at - self._starts.get(event.turn, event.at)) / RATE
+        usage = {"type": "duration", "seconds": round(max(0.0, seconds), 3)}
+        yield {"type": f"{kind}.completed", **at, "transcript": event.text, "usage": usage}
+
+    @translate.register
+    def _(self, event: ev.ReplyStarted) -> Iterator[Event]:
+        now = self._settings()
+        asked = Wanted(now.speak, now.max_tokens)
+        if self._automatic == event.turn:
+            self._automatic = None
+        elif self.wanted:
+            asked = self.wanted.popleft()
+            self._settled("reply_active")
+        self.speaking = True
+        self.reply = Reply(
+            event.turn, now.audio_out, asked.speak, self.id, asked.max_tokens, asked.metadata
+        )
+        self.newest = self.reply.id
+        yield from self.reply.created()
+        yield from self.add(self.reply.item)
+        yield self.reply.opened()
+
+    @translate.register
+    def _(self, event: ev.TextDelta) -> Iterator[Event]:
+        if self.reply is not None and event.text:
+            yield self.reply.text(event.text)
+
+    @translate.register
+    def _(self, event: ev.AudioDelta) -> Iterator[Event]:
+        if self.reply is None or not self.reply.speak:
+            return
+        if "first_audio_ms" not in self.reply.metadata and event.time and self._ended_at:
+            waited = 1000 * (event.time - self._ended_at)
+            self.reply.metadata["first_audio_ms"] = f"{waited:.0f}"
+        delta = self.reply.audio(event.audio)
+        if delta is not None:
+            yield delta
+
+    @translate.register
+    def _(self, event: ev.ReplyDone) -> Iterator[Event]:
+        reply, self.reply = self.reply, None
+        cut = self._cut.pop(event.turn, None)
+        if event.status != "completed" or reply is None or not reply.speak:
+            self.speaking = False
+        if reply is None:
+            return
+        details: Event | None = None
+        if event.status == "cancelled":
+            by_user = cut is not None and cut.reason == "turn_detected"
+            details = {"reason": "turn_detected" if by_user else "client_cancelled"}
+        elif event.status == "incomplete":
+            details = {"reason": "max_output_tokens"}
+        elif event.status == "failed":
+            error = {"type": "server_error", "code": "model", "message": self._trouble}
+            details = {"error": error}
+        yield from reply.closed(event.status, details, event.samples)
+        yield self._done(reply.item)
+        yield {"type": "response.done", "response": reply.to_dict()}
+        if cut is not None:
+            yield from self._shortened(cut)
+
+    @translate.register
+    def _(self, event: ev.Interrupted) -> Iterator[Event]:
+        self.speaking = False
+        self._settled("no_reply")
+        if self.reply is not None and self.reply.item.turn == event.turn:
+            self._cut[event.turn] = event
+        else:
+            yield from self._shortened(event)
+
+    def _shortened(self, cut: ev.Interrupted) -> Iterator[Event]:
+        """The history holds what was played; the client may know better and truncate again."""
+        item = self.conversation.of(cut.turn, "assistant")
+        if item is None:
+            return
+        item.text, item.status = cut.text, "incomplete"
+        if item.spoken:
+            yield self._truncated(item, cut.played * 1000 // 24000)
+
+    def _truncated(self, item: Item, audio_end_ms: int) -> Event:
+        at = {"item_id": item.id, "content_index": 0, "audio_end_ms": audio_end_ms}
+        return {"type": "conversation.item.truncated", **at}
+
+    @translate.register
+    def _(self, event: ev.Truncated) -> Iterator[Event]:
+        item = self.conversation.of(event.turn, "assistant")
+        audio_end_ms = self.truncations.pop(event.turn, None)
+        if item is not None and audio_end_ms is not None:
+            self._settled("no_such_turn")
+            item.text = event.text
+            yield self._truncated(item, audio_end_ms)
+
+    @translate.register
+    def _(self, event: ev.Played) -> Iterator[Event]:
+        self.speaking = False
+        yield from ()
+
+    @translate.register
+    def _(self, event: ev.Cleared) -> Iterator[Event]:
+        self._open.clear()
+        self._held.clear()
+        yield {"type": "input_audio_buffer.cleared"}
+
+    @translate.register
+    def _(self, event: ev.IdleTimeout) -> Iterator[Event]:
+        now = event.at * 1000 // RATE
+        yield {
+            "type": "input_audio_buffer.timeout_triggered",
+            "audio_start_ms": max(0, now - self._settings().turn.idle_ms),
+            "audio_end_ms": now,
+            "item_id": new_id("item"),
+        }
+
+    @translate.register
+    def _(self, event: ev.ChunkState) -> Iterator[Event]:
+        if not self._states:
+            return
+        shares = {"keep": event.listen, "answer": event.answer, "ignore": event.ignore}
+        yield {
+            "type": "freeze_omni.dialogue_state",
+            "audio_end_ms": event.at * 1000 // RATE,
+            "state": max(shares, key=lambda name: shares[name]),
+            "probabilities": {name: round(value, 4) for name, value in shares.items()},
+            "judging": event.judging,
+        }
+
+    @translate.register
+    def _(self, event: ev.ContextDropped) -> Iterator[Event]:
+        if self._states:
+            yield {"type": "freeze_omni.context_dropped", "turns": event.turns}
+
+    @translate.register
+    def _(self, event: ev.Error) -> Iterator[Event]:
+        code = event.code
+        if code == "model":
+            self._trouble = event.message
+        if code in ("reply_active", "nothing_to_answer") and self.wanted:
+            self.wanted.popleft()
+        if code == "nothing_to_answer":
+            caused = self._settled("reply_active")
+        else:
+            caused = self._settled(code)
+        if code == "empty_commit" and self.typed:
+            self.typed.popleft()
+        yield error(event.message, CODES.get(code, code), event_id=caused, server=code == "model")
+
+
+def error(
+    message: str,
+    code: str,
+    param: str | None = None,
+    event_id: Any = None,
+    server: bool = False,
+) -> Event:
+    """The protocol's error event."""
+    known = event_id if isinstance(event_id, str) else None
+    kind = "server_error" if server else "invalid_request_error"
+    found: dict[str, Any] = {"type": kind, "code": code, "message": message, "param": param}
+    return {"type": "error", "error": found | {"event_id": known}}

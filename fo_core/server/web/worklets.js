@@ -1,0 +1,94 @@
+// Runs in the audio threads: one processor hands the microphone on, the other plays without gaps.
+
+/** Posts mono blocks of the microphone, Float32Array of about 20 ms, at the context's own rate. */
+class Capture extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.block = new Float32Array(Math.round(sampleRate / 50));
+    this.filled = 0;
+  }
+
+  process([input]) {
+    const channels = input.length;
+    if (!channels) return true;
+    for (let i = 0; i < input[0].length; i++) {
+      let sum = 0;
+      for (let c = 0; c < channels; c++) sum += input[c][i];
+      this.block[this.filled++] = sum / channels;
+      if (this.filled === this.block.length) {
+        const full = this.block;
+        this.port.postMessage(full, [full.buffer]);
+        this.block = new Float32Array(full.length);
+        this.filled = 0;
+      }
+    }
+    return true;
+  }
+}
+
+/**
+ * Plays what it is sent, piece after piece, and says how much of each item was heard.
+ *
+ * In: {item, samples} or {clear: true}. Out: {item, played, rest, level} about every 20 ms; `played`
+ * counts this item's samples that left the queue.
+ */
+class Playback extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.queue = [];
+    this.offset = 0;
+    this.played = 0;
+    this.item = null;
+    this.since = 0;
+    this.peak = 0;
+    this.port.onmessage = ({ data }) => {
+      if (data.clear) {
+        this.report();
+        this.queue = [];
+        this.offset = 0;
+      } else {
+        this.queue.push(data);
+      }
+    };
+  }
+
+  report() {
+    const rest = this.queue.reduce((sum, piece) => sum + piece.samples.length, -this.offset);
+    this.port.postMessage({ item: this.item, played: this.played, rest, level: this.peak });
+    this.since = 0;
+    this.peak = 0;
+  }
+
+  process(_, [output]) {
+    const out = output[0];
+    let i = 0;
+    while (i < out.length && this.queue.length) {
+      const piece = this.queue[0];
+      if (piece.item !== this.item) {
+        this.item = piece.item;
+        this.played = 0;
+      }
+      const count = Math.min(out.length - i, piece.samples.length - this.offset);
+      for (let k = 0; k < count; k++) {
+        const value = piece.samples[this.offset + k];
+        out[i + k] = value;
+        this.peak = Math.max(this.peak, Math.abs(value));
+      }
+      i += count;
+      this.offset += count;
+      this.played += count;
+      if (this.offset === piece.samples.length) {
+        this.queue.shift();
+        this.offset = 0;
+        if (!this.queue.length) this.report();
+      }
+    }
+    for (let c = 1; c < output.length; c++) output[c].set(out);
+    this.since += out.length;
+    if (i && this.since >= sampleRate / 50) this.report();
+    return true;
+  }
+}
+
+registerProcessor("capture", Capture);
+registerProcessor("playback", Playback);

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fo_core.dialogue.turns import TurnConfig
+from fo_core.server.messages import Refused, read_event, read_message
+from fo_core.server.settings import SessionSettings, detection
+from fo_core.server.wire import WireFormat
+
+
+@pytest.fixture
+def settings() -> SessionSettings:
+    shown, turn = detection({"type": "semantic_vad"}, TurnConfig())
+    return SessionSettings("demo", "Be brief.", turn, shown)
+
+
+def test_the_first_session_is_what_the_protocol_knows(settings: SessionSettings) -> None:
+    from openai.types.realtime import RealtimeSessionCreateRequest
+    from openai.types.realtime.realtime_session_create_response import RealtimeSessionCreateResponse
+
+    data = settings.to_dict("sess_1", 10)
+    RealtimeSessionCreateResponse.model_validate(data)
+    RealtimeSessionCreateRequest.model_validate(data)
+    assert data["audio"]["input"]["turn_detection"]["type"] == "semantic_vad"
+
+
+@pytest.mark.parametrize(
+    ("asked", "ours"),
+    [
+        (None, {"detect": "manual", "answer": False}),
+        (
+            {"type": "semantic_vad", "eagerness": "high"},
+            {"detect": "semantic", "patience_ms": 2000, "interrupt": "state", "answer": True},
+        ),
+        (
+            {"type": "semantic_vad", "interrupt_response": False, "create_response": False},
+            {"detect": "semantic", "interrupt": "never", "answer": False},
+        ),
+        (
+            {"type": "server_vad", "silence_duration_ms": 300, "threshold": 0.7},
+            {"detect": "server", "silence_ms": 300, "threshold": 0.7, "interrupt": "voice"},
+        ),
+        ({"type": "server_vad", "idle_timeout_ms": 5000}, {"idle_ms": 5000}),
+    ],
+)
+def test_turn_detection(asked: Any, ours: dict[str, Any]) -> None:
+    shown, turn = detection(asked, TurnConfig())
+    assert {name: getattr(turn, name) for name in ours} == ours
+    assert (shown is None) == (asked is None)
+
+
+def test_an_update_changes_what_it_names_only(settings: SessionSettings) -> None:
+    new = settings.updated(
+        {
+            "type": "realtime",
+            "output_modalities": ["text"],
+            "max_output_tokens": 20,
+            "audio": {
+                "input": {"format": {"type": "audio/pcm", "rate": 16000}},
+                "output": {"format": {"type": "audio/pcmu"}, "voice": "marin"},
+            },
+        }
+    )
+    assert new.audio_in == WireFormat("audio/pcm", 16000)
+    assert new.audio_out == WireFormat("audio/pcmu", 8000)
+    assert (new.speak, new.max_tokens) == (False, 20)
+    assert (new.instructions, new.turn) == (settings.instructions, settings.turn)
+    assert settings.speak and settings.audio_in.rate == 24000  # the old one is untouched
+    shown = new.to_dict("s", 1)
+    assert shown["audio"]["output"]["voice"] == "default"  # there is no voice "marin" here
+
+
+@pytest.mark.parametrize(
+    ("session", "param"),
+    [
+        ({"type": "transcription"}, "session.type"),
+        ({"audio": 3}, "session.audio"),
+        ({"audio": {"input": []}}, "session.audio.input"),
+        ({"audio": {"input": [1]}}, "session.audio.input"),
+        ({"audio": {"input": {"format": {"type": "opus"}}}}, "session.audio.input.format.type"),
+        (
+            {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 7}}}},
+            "session.audio.input.format.rate",
+        ),
+        (
+            {"audio": {"input": {"format": {"type": "audio/pcm", "rate": "x"}}}},
+            "session.audio.input.format.rate",
+        ),
+        ({"output_modalities": ["audio", "text"]}, "session.output_modalities"),
+        ({"output_modalities": ["video"]}, "session.output_modalities"),
+        ({"max_output_tokens": 0}, "session.max_output_tokens"),
+        ({"instructions": 3}, "session.instructions"),
+        ({"instructions": "x" * 40_000}, "session.instructions"),
+        ({"tools": [{"type": "function", "name": "f"}]}, "session.tools"),
+        (
+            {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 3}}}},
+            "session.audio.input.turn_detection.threshold",
+        ),
+        (
+            {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "?"}}}},
+            "session.audio.input.turn_detection",
+        ),
+        ({"audio": {"input": {"turn_detection": {"type": "ears"}}}}, "session.audio.input"),
+    ],
+)
+def test_a_wrong_update_names_the_field(
+    settings: SessionSettings, session: dict[str, Any], param: str
+) -> None:
+    before = settings.to_dict("s", 1)
+    with pytest.raises(Refused) as refused:
+        settings.updated(session)
+    assert (refused.value.param or "").startswith(param)
+    assert settings.to_dict("s", 1) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '"x"', "{}", '{"type": 3}', "[" * 100_000]
+)
+def test_messages_that_are_none(text: str) -> None:
+    with pytest.raises(Refused):
+        read_message(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "param"),
+    [
+        ({"type": "input_audio_buffer.append"}, "audio"),
+        ({"type": "input_audio_buffer.append", "audio": 5}, "audio"),
+        (
+            {"type": "conversation.item.truncate", "item_id": "x", "content_index": 0},
+            "audio_end_ms",
+        ),
+        ({"type": "conversation.item.create", "item": {"type": "ghost"}}, "item"),
+        ({"type": "response.craete"}, "type"),
+    ],
+)
+def test_events_that_are_wrong(data: dict[str, Any], param: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read_event(data)
+    assert (refused.value.param or "").startswith(param)
+
+
+def test_a_near_name_is_offered() -> None:
+    with pytest.raises(Refused, match="did you mean 'response.create'"):
+        read_event({"type": "response.craete"})
