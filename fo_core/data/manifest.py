@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -135,6 +136,8 @@ def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
         whole = int(recording["num_samples"])
         rate = int(recording["sampling_rate"])
         start, length = float(cut.get("start", 0.0)), float(cut["duration"])
+        if rate <= 0 or not math.isfinite(start) or not math.isfinite(length):
+            raise ValueError(f"rate {rate}, start {start}, duration {length}")
         to_end = abs(start + length - whole / rate) < 1.5 / rate
         return Item(
             id=str(cut["id"]),
@@ -149,7 +152,7 @@ def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
             extra=custom,
             **known,
         )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise DataError(
             f"not a cut with a recording: {type(error).__name__} {error}",
             possible="lhotse MonoCuts, one a line",
