@@ -61,7 +61,7 @@ class Plan:
     modules: dict[str, dict[str, Tensor]]  # module → our name → tensor
     made: set[str]  # "module/our name" of tensors that are in no published file
     kept: dict[str, Tensor]  # "file/name" → tensor that only exporting needs
-    unused: dict[str, str]  # "file/name" → reason
+    unused: dict[str, str]  # "file/name" of a tensor or "file: key" of a setting → reason
 
 
 def import_official(checkpoints: str | Path, llm: str | Path, out: str | Path) -> ImportReport:
@@ -102,7 +102,11 @@ def import_official(checkpoints: str | Path, llm: str | Path, out: str | Path) -
         write_json(folder / "config.json", to_dict(config))
         write_dialogue(folder, official_server(settings.server))
         write_text(folder / "README.md", _readme(checkpoints, Path(llm), plan))
-    return ImportReport(out, {m: len(parts) for m, parts in plan.modules.items()}, plan.unused)
+    counts = {module: len(parts) for module, parts in plan.modules.items()}
+    ignored = {
+        f"audiollm/train.yaml: {key}": "only training reads it" for key in settings.of_training
+    }
+    return ImportReport(out, counts, plan.unused | ignored)
 
 
 def read_tensors(checkpoints: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -28,8 +28,15 @@ class Maybe:
 NUMBER = (int, float)
 COUNTS = [int]  # a list of integers
 
+# Sections of the file's top level that only training reads: ignored, and named by the import.
+TRAINER = frozenset(
+    """accum_grad batch_size cv_data_conf data_conf dataset dataset_conf ddp_conf deepspeed dtype
+    early_stop grad_clip init init_checkpoint log_interval loss_conf lr max_epoch model_dir num_workers
+    optim optim_conf optimizer optimizer_conf pin_memory prefetch save_interval save_states scheduler
+    scheduler_conf seed spec_aug spec_aug_conf train_conf train_data_conf train_engine
+    warmup_steps""".split()
+)
 TRAIN: dict[str, Any] = {
-    "accum_grad": Maybe(int),
     "cmvn_file": str,
     "is_json_cmvn": OneOf((True,)),
     "input_dim": OneOf((80,)),
@@ -198,13 +205,24 @@ def _value_faults(rule: Any, value: Any, name: str) -> list[str]:
     return [f"{name} is {value!r}, possible: {wanted}"]
 
 
-def checked(path: Path, rules: Mapping[str, Any], data: Any) -> dict[str, Any]:
+def checked(
+    path: Path, rules: Mapping[str, Any], data: Any, ignored: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     """``data`` of a file, if it follows the rules.
+
+    Args:
+        path: For messages.
+        rules: What may be there.
+        data: As read.
+        ignored: Keys of the top level that may hold anything.
 
     Raises:
         CheckpointError: Keys are unknown or missing, or values cannot be reproduced.
     """
-    faults = _faults(rules, data, "")
+    known = data
+    if isinstance(data, Mapping):
+        known = {key: value for key, value in data.items() if key not in ignored}
+    faults = _faults(rules, known, "")
     if faults:
         more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise CheckpointError(f"{path}: " + ", ".join(faults[:6]) + more)

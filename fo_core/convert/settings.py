@@ -14,7 +14,7 @@ from typing import Any
 
 from fo_core.checkpoint import read_json
 from fo_core.config import load, read_yaml
-from fo_core.convert.schema import CODEC, DECODER, SERVER, TRAIN, checked
+from fo_core.convert.schema import CODEC, DECODER, SERVER, TRAIN, TRAINER, checked
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.models.freeze_omni import FreezeOmniConfig
 
@@ -33,6 +33,11 @@ class Settings:
     decoder: dict[str, Any]  # third entry of decoder/model.json
     codec: dict[str, Any]  # codec/model.json
     server: dict[str, Any]  # server.json
+
+    @property
+    def of_training(self) -> list[str]:
+        """Keys of train.yaml that only training reads."""
+        return sorted(TRAINER & self.train.keys())
 
     def _need(self, good: bool, file: str, message: str) -> None:
         if not good:
@@ -99,7 +104,7 @@ def read_settings(root: str | Path) -> Settings:
         train = read_yaml(root / "audiollm/train.yaml")
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
-    train = checked(root / "audiollm/train.yaml", TRAIN, train)
+    train = checked(root / "audiollm/train.yaml", TRAIN, train, ignored=TRAINER)
     listed = read_json(root / "decoder/model.json")
     if not (isinstance(listed, list) and len(listed) == 3):
         raise CheckpointError(

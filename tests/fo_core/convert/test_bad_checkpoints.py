@@ -145,6 +145,19 @@ def test_train_yaml_keys(copy):
     refused(copy, "audiollm/train.yaml", "missing key model_conf.norm")
 
 
+def test_train_yaml_of_a_trainer(copy, tmp_path):
+    """Sections of the optimiser may be there, and are named; anything else unknown is refused."""
+    trainer = {"optim": "adam", "optim_conf": {"lr": 1e-3}, "scheduler": "warmuplr", "grad_clip": 5}
+    change_yaml(copy, lambda data: data.update(trainer))
+    report = import_official(copy / "checkpoints", copy / "llm", tmp_path / "model")
+    found = {key for key in report.unused if key.startswith("audiollm/train.yaml: ")}
+    assert found >= {f"audiollm/train.yaml: {key}" for key in trainer}
+    change_yaml(copy, lambda data: data.update(decoder_conf={}, model_conf_2={}))
+    refused(copy, "audiollm/train.yaml", "unknown key decoder_conf", "unknown key model_conf_2")
+    change_yaml(copy, lambda data: data["model_conf"].update(optim="adam"))
+    refused(copy, "audiollm/train.yaml", "unknown key model_conf.optim")
+
+
 def test_train_yaml_values(copy):
     section = ["encoder_conf", "para_conf", "transformer"]
 
