@@ -1,74 +1,75 @@
-"""Speech recognition: what the streaming encoder hears, and what the frozen LLM repeats."""
+"""Table 1: word and character error rates, by chunk size, of the encoder's CTC and of the LLM.
+
+A row of the results is a part of a corpus under a condition (``4-streaming``, ``inf-offline``),
+read in one of two ways: ``ctc``, greedy from the encoder's CTC head, and ``llm``, what the frozen
+LLM repeats from the adapter's vectors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from eval.harness import Evaluation, Pass, Row, Score
+from eval.metrics.wer import word_errors
+from fo_core import audio
 
-from eval.metrics.wer import total, word_errors
-from fo_core.data.manifest import Item
-from fo_core.errors import DataError
-from fo_core.files import write_json, write_jsonl
+if TYPE_CHECKING:
+    from eval.hearing import Condition
 
 EAR_RATE = 16000
+MAX_SECONDS = 120.0
 
 
-class Ears(Protocol):
-    """The listening half of :class:`eval.qa.Probe`."""
-
-    def hear(self, wave: np.ndarray) -> str: ...
-    def repeat(self, wave: np.ndarray) -> str: ...
-
-
-def evaluate(
-    ears: Ears,
-    items: Sequence[Item],
-    out_dir: str | Path,
-    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
-) -> dict[str, Any]:
-    """Transcribe every item that has a transcript.
+def passes(
+    folder: str,
+    model: Mapping[str, Any],
+    how: Sequence[Condition],
+    readings: list[str] | None,
+    device: str = "cpu",
+) -> list[Pass]:
+    """The work of a run: one pass that hears every utterance under every condition.
 
     Args:
-        ears: The model.
-        items: Utterances with text.
-        out_dir: Gets ``items.jsonl`` (each with its own counts) and ``overview.json``.
-        progress: Called with ("utterances", done, all).
-
-    Returns:
-        ``items``, ``words``, ``input1_wer`` (greedy CTC), ``input2_wer`` (through the LLM).
-
-    Raises:
-        DataError: No item has a transcript.
+        folder: The model.
+        model: What its rows depend on.
+        how: The conditions.
+        readings: Of ``ctc`` and ``llm``; None: what the model has learned.
+        device: Where it runs.
     """
-    spoken = [item for item in items if item.text]
-    if not spoken:
-        raise DataError("no item of the manifest has a text", do="give one with transcripts")
-    rows, ctc, llm = [], [], []
-    for item in spoken:
-        wave = item.load_audio(EAR_RATE)
-        heard, repeated = ears.hear(wave), ears.repeat(wave)
-        ctc.append(word_errors(item.text, heard))
-        llm.append(word_errors(item.text, repeated))
-        rows.append(
-            {
-                "id": item.id,
-                "text": item.text,
-                "heard": heard,
-                "repeated": repeated,
-                "input1_wer": ctc[-1].rate,
-                "input2_wer": llm[-1].rate,
-            }
-        )
-        progress("utterances", len(rows), len(spoken))
-    found = {
-        "items": len(spoken),
-        "words": total(ctc).words,
-        "input1_wer": total(ctc).rate,
-        "input2_wer": total(llm).rate,
-    }
-    write_jsonl(Path(out_dir) / "items.jsonl", rows)
-    write_json(Path(out_dir) / "overview.json", found)
+    key = dict(model) | {"conditions": [c.name for c in how], "readings": readings}
+    return [Pass("hear", key, lambda: _hearing(folder, how, readings, device), model=True)]
+
+
+def _hearing(folder: str, how: Sequence[Condition], asked: list[str] | None, device: str) -> Any:
+    from eval.hearing import hear, readings_of
+    from fo_core.models import freeze_omni
+    from fo_core.models.ready import make_ready
+
+    model = make_ready(freeze_omni.load(folder, device))
+    readings = readings_of(model, asked)
+
+    def one(row: Row) -> Row:
+        part = row["seconds"] or None
+        wave = audio.read(row["audio"], EAR_RATE, MAX_SECONDS, start=row["start"], duration=part)
+        return {"heard": {c.name: hear(model, wave, c, readings) for c in how}}
+
+    return lambda rows: [one(row) for row in rows]
+
+
+def score(row: Row) -> dict[str, Score]:
+    """Errors and words of ``PART/CONDITION/READING``; and the LLM's transcripts without an end."""
+    found: dict[str, Score] = {}
+    for condition, texts in row["heard"].items():
+        for reading in ("ctc", "llm"):
+            if reading in texts:
+                errors = word_errors(row["text"], texts[reading], row["language"])
+                found[f"{row['part']}/{condition}/{reading}"] = (errors.errors, errors.words)
+        if "cut" in texts:
+            found[f"{row['part']}/{condition}/cut"] = (float(texts["cut"]), 1)
     return found
+
+
+def evaluation(steps: Sequence[Pass], about: Mapping[str, Any]) -> Evaluation:
+    """The evaluation of recognition."""
+    return Evaluation("asr", steps, score, about)

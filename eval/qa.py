@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from eval.judges import Judge
 from eval.metrics import states
 from eval.metrics.agreement import agreement
 from eval.metrics.contains import accuracy
@@ -62,12 +63,6 @@ class Probe(Protocol):
     def states(self, wave: np.ndarray, chunks: int) -> list[int]: ...  # one per 160 ms
     def answer(self, wave: np.ndarray) -> Spoken: ...
     def codec(self, wave: np.ndarray) -> np.ndarray: ...  # there and back, 24 kHz [S]
-
-
-class Judge(Protocol):
-    """A speech recogniser that took no part in training."""
-
-    def transcribe(self, wave: np.ndarray) -> str: ...  # float32 [S] at 16 kHz
 
 
 CODEC_RATE = 24000

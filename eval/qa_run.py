@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.judges import open_judge
 from eval.probe import ModelProbe
-from eval.qa import Judge, Progress, evaluate, questions
+from eval.provenance import fingerprint
+from eval.qa import Progress, evaluate, questions
 from fo_core.data.manifest import Item
-
-
-def open_judge(name: str = "faster-whisper") -> Judge:
-    """Open a recogniser by its name.
-
-    Raises:
-        EngineError: There is none of this name, or it cannot work here.
-    """
-    from fo_core.engines.asr import ASR
-
-    return ASR.load(name).Engine()
-
-
-def fingerprint(folder: str | Path) -> str:
-    """SHA-256 over the files that make a model folder what it is."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix in (".json", ".safetensors"):
-            digest.update(path.name.encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def evaluate_folder(

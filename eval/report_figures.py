@@ -88,6 +88,39 @@ def spectrograms(waves: Sequence[tuple[str, np.ndarray, int]]) -> bytes:
     return _saved(figure, "png")
 
 
+def intervals(bars: Sequence[tuple[str, float, float | None, float | None]]) -> bytes:
+    """Scores as horizontal bars with their intervals, the first on top.
+
+    Args:
+        bars: (name, value, low, high); no interval where low or high is None.
+
+    Returns:
+        An SVG file.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.9 + 0.36 * len(bars)), layout="constrained")
+    panel = figure.subplots()
+    places = range(len(bars))
+    panel.barh(places, [bar[1] for bar in bars], color=HELD_OUT, height=0.6)
+    for place, (_, value, low, high) in zip(places, bars, strict=True):
+        if low is not None and high is not None:
+            panel.plot([low, high], [place, place], color=INK, linewidth=1.4, marker="|", ms=7)
+        end = max(value, high or 0.0)
+        panel.annotate(f"{value:.1f}", (end, place), (5, 0), textcoords="offset points",
+                       va="center", fontsize=8, color=INK)  # fmt: skip
+    panel.set_yticks(list(places), [bar[0] for bar in bars], fontsize=8)
+    panel.invert_yaxis()
+    panel.margins(x=0.12)
+    panel.set_xlim(left=0)
+    panel.set_xlabel("%", fontsize=8, color=INK)
+    panel.tick_params(labelsize=8, colors=INK)
+    panel.grid(axis="x", color=GRID, linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    return _saved(figure, "svg")
+
+
 def _log_power(wave: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
     """[bins, frames] in dB under the loudest bin, and the length in seconds."""
     window = int(0.025 * rate)

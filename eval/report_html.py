@@ -82,15 +82,28 @@ def render(
             bodies.append(body)
             links.append(f'<a href="#s{number}">{html.escape(section.title)}</a>')
     chips = "".join(_chip(*verdict) for verdict in verdicts(report))
-    summary = html.escape(str(report.get("summary", "")))
+    aims = f'<ul class="aims" aria-label="Aims">{chips}</ul>'
+    return page(title, str(report.get("summary", "")), "".join(bodies), "".join(links), aims)
+
+
+def page(title: str, summary: str, body: str, links: str, under: str = "") -> str:
+    """The frame of a report: heading, summary, links to the sections, and the sections.
+
+    Args:
+        title: Plain text.
+        summary: Plain text under it.
+        body: HTML of the sections.
+        links: HTML of the links to them.
+        under: HTML under the summary.
+    """
+    title, summary = html.escape(title), html.escape(summary)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
-        f"<header><h1>{html.escape(title)}</h1><p>{summary}</p>"
-        f'<ul class="aims" aria-label="Aims">{chips}</ul>'
-        f'<nav aria-label="Sections">{"".join(links)}</nav></header>'
-        f"{''.join(bodies)}</main></body></html>\n"
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
+        f"<header><h1>{title}</h1><p>{summary}</p>{under}"
+        f'<nav aria-label="Sections">{links}</nav></header>'
+        f"{body}</main></body></html>\n"
     )
 
 
@@ -111,21 +124,23 @@ def _section(
     if section.figures == "samples":
         if not samples:
             return ""
-        extra = "".join(_sample(sample) for sample in samples)
+        extra = "".join(sample_html(sample) for sample in samples)
     elif section.figures == "curves":
         picture = base64.b64encode(loss_curves(curves)).decode()
         names = ", ".join(curves)
         alt = html.escape(f"Training and held-out loss against steps for {names}", quote=True)
         extra = f'<img alt="{alt}" src="data:image/svg+xml;base64,{picture}">'
     text = f"<p>{html.escape(section.text)}</p>" if section.text else ""
-    tables = "".join(_table(table, section.title) for table in section.tables)
+    tables = "".join(table_html(table, section.title) for table in section.tables)
     return (
         f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{html.escape(section.title)}</h2>'
         f"{text}{tables}{extra}</section>"
     )
 
 
-def _table(table: Table, title: str) -> str:
+def table_html(table: Table, title: str) -> str:
+    """A table, set so that it scrolls on a narrow screen."""
+
     def kind(column: int, cell: str) -> str:
         names = ["number"] if column in table.numeric else []
         names += ["good"] if cell.startswith("✔") else ["bad"] if cell.startswith("✘") else []
@@ -148,7 +163,8 @@ def _table(table: Table, title: str) -> str:
     )
 
 
-def _sample(sample: Mapping[str, Any]) -> str:
+def sample_html(sample: Mapping[str, Any]) -> str:
+    """One question with what was heard and said, players and spectrograms."""
     title = html.escape(str(sample.get("title", "Sample")))
     said = "".join(
         f"<dt>{name}</dt><dd>{html.escape(str(sample[key]))}</dd>"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from eval.provenance import PACKAGES, machine, versions
 from eval.report import write_report
 from fo_cli.demo_steps import INPUT, OUTPUT, TRAINS, DemoConfig, Steps
 from fo_core.checkpoint import read_json
@@ -17,7 +15,6 @@ from fo_core.errors import CheckpointError
 from fo_core.files import read_jsonl
 
 ORDER = ("prepare-data", "model", *INPUT, "output-1", "encode", *OUTPUT[1:])
-PACKAGES = ("torch", "transformers", "lhotse", "accelerate", "faster-whisper", "numpy")
 
 
 def write(steps: Steps, cfg: DemoConfig) -> list[str]:
@@ -88,8 +85,8 @@ def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str
         "llm_fingerprint_before": marks["model"]["llm_fingerprint"],
         "llm_fingerprint_after": _last_fingerprint(marks),
         "seed": cfg.prepare.questions.seed,
-        "machine": _machine(),
-        "versions": {name: _version(name) for name in ("freeze-omni", *PACKAGES)},
+        "machine": machine(),
+        "versions": versions(PACKAGES),
         "written": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -127,26 +124,3 @@ def _samples(steps: Steps, count: int = 6) -> list[dict[str, Any]]:
 def _inside(folder: Path, path: str) -> str:
     found = Path(path)
     return str(found if found.is_absolute() else folder / found)
-
-
-def _machine() -> dict[str, Any]:
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gb": round(pages / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return "not installed"

@@ -34,7 +34,8 @@ def data(tmp_path):
 @pytest.fixture
 def one_word_judge(monkeypatch):
     module = types.ModuleType("fo_core.engines.asr.pocketsphinx")
-    module.Engine = lambda: types.SimpleNamespace(transcribe=lambda wave: "blue")
+    module.PACKAGE = "pocketsphinx"
+    module.Engine = lambda **how: types.SimpleNamespace(transcribe=lambda wave: "blue")
     monkeypatch.setitem(sys.modules, "fo_core.engines.asr.pocketsphinx", module)
     return "pocketsphinx"
 
@@ -61,8 +62,10 @@ def test_asr_counts_both_readings(tiny_model, data):
     found = run(app, [*args, "--out", str(data / "out"), "--json"])
     assert found.exit_code == 0, found.stderr
     scores = json.loads(found.stdout)
-    assert scores["items"] == 1 and scores["words"] == 5
-    assert scores["input1_wer"] > 0 and scores["input2_wer"] > 0
+    assert scores["items"] == 1 and scores["complete"]
+    assert {"user/4-streaming/ctc", "user/4-streaming/llm"} <= set(scores["metrics"])
+    row = json.loads((data / "out" / "items.jsonl").read_text())
+    assert row["scores"]["user/4-streaming/ctc"][1] == 5  # words; the noise has no transcript
 
 
 @pytest.mark.parametrize(

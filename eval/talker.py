@@ -1,0 +1,163 @@
+"""A loaded model that answers questions, for evaluations: typed ones, spoken ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fo_core.config import load, replace, to_dict
+from fo_core.dialogue.session import DialogueConfig, Session
+from fo_core.dialogue.settings import for_file, read_dialogue
+from fo_core.dialogue.states import DialogueState
+from fo_core.models import chat, freeze_omni
+from fo_core.models.freeze_omni import FreezeOmni, LLMConfig
+from fo_core.models.ready import make_ready
+from fo_core.sampling import SamplingConfig
+from fo_core.streaming import CHUNK_SAMPLES
+
+END = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for a spoken question."""
+
+    text: str
+    wave: np.ndarray  # float32 [S] at the codec's rate; empty where nothing was spoken
+    rate: int  # Hz
+    finished: bool  # the LLM ended the answer by itself
+    endless: bool  # a piece of speech was cut at its limit
+    ended_by: str  # what ended the question: "answer" (state head), "input-end", "ignore"
+    first_audio_ms: float | None  # from the end of the question to the first sound
+
+
+class Talker:
+    """A model folder that is opened when it is first needed.
+
+    Args:
+        folder: The model.
+        device: Where it runs.
+        max_new_tokens: Longest answer, typed or spoken.
+        seed: Of the speech tokens.
+        overrides: ``a.b=c`` over the model's ``dialogue.json``; the text is greedy unless said.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str = "cpu",
+        max_new_tokens: int = 128,
+        seed: int = 0,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.device, self.max_new_tokens = folder, device, max_new_tokens
+        cfg = read_dialogue(folder)
+        cfg = replace(cfg, seed=seed, sampling=SamplingConfig(top_k=1))
+        segmenter = replace(cfg.segmenter, max_tokens=max_new_tokens)
+        told = to_dict(replace(cfg, segmenter=segmenter))
+        self.dialogue = load(DialogueConfig, told, overrides)
+
+    @functools.cached_property
+    def model(self) -> FreezeOmni:
+        """The loaded model.
+
+        Raises:
+            CheckpointError: It cannot be loaded.
+        """
+        return make_ready(freeze_omni.load(self.folder, self.device))
+
+    def ask(self, wave: np.ndarray, speak: bool = True) -> Reply:
+        """Hear a question [S] at 16 kHz, streaming, and answer it.
+
+        Raises:
+            CheckpointError: A part that is needed is not trained.
+        """
+        self.model.require("speech_encoder", "adapter")
+        session = Session(self.model, for_file(self.dialogue))
+        for chunk in torch.from_numpy(wave).split(CHUNK_SAMPLES):
+            session.listen(chunk)
+            if session.state is not DialogueState.LISTENING:
+                break
+        if session.state is DialogueState.LISTENING:
+            session.end_turn()
+        rate = self.model.codec.sample_rate
+        if session.state is DialogueState.IDLE:
+            return Reply("", np.zeros(0, np.float32), rate, True, False, "ignore", None)
+        pieces, first = [], None
+        for event in session.reply(speak):
+            if event.audio is not None:
+                first = 1000 * event.seconds if first is None else first
+                pieces.append(event.audio.float().cpu().numpy())
+        turn = session.turns[-1]
+        assert turn.answer is not None
+        limit = self.dialogue.speaker.max_tokens
+        spoken = session.speaker.parts if session.speaker else []
+        return Reply(
+            turn.answer.text.strip(),
+            np.concatenate(pieces) if pieces else np.zeros(0, np.float32),
+            rate,
+            turn.answer.ended,
+            any(len(part.tokens) >= limit for part in spoken),
+            turn.event.value,
+            first,
+        )
+
+    def answer_typed(self, questions: Sequence[str], batch: int = 48) -> list[Any]:
+        """The frozen LLM's own greedy answers, after the model's own system text and examples."""
+        from fo_core.engines.llm.transformers import Engine
+
+        cfg = self.model.config.llm
+        asked = [chat.dialogue(system_text(cfg), cfg.shots, text) for text in questions]
+        return Engine(self.model.llm).answer(asked, self.max_new_tokens, batch)
+
+
+def system_text(cfg: LLMConfig) -> str | None:
+    """The system text that the model's spoken questions come after."""
+    if cfg.template is None:
+        return cfg.system
+    return cfg.template.partition(END)[0].rpartition("<|im_start|>system\n")[2] or None
+
+
+class TextLLM:
+    """A text LLM by itself, with its own chat template and nothing before the question.
+
+    Args:
+        spec: Folder, hub id, ``.gguf`` file or ``embedded``.
+        dtype: Of its weights.
+        device: Where it runs.
+        max_new_tokens: Longest answer.
+        system: System text; None: the template's own, if it has one.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        dtype: str = "bfloat16",
+        device: str = "cpu",
+        max_new_tokens: int = 128,
+        system: str | None = None,
+    ) -> None:
+        self.spec, self.dtype, self.device = spec, dtype, device
+        self.max_new_tokens, self.system = max_new_tokens, system
+
+    @functools.cached_property
+    def engine(self) -> Any:
+        """The loaded LLM.
+
+        Raises:
+            CheckpointError: It cannot be loaded.
+        """
+        from fo_core.engines.llm.transformers import Engine
+
+        return Engine(self.spec, self.dtype, self.device)
+
+    def answer_typed(self, questions: Sequence[str], batch: int = 48) -> list[Any]:
+        """Its greedy answers."""
+        asked = [chat.dialogue(self.system, (), text) for text in questions]
+        return self.engine.answer(asked, self.max_new_tokens, batch)

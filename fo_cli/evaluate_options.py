@@ -1,0 +1,101 @@
+"""Options of the evaluations, and what they all print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fo_cli import options, render
+from fo_core.errors import FoError
+from fo_core.registry import did_you_mean
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the results.", metavar="DIR")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many items.")]
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", help="Model folder; not needed with --rescore.", metavar="DIR"),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on with what is in --out, or start anew.")
+]
+Rescore = Annotated[
+    bool,
+    typer.Option("--rescore", help="New judge or metrics on what was kept; runs no model."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of sampling and of the bootstrap.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")]
+Judge = Annotated[str, typer.Option("--judge", help="Recogniser that hears the speech.")]
+JudgeModel = Annotated[
+    str | None,
+    typer.Option("--judge-model", help="Its folder or hub id.", metavar="SPEC"),
+]
+Published = Annotated[bool, typer.Option("--published", help="Print the paper's rows beside ours.")]
+
+
+def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list[str]:
+    """Values of an option that may be repeated, each once; none is an empty list.
+
+    Raises:
+        FoError: One of them is not possible.
+    """
+    for value in values or ():
+        if value not in possible:
+            raise FoError(f"{flag} {value!r}", possible=did_you_mean(value, list(possible)))
+    return list(dict.fromkeys(values or ()))
+
+
+def check_device(device: str) -> str:
+    """A device that is there.
+
+    Raises:
+        FoError: There is no such device here.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    kind, _, index = device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if not (index or "0").isdigit() or int(index or 0) >= there.get(kind, 0):
+        known = [k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in there.items() if n]
+        raise FoError(f"no device {device!r} here", possible=", ".join(["cpu", *known]))
+    return device
+
+
+def needed_model(model: Path | None) -> Path:
+    """The model folder of a run that is not a rescore.
+
+    Raises:
+        FoError: None was named, or there is none.
+    """
+    if model is None:
+        raise FoError("no model", possible="--model DIR, or --rescore for what was kept")
+    return options.existing_folder(model, "model folder")
+
+
+def show(
+    overview: Mapping[str, Any], page: Any, out: Path, json: bool, published: bool = False
+) -> None:
+    """Write the page, print its first table (all of them with ``published``)."""
+    from eval.results import write_page
+
+    paths = write_page(out, overview, page)
+    if json:
+        render.as_json(overview)
+        return
+    for number, section in enumerate(page.sections):
+        if number and not published:
+            break
+        if number:
+            render.result(f"\n{section.title}. {section.text}")
+        for table in section.tables:
+            cut = [i for i, name in enumerate(table.head) if name != "meaning"]
+            render.table([table.head[i] for i in cut], [[r[i] for i in cut] for r in table.rows])
+    if overview["skipped"]:
+        first = overview["skipped"][0]
+        render.note(f"{len(overview['skipped'])} items left out, such as {first['id']}: "
+                    f"{first['why']}")  # fmt: skip
+    render.note(f"report: {paths['html']}; every item is in {out / 'items.jsonl'}")
