@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -92,3 +92,15 @@ def encode_manifest(
         raise DataError(f"the codec gave no tokens for a sound of {path}")
     manifest.write(out or path, items)
     return items
+
+
+def answered(questions: Iterable[Item], answers: Iterable[Item]) -> list[Item]:
+    """Spoken questions with the speech tokens of their answers: data of the task ``reply``.
+
+    Args:
+        questions: The user's turns; one whose answer has no tokens is left out.
+        answers: Assistant turns with tokens.
+    """
+    spoken = {item.text: item for item in answers}
+    pairs = ((item, spoken.get(item.answer)) for item in questions)
+    return [q.with_tokens(a.speech_tokens, a.global_tokens) for q, a in pairs if a]

@@ -83,6 +83,18 @@ def tts(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
     }
 
 
+def reply(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
+    """Spoken questions whose items carry the speech tokens of their answers.
+
+    ``tts`` of the answers (``text`` is the answer, ``messages`` what came before the question), and
+    {wave [B, S] at 16 kHz, wave_lens [B], question} of the questions.
+    """
+    items, waves = [i for i, _ in loaded], [w for _, w in loaded]
+    wave, lens = pad_waves(waves)
+    texts = {"text": [item.answer for item in items], "question": [item.text for item in items]}
+    return {**tts(loaded), "wave": wave, "wave_lens": lens, **texts}
+
+
 def codec(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
     """{wave [B, S] at 24 kHz (crops of one length where the set is cropped), wave_lens, items}."""
     wave, lens = pad_waves([wave for _, wave in loaded])
@@ -94,6 +106,7 @@ TASKS: Mapping[str, Task] = {
     "qa": Task(16000, ("text", "answer"), qa),
     "states": Task(16000, ("states",), qa),
     "tts": Task(0, ("text", "speech_tokens"), tts),
+    "reply": Task(16000, ("text", "answer", "speech_tokens"), reply),
     "codec": Task(24000, (), codec),
 }
 

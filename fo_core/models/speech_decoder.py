@@ -160,6 +160,7 @@ class SpeechDecoder(nn.Module):
         token_lens: Tensor | None,
         prefix: Tensor | None = None,
         prefix_lens: Tensor | None = None,
+        token_noise: float | None = None,
     ) -> Tensor:
         """Teacher forcing: text rows see prefix and text; speech rows also earlier speech.
 
@@ -170,6 +171,7 @@ class SpeechDecoder(nn.Module):
             token_lens: [B], or None.
             prefix: LLM states [B, P, D].
             prefix_lens: [B], or None.
+            token_noise: Instead of the config's.
 
         Returns:
             Logits [B, T + 1, S]: row t predicts token t, the row after the last one eos.
@@ -187,7 +189,9 @@ class SpeechDecoder(nn.Module):
             prefix_valid = prefix_valid[:, :0]
 
         read = self.read_text(self._drop(text), text_valid if text_lens is not None else None)
-        speech = self.embedding(self._inputs(tokens, token_valid))  # [B, T+1, D], sos first
+        speech = self.embedding(
+            self._inputs(tokens, token_valid, token_noise)
+        )  # [B, T+1, D]
         x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
 
         text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos
@@ -213,9 +217,10 @@ class SpeechDecoder(nn.Module):
         token_lens: Tensor | None,
         prefix: Tensor | None = None,
         prefix_lens: Tensor | None = None,
+        token_noise: float | None = None,
     ) -> SpeechLoss:
         """Cross-entropy on the tokens and then eos; arguments as in :meth:`forward`."""
-        logits = self(text, text_lens, tokens, token_lens, prefix, prefix_lens)
+        logits = self(text, text_lens, tokens, token_lens, prefix, prefix_lens, token_noise)
         B, T = tokens.shape
         valid = _valid(token_lens, B, T, text.device)
         lens = valid.sum(dim=1, keepdim=True)
@@ -235,13 +240,13 @@ class SpeechDecoder(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.cfg.dropout, self.training)
 
-    def _inputs(self, tokens: Tensor, valid: Tensor) -> Tensor:
+    def _inputs(self, tokens: Tensor, valid: Tensor, noise: float | None = None) -> Tensor:
         """[B, T + 1]: sos and the tokens, some of them replaced by random codes in training."""
         tokens = tokens.masked_fill(~valid, self.pad)
-        if self.training and self.cfg.token_noise > 0:
-            hit = torch.rand(tokens.shape, device=tokens.device) < self.cfg.token_noise
-            noise = torch.randint_like(tokens, self.cfg.codes)
-            tokens = torch.where(hit & valid, noise, tokens)
+        share = self.cfg.token_noise if noise is None else noise
+        if self.training and share > 0:
+            hit = torch.rand(tokens.shape, device=tokens.device) < share
+            tokens = torch.where(hit & valid, torch.randint_like(tokens, self.cfg.codes), tokens)
         return F.pad(tokens, (1, 0), value=self.sos)
 
     # --- streaming ---

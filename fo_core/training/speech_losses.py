@@ -6,6 +6,7 @@ Paper, section 2.3 and table of stages. The codec's own terms are in ``codec_los
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ from fo_core.models.chat import encode
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.text import speakable
 from fo_core.training.codec_losses import CodecLosses
-from fo_core.training.llm_rows import Dialogues
+from fo_core.training.hearing import encode_speech, speech_vectors
+from fo_core.training.llm_rows import Dialogues, pack, run
 from fo_core.training.stage import Batch, Ratio
 
 DISCRIMINATORS = "codec_discriminators"  # their name in the model while output-1 lasts
 _OUTPUT = "codec_output"
+Context = Literal["typed", "spoken", "both"]  # how the LLM reads the question
 
 
 @dataclass(frozen=True)
@@ -104,42 +107,79 @@ class SpeechLoss:
 
     Attributes:
         prefix: Read the LLM's hidden states (``output-3``).
+        token_noise: Share of the speech tokens read that are replaced; None: the decoder's own.
     """
 
     prefix: bool = False
+    token_noise: float | None = None
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
         text, text_lens = text_vectors(model, batch["text"])
         prefix: Tensor | None = None
         prefix_lens: Tensor | None = None
         if self.prefix:
-            prefix, prefix_lens = _pad(batch["prefix"], model)
+            prefix, prefix_lens = _pad(self._prefix(model, batch), model)
+        tokens, lens = batch["speech_tokens"], batch["token_lens"]
         found = model.speech_decoder.loss(
-            text, text_lens, batch["speech_tokens"], batch["token_lens"], prefix, prefix_lens
+            text, text_lens, tokens, lens, prefix, prefix_lens, self.token_noise
         )
         return {"loss": found.loss, "accuracy": found.accuracy}
 
+    def _prefix(self, model: FreezeOmni, batch: Batch) -> list[Tensor]:
+        """States of every item; after "both" contexts one of the two is drawn while training."""
+        rows, typed = batch["prefix"], batch.get("prefix_typed")
+        stack = model.speech_decoder.prefix
+        if typed is None or stack is None or not stack.training:
+            return rows
+        drawn = torch.rand(len(rows)) < 0.5
+        return [b if other else a for a, b, other in zip(rows, typed, drawn, strict=True)]
 
-def answer_states(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+
+def answer_states(model: FreezeOmni, batch: Batch, context: Context = "typed") -> dict[str, Tensor]:
     """The LLM's states that predict each token of an answer, in rows of the decoder's width.
 
-    The context is the dialogue so far as text; the state that predicts the end is not used.
+    The state that predicts the end is not used.
 
     Args:
-        model: Its frozen LLM reads.
-        batch: Of one item: ``text`` is the answer, ``messages`` what came before, question last.
+        model: Its frozen LLM reads, after a spoken question what its frozen listening side hears.
+        batch: Of one item. ``text`` is the answer. Task ``tts``: ``messages`` are the dialogue so
+            far, question last. Task ``reply``: ``messages`` are the turns before ``question``, of
+            which ``wave`` is the recording.
+        context: The LLM reads the question typed, as the paper does, or spoken, as a session does;
+            "both" gives either.
+
+    Returns:
+        ``prefix [P, D]``, for "both" also ``prefix_typed [P, D]``.
 
     Raises:
         DataError: The messages do not end with a question.
     """
     (text,), (messages,) = batch["text"], batch["messages"]
+    found = {}
+    if context != "typed":
+        heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
+        prompt = model.prompt(1)[0] if model.prompt.used else None
+        found["prefix"] = _states(model, messages, speech_vectors(model, heard)[0], prompt, text)
+        if context == "spoken":
+            return found
+        messages = [*messages, {"role": "user", "content": batch["question"][0]}]
     if not messages or messages[-1].get("role") != "user":
         name = getattr(batch["items"][0], "id", "?")
         raise DataError(f"item {name} has no question before its answer", do="write messages")
-    llm = model.llm
-    parts = Dialogues(model).parts(messages[:-1])
-    question = encode(llm.tokenizer, messages[-1]["content"])
-    answer = encode(llm.tokenizer, text)
-    before = [*parts.system_ids, *parts.opening(True), *question, *parts.user_suffix_ids]
-    hidden = llm(llm.embed([*before, *answer]))[0, len(before) - 1 : -1]  # [n, H]
-    return {"prefix": llm.split(hidden.float(), model.speech_decoder.cfg.dim)}
+    question = model.llm.embed(encode(model.llm.tokenizer, messages[-1]["content"]))[0]
+    typed = _states(model, messages[:-1], question, None, text)
+    return found | {"prefix_typed" if found else "prefix": typed}
+
+
+def _states(
+    model: FreezeOmni,
+    before: list[dict[str, str]],
+    question: Tensor,
+    prompt: Tensor | None,
+    answer: str,
+) -> Tensor:
+    """States ``[P, D]`` that predict an answer after a question ``[N, H]``."""
+    parts, ids = Dialogues(model).parts(before), encode(model.llm.tokenizer, answer)
+    rows = pack(model, [parts], [question], prompt, [ids])
+    hidden = run(model, rows)[rows.targets >= 0][:-1]  # [n, H], the last one predicts the end
+    return model.llm.split(hidden.float(), model.speech_decoder.cfg.dim)

@@ -38,10 +38,13 @@ from fo_core.training.speech_losses import (
     CodecDiscriminatorLoss,
     CodecGeneratorLoss,
     CodecMetrics,
+    Context,
     SpeechLoss,
     answer_states,
 )
 from fo_core.training.stage import Objective, Stage
+
+TALKING = ("speech_encoder", "adapter", "prompt", "speech_decoder")  # of a spoken turn
 
 
 @config
@@ -191,6 +194,8 @@ class Output3:
     """Options of ``output-3``."""
 
     type: Literal["output-3"] = "output-3"
+    context: Context = "typed"  # the LLM reads the question typed (paper), spoken, or either
+    token_noise: float | None = None  # share of the tokens read that are replaced; None = decoder's
     optim: OptimConfig = OptimConfig(lr=5e-5)
 
     def build(self) -> Stage:
@@ -200,12 +205,16 @@ class Output3:
             summary="prefix stack learns to use the LLM's states while the decoder speaks",
             objectives=(
                 Objective(
-                    "prefix", ("speech_decoder.prefix.*",), SpeechLoss(prefix=True), self.optim
+                    "prefix",
+                    ("speech_decoder.prefix.*",),
+                    SpeechLoss(prefix=True, token_noise=self.token_noise),
+                    self.optim,
+                    active=("speech_decoder",),  # its noise: else the tokens read say everything
                 ),
             ),
-            data="tts",
-            starts_from=("speech_decoder",),
-            precompute=answer_states,
+            data="tts" if self.context == "typed" else "reply",
+            starts_from=("speech_decoder",) if self.context == "typed" else TALKING,
+            precompute=partial(answer_states, context=self.context),
         )
 
 

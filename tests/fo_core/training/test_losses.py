@@ -1,10 +1,13 @@
 """What the losses read is what a live session sees: probes, chunk counts, LLM states."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from fo_core import testing
 from fo_core.data.collate import find_task
+from fo_core.dialogue.listener import Listener
 from fo_core.errors import DataError
 from fo_core.models.chat import encode
 from fo_core.training.cache import ItemCache, one_item
@@ -159,6 +162,34 @@ def test_answer_states_are_those_that_predict_each_token(tiny_llm, data):
     assert torch.allclose(prefix, torch.stack(rows).reshape(-1, 32), atol=1e-5)
     with pytest.raises(DataError, match="has no question"):
         answer_states(model, batch | {"messages": [[]]})
+
+
+@pytest.mark.parametrize("parts", [{}, CTC])
+@torch.no_grad()
+def test_spoken_answer_states_are_those_of_a_live_turn(parts, tiny_llm, data):
+    """A prompt, a chunk or the suffix read differently from a session would show."""
+    model = model_with(tiny_llm, **parts)
+    torch.nn.init.normal_(model.prompt.weight)
+    item = dataclasses.replace(data[0][0][0], answer="abc ab", speech_tokens=(1, 2))
+    batch = batch_of([item], "reply")
+    assert batch["text"] == ["abc ab"] and batch["question"] == [item.text]
+    found = answer_states(model, batch, "both")
+    assert found["prefix"].shape == found["prefix_typed"].shape
+    assert not torch.allclose(found["prefix"], found["prefix_typed"], atol=1e-3)
+
+    listener, chat, llm = Listener(model), model.chat, tiny_llm
+    fed = [llm.embed([*chat.system_ids, *chat.opening(True)]), model.prompt(1)]
+    fed += [listener.hear(c).embeds for c in batch["wave"][0].split(2560)]
+    fed += [listener.flush(), llm.embed(chat.user_suffix_ids)]
+    hidden, state = llm.step(torch.cat(fed, 1), llm.init_state(1, 256))
+    rows = [hidden[0, -1]]
+    for token in encode(llm.tokenizer, "abc ab")[:-1]:
+        hidden, state = llm.step(llm.embed([token]), state)
+        rows.append(hidden[0, 0])
+    assert torch.allclose(found["prefix"], torch.stack(rows).reshape(-1, 32), atol=1e-4)
+
+    typed = batch_of([item], "reply") | {"messages": [[{"role": "user", "content": item.text}]]}
+    assert torch.equal(answer_states(model, typed)["prefix"], found["prefix_typed"])
 
 
 def test_text_vectors_are_the_llms_rows_in_the_decoders_width(tiny_llm):

@@ -61,6 +61,26 @@ def test_each_stage_learns_and_moves_its_own_parts_only(name, model, data, tmp_p
     assert not hasattr(model, "codec_discriminators")
 
 
+@pytest.mark.parametrize("context", ["spoken", "both"])
+def test_the_prefix_learns_from_spoken_questions_too(context, tiny_llm, data, tmp_path):
+    def pairs(side):
+        coded = [a for a in side[1] if a.speech_tokens]
+        return [
+            dataclasses.replace(q, answer=a.text, speech_tokens=a.speech_tokens)
+            for q, a in zip(side[0], coded, strict=False)
+        ]
+
+    cfg = recipe("output-3", "tiny", overrides=["train.curves=false", f"stage.context={context}"])
+    stage, sets = cfg.stage.build(), [pairs(side) for side in data]
+    model = fresh(tiny_llm)
+    with pytest.raises(StageError, match="prompt"):
+        run_stage(model, stage, cfg.train, *sets, tmp_path / "a", progress=False)
+    model.trained.add("prompt")
+    result = run_stage(model, stage, cfg.train, *sets, tmp_path / "b", progress=False)
+    losses = [row["val_loss"] for row in result.history if "val_loss" in row]
+    assert losses[-1] < losses[0]
+
+
 def test_the_ctc_adapter_and_the_probe_train_too(tiny_llm, data, tmp_path):
     parts = {"adapter": {"type": "ctc"}, "state_head": {"probe": True}}
     model = fresh(tiny_llm, **parts)
