@@ -15,12 +15,10 @@ import torch
 from torch import nn
 
 from eval.latency_original import original
-from fo_core.config import replace
+from eval.latency_talk import CHUNKS, LEGS, SENTENCE, dialogue, noise, talk
 from fo_core.dialogue.listener import Listener
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.session import Session
-from fo_core.dialogue.settings import TEXT_SAMPLING, DialogueConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.settings import TEXT_SAMPLING
 from fo_core.dialogue.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import SMALLEST, Weights
 from fo_core.models.codec import TiCodec
@@ -28,22 +26,11 @@ from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm_backbone import LeanBackbone
 from fo_core.models.ready import make_ready
 from fo_core.sampling import sample
-from fo_core.streaming import CHUNK_SAMPLES
 
 AGES = (5, 20, 60)  # seconds of talk before a chunk
 LENGTHS = (30, 800, 2000)  # positions in the LLM's cache
-CHUNKS = 13  # of speech before an answer: 2 s
-SENTENCE = 10  # tokens of the answer's first piece
 SPANS = ((10, 50), (210, 250))  # speech tokens over which the rate is taken
 CODEC = ((30, (0, 20)), (50, (0, 40)), (60, (10, 50)))  # tokens in, tokens kept
-LEGS = {
-    "listen": "last chunk heard",
-    "read": "template read to its end",
-    "write": f"{SENTENCE} text tokens",
-    "prefill": "speech decoder: first token",
-    "speak": "speech tokens of the first audio",
-    "codec": "codec and cut",
-}
 
 
 @dataclass(frozen=True)
@@ -67,6 +54,8 @@ class Report:
     threads: int
     repeat: int
     bandwidth: float  # bytes a second
+    share: float = 1.0  # CPU time over time of the parts on one thread: 1 on a quiet machine
+    growth: list[float] = field(default_factory=list)  # whole listening steps of 60 s of talk, ms
     rows: list[Row] = field(default_factory=list)
 
     def __getitem__(self, key: str) -> Row:
@@ -105,7 +94,7 @@ def weight_bytes(module: nn.Module | None, weights: Weights = "same") -> int:
             size = weight.element_size()
             matrix = isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d) and own == "weight"
             if weights != "same" and matrix and weight.numel() >= SMALLEST:
-                size = {"bf16": 2, "int8": 1}[weights]
+                size = {"fp16": 2, "bf16": 2, "int8": 1}[weights]
             total += 0 if name.endswith(".position") else size * weight.numel()
     return total
 
@@ -149,6 +138,7 @@ def measure(
     weights: Weights = "same",
     threads: int = 1,
     repeat: int = 5,
+    steps: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Make a model ready and measure it; it is for inference only afterwards.
@@ -159,6 +149,7 @@ def measure(
         weights: Precision of the packed matrices.
         threads: Of torch.
         repeat: Runs behind each median; at least 5 for numbers that are told to others.
+        steps: False: make it ready only; the report has no rows.
         say: Told what is measured next.
     """
     torch.set_num_threads(threads)
@@ -166,10 +157,15 @@ def measure(
     report = Report(size, weights, threads, repeat, bandwidth())
     bench = Bench(model, report, footprint(model, weights))
     make_ready(model, weights)
+    if not steps:
+        return report
+    parts = (bench.chunks, bench.growth, bench.llm, bench.decoder, bench.codec, bench.first_audio)
+    began, used = time.perf_counter(), time.process_time()
     with torch.inference_mode():
-        for part in (bench.chunks, bench.llm, bench.decoder, bench.codec, bench.first_audio):
+        for part in parts:
             say(f"{size}: {part.__name__.replace('_', ' ')}")
             part()
+    report.share = (time.process_time() - used) / (time.perf_counter() - began)
     bench.finish()
     return report
 
@@ -181,8 +177,7 @@ class Bench:
         self.model, self.report, self.reads = model, report, reads
         self.repeat = report.repeat
         self.found: list[tuple[str, str, float, int | None, str]] = []
-        draw = torch.Generator().manual_seed(1)
-        self.noise = 0.1 * torch.randn(CHUNKS, CHUNK_SAMPLES, generator=draw)
+        self.noise = noise()
 
     def add(
         self, key: str, label: str, value: float, reads: int | None = None, unit: str = "ms"
@@ -201,7 +196,7 @@ class Bench:
                 bound = 1 / seconds if unit == "tokens/s" else 1000 * seconds
             theirs = original(report.size, key, report.threads)
             report.rows.append(Row(key, label, value, unit, bound, theirs))
-        order = ["chunk", "llm", "listen", "prefill", "ar", "codec", "cut", "first"]
+        order = ["chunk", "listen", "llm", "prefill", "ar", "codec", "cut", "first"]
         report.rows.sort(key=lambda row: order.index(row.key.split("_")[0]))
 
     def chunks(self) -> None:
@@ -224,6 +219,29 @@ class Bench:
             label = f"features, encoder, adapter: a chunk after {age} s"
             self.add(f"chunk_{age}", label, median[age], self.reads.listen)
         self.add("chunk_ratio", "the same, 60 s over 5 s", median[60] / median[5], unit="")
+
+    def growth(self) -> None:
+        """Whole listening steps, LLM and all, over 60 s of one turn; old and young take turns."""
+        cfg, took = dialogue(40), self.report.growth
+        old, young = Session(self.model, cfg), Session(self.model, cfg)
+
+        def step(session: Session, index: int) -> float:
+            began = time.perf_counter()
+            session.listen(self.noise[index % CHUNKS])
+            return 1000 * (time.perf_counter() - began)
+
+        pairs = 2 * self.repeat + 3
+        first, last = round(AGES[0] / 0.16), round(AGES[-1] / 0.16)
+        took += [step(old, index) for index in range(last - pairs // 2)]
+        for index in range(first - pairs // 2):
+            step(young, index)
+        ratios = []
+        for index in range(pairs):
+            before = step(young, index)
+            took.append(step(old, index))
+            ratios.append(took[-1] / before)
+        label = "whole listening step with the LLM, 60 s over 5 s"
+        self.add("listen_ratio", label, statistics.median(ratios), unit="")
 
     def llm(self) -> None:
         """Two vectors, and one token with its choice, at several lengths of the cache."""
@@ -297,12 +315,12 @@ class Bench:
     def first_audio(self) -> None:
         """Last chunk arrived → first audio, with its legs; and a whole listening step."""
         heard: list[float] = []
+        talk(self.model, self.noise, dialogue(40))  # warms up
         for first, ahead in ((40, False), (20, False), (20, True)):
-            if not heard:
-                self._answer(first, ahead, [])  # warms up
-            runs = [self._answer(first, ahead, heard) for _ in range(self.repeat)]
-            runs.sort(key=lambda legs: sum(legs.values()))
-            legs = runs[len(runs) // 2]
+            cfg = dialogue(first, ahead)
+            runs = [talk(self.model, self.noise, cfg) for _ in range(self.repeat)]
+            heard += [step for run in runs for step in run.heard]
+            legs = sorted(runs, key=lambda run: run.total)[len(runs) // 2].legs
             key = f"first_{first}" + "_ahead" * ahead
             label = f"time to first audio, {first} tokens kept first"
             if ahead:  # the LLM writes the next piece meanwhile
@@ -325,42 +343,3 @@ class Bench:
             "speak": (first + VocoderConfig().overlap - 1) * r.speak,
             "codec": r.codec,
         }
-
-    def _answer(self, first: int, ahead: bool, heard: list[float]) -> dict[str, float]:
-        """Milliseconds of each leg of one talk; whole listening steps go to ``heard``."""
-        session = Session(self.model, self._dialogue(first, ahead))
-        for index, chunk in enumerate(self.noise):
-            arrived = time.perf_counter()
-            session.listen(chunk)
-            if index >= 4:  # the first feeds the template too
-                heard.append(1000 * (time.perf_counter() - arrived))
-        session.end_turn()
-        written = spoken = 0.0
-        reply = session.reply()
-        for event in reply:
-            now = session.turns[-1].asked + event.seconds
-            if event.kind == "audio":
-                spoken = now
-                break
-            written = written or now
-        turn, speaker = session.turns[-1], session.speaker
-        assert speaker is not None and spoken, "the first piece of the answer was not spoken"
-        part = speaker.parts[0]
-        reply.close()  # type: ignore[attr-defined]
-        stamps = [arrived, turn.asked, turn.prefilled, written, part.prefilled, part.first_chunk]
-        ends = [*stamps[1:], spoken]
-        spans = (1000 * (end - start) for start, end in zip(stamps, ends, strict=True))
-        return dict(zip(LEGS, spans, strict=True))
-
-    def _dialogue(self, first: int, ahead: bool) -> DialogueConfig:
-        """The engine's own way of talking; the first piece has exactly 10 tokens, always cut."""
-        segmenter = SegmenterConfig(min_tokens=SENTENCE)
-        if not ahead:
-            segmenter = replace(segmenter, max_tokens=SENTENCE)
-        vocoder = VocoderConfig(first_chunk=first, first_threshold=1e9, threshold=1e9, onset=0.0)
-        return DialogueConfig(
-            mode="offline",
-            segmenter=segmenter,
-            speaker=SpeakerConfig(vocoder=vocoder),
-            write_ahead=ahead,
-        )

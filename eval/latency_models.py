@@ -26,7 +26,7 @@ TEMPLATE_WORDS = "system user assistant You are a helpful assistant. <unk>".spli
 class Size:
     """A model by its numbers."""
 
-    llm: LlamaConfig  # Qwen2-shaped: biases on queries, keys, values
+    llm: LlamaConfig  # shape of its layers
     vocab: int  # V, tied embeddings
     adapter_width: int  # of the adapter's output; what a narrower LLM cannot take is dropped
     parts: dict[str, Any]  # sections of the model's config
@@ -49,6 +49,15 @@ SIZES = {
     ),
     "paper": Size(
         LLM, 16384, 3584, _parts(PAPER_ENCODER, {"dim": 896, "heads": 14, "ffn": 4864, "layers": 4})
+    ),
+    "smol": Size(  # a SmolLM2-135M with ears and a voice of its width
+        LlamaConfig(576, 9, 3, 64, 1536, layers=30, rms_eps=1e-5, rope_theta=1e5),
+        49152,
+        576,
+        _parts(
+            {"dim": 384, "heads": 6, "ffn": 1536, "layers": 4},
+            {"dim": 576, "heads": 9, "ffn": 1536, "layers": 4},
+        ),
     ),
     "tiny": Size(
         LlamaConfig(64, 4, 2, 16, 96, layers=2, qkv_bias=True),

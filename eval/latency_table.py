@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from eval.latency import Report, Row
+from eval.latency_legs import Leg, Legs
 
 HEAD = ("what", "measured", "bound", "original", "faster by")
+LEGS_HEAD = ("leg, ms", "average", "50 %", "90 %", "99 %", "paper: average, 50 %, 90 %")
 
 
 def machine() -> dict[str, Any]:
@@ -37,6 +39,31 @@ def as_dict(report: Report) -> dict[str, Any]:
     """JSON-ready; ``faster`` is how many times as fast as the original the row is."""
     rows = [asdict(row) | {"faster": faster(row)} for row in report.rows]
     return asdict(report) | {"rows": rows, "bandwidth_gb_s": report.bandwidth / 1e9}
+
+
+def legs_dict(legs: Legs) -> dict[str, Any]:
+    """JSON-ready; every talk's legs are there."""
+    found = {key: value for key, value in vars(legs).items() if key not in ("legs", "talks")}
+    rows = {leg.key: asdict(leg) for leg in legs.legs}
+    return found | {"legs": rows, "talks": [one.legs for one in legs.talks]}
+
+
+def leg_cells(leg: Leg) -> tuple[str, ...]:
+    """A leg's texts under :data:`LEGS_HEAD`."""
+    found = (_number(value, "ms") for value in (leg.mean, leg.p50, leg.p90, leg.p99))
+    paper = ", ".join(f"{value:g}" for value in leg.paper) if any(leg.paper) else ""
+    return (leg.label, *found, paper)
+
+
+def legs_notes(legs: Legs) -> str:
+    """What stands under the legs."""
+    memory = ", ".join(f"{name} {value:.0f}" for name, value in legs.memory.items())
+    return (
+        f"{legs.runs} talks after {legs.warmup} to warm up, seeds from {legs.seed} on, "
+        f"{legs.first_chunk} speech tokens first. The legs are {100 * legs.covered:.1f} % of the time "
+        f"that the caller measured. Real-time factor {legs.rtf:.2f} speaking, "
+        f"{legs.rtf_listen:.2f} listening. MB: {memory}."
+    )
 
 
 def faster(row: Row) -> float | None:
@@ -65,24 +92,36 @@ def _number(value: float, unit: str) -> str:
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
 
 
-def markdown(reports: Sequence[Report]) -> str:
-    """One table for each report, under the machine and its load."""
+def markdown(reports: Sequence[Report], legs: Sequence[Legs] = ()) -> str:
+    """The tables of each report and of its legs, under the machine and its load."""
     found = machine()
     busy = "" if found["load"] is None else f", load {found['load']} at the end"
     text = [
         f"{found['cpu']} ({found['capability']}), {found['cores']} cores{busy}, "
         f"torch {found['torch']}."
     ]
-    for report in reports:
+    for index, report in enumerate(reports):
+        plural = "s" * (report.threads > 1)
         text += [
             "",
-            f"### {report.size}, weights {report.weights}, {report.threads} "
-            f"thread{'s' * (report.threads > 1)}",
-            "",
-            f"Medians of {report.repeat} runs; {report.bandwidth / 1e9:.1f} GB/s measured.",
-            "",
-            "| " + " | ".join(HEAD) + " |",
-            "|---|" + "--:|" * (len(HEAD) - 1),
-            *("| " + " | ".join(cells(row)) + " |" for row in report.rows),
+            f"### {report.size}, weights {report.weights}, {report.threads} thread{plural}",
         ]
+        if report.rows:
+            text += ["", report_notes(report), "", *_table(HEAD, map(cells, report.rows))]
+        if legs:
+            own = legs[index]
+            text += ["", *_table(LEGS_HEAD, map(leg_cells, own.legs)), "", legs_notes(own)]
     return "\n".join(text)
+
+
+def report_notes(report: Report) -> str:
+    """What stands over the steps."""
+    busy = ""
+    if report.threads == 1:
+        busy = f" The program had its core for {100 * min(1.0, report.share):.0f} % of the time."
+    return f"Medians of {report.repeat} runs; {report.bandwidth / 1e9:.1f} GB/s measured.{busy}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]

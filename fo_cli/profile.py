@@ -17,32 +17,51 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
 
-SIZES = ("small", "paper", "tiny")
-Weights = Literal["same", "bf16", "int8"]
+SIZES = ("small", "paper", "smol", "tiny")
+Weights = Literal["same", "fp16", "bf16", "int8"]
 
 
 @app.command("latency")
 def latency(
     size: Annotated[
         list[str] | None,
-        typer.Option("--size", help="Random weights: small, paper or tiny; may be repeated."),
+        typer.Option("--size", help="Random weights: small, paper, smol, tiny; may be repeated."),
     ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="Model folder instead of a size.", metavar="DIR")
     ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Random weights (a size has no others).")
+    ] = False,
     weights: Annotated[Weights, typer.Option(help="Precision of the packed matrices.")] = "same",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median.")] = 5,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
+    steps: Annotated[bool, typer.Option(help="Time the single steps.")] = True,
+    runs: Annotated[int, typer.Option(min=1, help="Talks behind the paper's four legs.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, help="Talks before them.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first talk; each has the next.")] = 0,
+    first_chunk: Annotated[
+        int, typer.Option(min=1, help="Speech tokens of the first audio, in the four legs.")
+    ] = 40,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", help="Write the last talk as a Chrome trace.", metavar="JSON"),
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option("--timeline", help="Write the last talk as a picture.", metavar="PNG"),
+    ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a Markdown table of each size.")
+        bool, typer.Option("--markdown", help="Print Markdown tables of each size.")
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Time every step of the stream, and the end of a question to the first audio with its legs.
+    """Time every step of the stream, and the paper's four legs from a decision to the first sound.
 
-    Beside each row stands its bound (bytes of weights over the memory bandwidth measured in the
+    Beside each step stands its bound (bytes of weights over the memory bandwidth measured in the
     same run) and, for the sizes small and paper, what the original program took on two cores of a
-    shared EPYC. Numbers of a busy machine are numbers of a busy machine.
+    shared EPYC; beside the legs the paper's table 4, which was measured on a GPU. Numbers of a busy
+    machine are numbers of a busy machine.
     """
     sizes = list(dict.fromkeys(size or []))
     for name in sizes:
@@ -50,29 +69,50 @@ def latency(
             raise FoError(f"unknown size {name!r}", possible=did_you_mean(name, list(SIZES)))
     if bool(sizes) == (model is not None):
         raise FoError("say what to measure", possible="--size small, --size paper, --model DIR")
+    if random and model is not None:
+        raise FoError("--random and --model exclude each other")
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
     if model is not None:
         options.existing_folder(model, "model folder")
+    for path, what in ((trace, "trace"), (timeline, "timeline")):
+        if path is not None:
+            options.writable(path, what)
 
+    from eval import latency_table as table
     from eval.latency import measure
-    from eval.latency_table import HEAD, as_dict, cells, machine
-    from eval.latency_table import markdown as as_markdown
+    from eval.latency_legs import measure_legs
+    from eval.latency_trace import write_timeline, write_trace
 
     say = render.note if sys.stderr.isatty() else (lambda text: None)
-    reports = []
+    reports, legs = [], []
     for name in sizes or ["model"]:
         say(f"{name}: loading")
-        reports.append(measure(_model(name, model), name, weights, threads, repeat, say))
+        ready = _model(name, model)
+        reports.append(measure(ready, name, weights, threads, repeat, steps, say))
+        legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, say))
+    if trace is not None:
+        write_trace(trace, legs[-1].talks[-1])
+    if timeline is not None:
+        last = reports[-1]
+        title = f"{last.size}, weights {last.weights}, threads {threads}"
+        write_timeline(timeline, legs[-1].talks[-1], title)
     if json:
-        found = [as_dict(report) for report in reports]
-        render.as_json({"machine": machine(), "reports": found})
+        found = [
+            table.as_dict(report) | {"four_legs": table.legs_dict(own)}
+            for report, own in zip(reports, legs, strict=True)
+        ]
+        render.as_json({"machine": table.machine(), "reports": found})
     elif markdown:
-        render.result(as_markdown(reports))
+        render.result(table.markdown(reports, legs))
     else:
-        for report in reports:
+        for report, own in zip(reports, legs, strict=True):
             render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
-            render.table(HEAD, [cells(row) for row in report.rows])
+            if report.rows:
+                render.table(table.HEAD, [table.cells(row) for row in report.rows])
+                render.result(table.report_notes(report))
+            render.table(table.LEGS_HEAD, [table.leg_cells(leg) for leg in own.legs])
+            render.result(table.legs_notes(own))
 
 
 def _model(name: str, folder: Path | None) -> FreezeOmni:

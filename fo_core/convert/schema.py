@@ -31,10 +31,10 @@ COUNTS = [int]  # a list of integers
 # Sections of the file's top level that only training reads: ignored, and named by the import.
 TRAINER = frozenset(
     """accum_grad batch_size cv_data_conf data_conf dataset dataset_conf ddp_conf deepspeed dtype
-    early_stop grad_clip init init_checkpoint log_interval loss_conf lr max_epoch model_dir num_workers
-    optim optim_conf optimizer optimizer_conf pin_memory prefetch save_interval save_states scheduler
-    scheduler_conf seed spec_aug spec_aug_conf train_conf train_data_conf train_engine
-    warmup_steps""".split()
+    early_stop grad_clip init init_checkpoint log_interval loss_conf lr max_epoch model_dir
+    num_workers optim optim_conf optimizer optimizer_conf pin_memory prefetch save_interval
+    save_states scheduler scheduler_conf seed spec_aug spec_aug_conf train_conf train_data_conf
+    train_engine warmup_steps""".split()
 )
 TRAIN: dict[str, Any] = {
     "cmvn_file": str,
