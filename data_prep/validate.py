@@ -7,7 +7,6 @@ then ids, sounds and texts are compared with each other and with those of other 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import tempfile
 from array import array
@@ -19,18 +18,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from data_prep.backends import Backend, WorkerDied, open_backend
 from data_prep.checks import ERROR, LEVELS, MENDABLE, WARNING, CheckConfig, Checked, check
 from data_prep.lines import Line, count_lines, cut_lines
+from data_prep.ordered import ordered_map
 from data_prep.runner import Progress, RunConfig, quiet
 from fo_core.data.shards import is_shards
 from fo_core.errors import ConfigError, DataError
 from fo_core.files import replacing
 from fo_core.registry import did_you_mean
 
-BATCH = 16  # lines a job
 EXAMPLES = 3  # that the report names for every check
-_Job = tuple[list[Line], str, CheckConfig]
 
 
 @dataclass
@@ -243,36 +240,18 @@ def _clean(lines: IO[str], fatal: set[int], path: Path) -> int:
 
 def _checked(path: Path, cfg: CheckConfig, how: RunConfig) -> Iterator[Checked]:
     """Every line's outcome, in the order of the lines."""
-    folder = str(path if path.is_dir() else path.parent) if not is_shards(path) else ""
-    lines = cut_lines(path, how.limit)
-    blocks = iter(lambda: list(itertools.islice(lines, BATCH)), [])
-    jobs = enumerate((block, folder, cfg) for block in blocks)
-    backend = open_backend(how.engine, _work, None, how.workers)
-    flying: dict[Any, tuple[int, _Job]] = {}
-    done: dict[int, list[Checked]] = {}
-    try:
-        for turn in itertools.count():
-            while turn not in done:
-                for number, job in itertools.islice(jobs, backend.slots - len(flying)):
-                    flying[backend.submit([job])] = (number, job)
-                if not flying:
-                    return
-                for handle in backend.wait(list(flying)):
-                    try:
-                        done[flying[handle][0]] = backend.result(handle)
-                        del flying[handle]
-                    except WorkerDied:
-                        done |= _one_by_one(backend, list(flying.values()))
-                        flying.clear()
-                        break
-            yield from done.pop(turn)
-    finally:
-        backend.close()
+    folder = Path() if is_shards(path) else path.parent
+    return ordered_map(_work, (folder, cfg), cut_lines(path, how.limit), how, _died)
 
 
-def _work(work: None, jobs: Sequence[_Job]) -> list[Checked]:
-    """In a worker: check the lines of some jobs."""
-    return [_safely(line, Path(folder), cfg) for lines, folder, cfg in jobs for line in lines]
+def _died(line: Line) -> Checked:
+    fault = ("unreadable", "the process that read it died")
+    return Checked(line.number, line.name(), faults=[fault])
+
+
+def _work(work: tuple[Path, CheckConfig], lines: Sequence[Line]) -> list[Checked]:
+    """In a worker: check some lines."""
+    return [_safely(line, *work) for line in lines]
 
 
 def _safely(line: Line, folder: Path, cfg: CheckConfig) -> Checked:
@@ -282,20 +261,3 @@ def _safely(line: Line, folder: Path, cfg: CheckConfig) -> Checked:
     except Exception as error:
         fault = ("line", f"a field of the wrong kind: {type(error).__name__} {error}")
         return Checked(line.number, line.name(), faults=[fault])
-
-
-def _one_by_one(backend: Backend, jobs: Sequence[tuple[int, _Job]]) -> dict[int, list[Checked]]:
-    """A worker died: the line that kills again is the fault."""
-    backend.renew()
-    done: dict[int, list[Checked]] = {}
-    for number, (lines, folder, cfg) in jobs:
-        done[number] = []
-        for line in lines:
-            handle = backend.submit([([line], folder, cfg)])
-            try:
-                done[number] += backend.result(backend.wait([handle])[0])
-            except WorkerDied:
-                fault = ("unreadable", "the process that read it died")
-                done[number].append(Checked(line.number, line.name(), faults=[fault]))
-                backend.renew()
-    return done

@@ -1,0 +1,24 @@
+"""Text files of corpora, line by line, whatever is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.containers import bounded_lines
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(number, line, "") of every line that is not blank; (number, "", why) of what is no text."""
+    try:
+        with path.open("rb") as file:
+            for number, (data, fault) in enumerate(bounded_lines(file), 1):
+                try:
+                    line = data.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                except UnicodeDecodeError as error:
+                    yield number, "", f"not UTF-8 text: {error.reason} at byte {error.start}"
+                    continue
+                if fault or line:
+                    yield number, line, fault
+    except OSError as error:
+        yield 0, "", f"{path} cannot be read: {error.strerror or error}"

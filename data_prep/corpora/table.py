@@ -1,0 +1,147 @@
+"""A CSV, TSV or JSONL file with a row for each utterance, and its columns named by the options."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
+from data_prep.corpora._text import text_lines
+from fo_core.errors import DataError
+from fo_core.registry import did_you_mean
+
+SUMMARY = "a CSV, TSV or JSONL file with named columns"
+LAYOUT = "a .csv (commas, quotes), .tsv (tabs, no quotes) or .jsonl file; a head line names columns"
+LICENCE = ""
+LANGUAGE = ""
+
+Row = Mapping[str, Any]
+
+
+def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
+    """A row's utterance.
+
+    Raises:
+        DataError: The file is not there or of another kind, or lacks a column that is named.
+    """
+    kinds = {".csv": _table, ".tsv": _table, ".jsonl": _json_lines}
+    if not source.is_file() or source.suffix.lower() not in kinds:
+        not_found(source, LAYOUT)
+    root = Path(options.root) if options.root else source.parent
+    checked = False
+    for number, row, fault in kinds[source.suffix.lower()](source):
+        where = f"{source.name}:{number}"
+        if not fault and not checked:
+            _check_columns(source, row, options)
+            checked = True
+        yield Broken(where, fault) if fault else _item(row, where, number, root, options)
+
+
+def _check_columns(source: Path, row: Row, options: CorpusOptions) -> None:
+    for key in (
+        "audio",
+        "text",
+        "id",
+        "speaker",
+        "language_column",
+        "split_column",
+        "start",
+        "end",
+    ):
+        column = getattr(options, key)
+        if column and column not in row:
+            raise DataError(
+                f"{source} has no column {column!r} for {key}",
+                possible=did_you_mean(column, [str(name) for name in row]),
+                do=f"name it: --set {key}=COLUMN",
+            )
+
+
+def _item(
+    row: Row, where: str, number: int, root: Path, options: CorpusOptions
+) -> Utterance | Broken:
+    def value(column: str) -> str:
+        found = row.get(column) if column else ""
+        return "" if found is None or isinstance(found, (dict, list)) else str(found).strip()
+
+    name = (
+        value(options.id) if options.id else f"{Path(where.rpartition(':')[0]).stem}-{number:06d}"
+    )
+    if not name:
+        return Broken(where, f"no {options.id!r}")
+    if not value(options.audio):
+        return Broken(name, f"no {options.audio!r}")
+    times = []
+    for column in (options.start, options.end):
+        try:
+            times.append(float(value(column) or 0))
+        except ValueError:
+            return Broken(name, f"{column!r} is {value(column)!r}, not a number of seconds")
+    start, end = times
+    if not (math.isfinite(start) and math.isfinite(end) and start >= 0) or 0 < end <= start:
+        return Broken(name, f"from {start:g} to {end:g} s is no time")
+    return Utterance(
+        id=name,
+        audio=str(root / value(options.audio)),
+        text=value(options.text),
+        speaker=value(options.speaker),
+        language=value(options.language_column),
+        split=value(options.split_column),
+        start=start,
+        end=end,
+    )
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Row, str]]:
+    for number, line, fault in text_lines(path):
+        row: Any = {}
+        if not fault:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                fault = f"not JSON: {error}"
+        if not fault and not isinstance(row, dict):
+            fault = "not a JSON object"
+        yield number, row if not fault else {}, fault
+
+
+def _table(path: Path) -> Iterator[tuple[int, Row, str]]:
+    """Rows of a CSV or TSV file with the number of their last line."""
+    faults: list[tuple[int, str]] = []
+    at = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal at
+        for number, line, fault in text_lines(path):
+            at = number
+            if fault or "\0" in line:
+                faults.append((number, fault or "holds NUL bytes"))
+            else:
+                yield line + "\n"
+
+    tabs = path.suffix.lower() == ".tsv"
+    reader = (csv.reader(lines(), delimiter="\t", quoting=csv.QUOTE_NONE) if tabs
+              else csv.reader(lines(), strict=True))  # fmt: skip
+    head: list[str] = []
+    while True:
+        try:
+            fields = next(reader)
+            fault = ""
+        except StopIteration:
+            break
+        except csv.Error as error:
+            fields, fault = [], f"not a row: {error}"
+        while faults:
+            yield faults[0][0], {}, faults.pop(0)[1]
+        if not head and not fault:
+            head = [name.strip() for name in fields]
+            continue
+        if not fault and len(fields) != len(head):
+            fault = f"{len(fields)} fields, the head line has {len(head)}"
+        yield at, dict(zip(head, fields, strict=False)), fault
+    for number, fault in faults:
+        yield number, {}, fault

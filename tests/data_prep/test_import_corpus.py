@@ -1,0 +1,347 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from data_prep.corpora import CORPORA, Broken, CorpusOptions, Utterance
+from data_prep.import_corpus import run
+from data_prep.runner import RunConfig
+from fo_core import audio
+from fo_core.data import manifest
+from fo_core.errors import DataError, EngineError
+
+ONE = RunConfig(workers=1)
+
+
+def sound(path, seconds=0.5, seed=1):
+    wave = 0.1 * np.random.default_rng(seed).standard_normal(round(16000 * seconds))
+    audio.write(path, wave, 16000)
+    return path
+
+
+def librispeech(root):
+    """Two parts in LibriSpeech's layout, four utterances."""
+    for part, chapter, count in (("dev-clean", "84/121", 3), ("train-clean-5", "19/198", 1)):
+        stem = chapter.replace("/", "-")
+        for i in range(count):
+            sound(root / part / chapter / f"{stem}-{i:04d}.flac", seed=i)
+        lines = [f"{stem}-{i:04d} SAID IN THE BOOK {'ABCD'[i]}\n" for i in range(count)]
+        (root / part / chapter / f"{stem}.trans.txt").write_text("".join(lines))
+    return root
+
+
+def aishell(root):
+    """AISHELL-1's layout, four utterances."""
+    words = {
+        "BAC009S0002W0122": "而 对 楼市",
+        "BAC009S0002W0123": "也 成为",
+        "BAC009S0764W0001": "甚至",
+        "BAC009S0724W0001": "出现",
+    }
+    for name in words:
+        part = {"S0764": "test", "S0724": "dev"}.get(name[6:11], "train")
+        sound(root / "data_aishell" / "wav" / part / name[6:11] / f"{name}.wav")
+    path = root / "data_aishell" / "transcript" / "aishell_transcript_v0.8.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{name} {text}\n" for name, text in words.items()))
+    return root
+
+
+def wenetspeech(root):
+    """One recording with two segments."""
+    sound(root / "audio" / "Y1.flac", 3.0)
+    segments = [{"sid": f"Y1_S{i}", "begin_time": i, "end_time": i + 1, "text": " 甚至出现 ",
+                 "confidence": 1.0, "subsets": subsets}
+                for i, subsets in enumerate((["L", "M"], ["DEV"]))]  # fmt: skip
+    entry = {"aid": "Y1", "duration": 3.0, "path": "audio/Y1.flac", "segments": segments}
+    (root / "WenetSpeech.json").write_text(
+        json.dumps({"dataset": "x", "audios": [entry]}, indent=1)
+    )
+    return root
+
+
+def kaldi(root):
+    """Two segments of one recording, and one of another behind flac's pipe."""
+    sound(root / "wav" / "a.wav", 2.0)
+    sound(root / "wav" / "b.flac", 1.0)
+    (root / "wav.scp").write_text("rec-a wav/a.wav\nrec-b flac -c -d -s wav/b.flac |\n")
+    (root / "segments").write_text("a1 rec-a 0.0 1.0\na2 rec-a 1.0 2.0\nb1 rec-b 0 -1\n")
+    (root / "text").write_text("a1 one\na2 two words\nb1 three\n")
+    (root / "utt2spk").write_text("a1 anna\na2 anna\nb1 bert\n")
+    return root
+
+
+def table(root):
+    """A TSV with names of its own for the columns, and quotes in the text."""
+    sound(root / "a.wav")
+    sound(root / "b.wav")
+    path = root / "t.tsv"
+    path.write_text('audio\ttext\tspk\na.wav\tsay "yes\tanna\nb.wav\tsay no\tbert\n')
+    return path
+
+
+def folder(root):
+    """Two sounds, one in a folder below."""
+    for name, text in (("a", "hello\nthere\n"), ("sub/b", "你好")):
+        sound(root / f"{name}.wav")
+        (root / f"{name}.txt").write_text(text)
+    return root
+
+
+LAYOUTS = {
+    "librispeech": (librispeech, {"dev-clean": 3, "train-clean-5": 1}),
+    "aishell": (aishell, {"train": 2, "dev": 1, "test": 1}),
+    "wenetspeech": (wenetspeech, {"L": 1, "M": 1, "DEV": 1}),
+    "kaldi": (kaldi, {"all": 3}),
+    "table": (table, {"all": 2}),
+    "folder": (folder, {"all": 2}),
+}
+
+
+@pytest.mark.parametrize("name", CORPORA.names())
+def test_the_contract_of_every_corpus(tmp_path, name):
+    """A new file in data_prep/corpora needs a layout above, and then all of this must hold."""
+    corpus = CORPORA.load(name)
+    assert corpus.SUMMARY and corpus.LAYOUT and corpus.__doc__
+    assert isinstance(corpus.LICENCE, str) and corpus.LANGUAGE in ("", "en", "zh")
+    make, parts = LAYOUTS[name]
+    source = make(tmp_path / "in")
+    found = list(corpus.items(source, CorpusOptions()))
+    assert all(isinstance(each, Utterance | Broken) for each in found)
+    report = run(name, source, tmp_path / "out", how=ONE)
+    assert {split: n["items"] for split, n in report["splits"].items()} == parts
+    assert report["made"] == sum(parts.values()) and not report["rejected"]
+    for split in parts:
+        for item in manifest.read(tmp_path / "out" / f"{split}.jsonl"):
+            assert item.text and len(item.load_audio(16000)) == round(item.duration * 16000)
+            assert item.language == (corpus.LANGUAGE or "en")
+    for bad in (tmp_path / "none", tmp_path / "out"):  # nothing there; another layout
+        if name != "folder" or bad.name == "none":
+            with pytest.raises(DataError, match="no corpus at|not laid out") as fault:
+                run(name, bad, tmp_path / "other", how=ONE)
+            assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("name", ["librispeech", "aishell", "wenetspeech"])
+def test_we_find_what_lhotse_finds(tmp_path, name):
+    from lhotse import recipes
+
+    source = LAYOUTS[name][0](tmp_path / "in")
+    prepare = {"librispeech": recipes.prepare_librispeech, "aishell": recipes.prepare_aishell,
+               "wenetspeech": recipes.prepare_wenet_speech}[name]  # fmt: skip
+    parts = {"dataset_parts": ("L", "M", "DEV")} if name == "wenetspeech" else {}
+    theirs = {
+        (part, s.id, s.text, s.speaker or "", round(s.start, 3), round(s.duration, 3))
+        for part, found in prepare(source, **parts).items()
+        for s in found["supervisions"]
+    }
+    run(name, source, tmp_path / "out", how=ONE)
+    ours = {
+        (path.stem, i.id, i.text, i.speaker, round(i.start, 3), round(i.duration, 3))
+        for path in (tmp_path / "out").glob("*.jsonl")
+        if path.stem != "rejects"
+        for i in manifest.read(path)
+    }
+    assert ours == theirs
+
+
+def test_columns_are_named_and_times_cut(tmp_path):
+    sound(tmp_path / "wav" / "a.wav", 2.0)
+    rows = [{"file": "a.wav", "words": "one", "who": "x", "from": 0.5, "to": 1.25, "part": "dev",
+             "key": "k1"},
+            {"file": "a.wav", "words": "two", "key": "k2", "part": "train/a"}]  # fmt: skip
+    path = tmp_path / "t.jsonl"
+    path.write_text("\ufeff" + "".join(json.dumps(row) + "\n" for row in rows))
+    options = CorpusOptions(audio="file", text="words", id="key", speaker="who", start="from",
+                            end="to", split_column="part", root=str(tmp_path / "wav"))  # fmt: skip
+    report = run("table", path, tmp_path / "out", options, ONE)
+    assert set(report["splits"]) == {"dev", "train_a"}
+    (item,) = manifest.read(tmp_path / "out" / "dev.jsonl")
+    assert (item.id, item.text, item.speaker, item.start) == ("k1", "one", "x", 0.5)
+    assert len(item.load_audio(16000)) == 12000
+    with pytest.raises(DataError, match="no column 'word' for text.*did you mean 'words'"):
+        run("table", path, tmp_path / "x", CorpusOptions(audio="file", text="word"), ONE)
+
+
+def rejects(out):
+    return [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+
+
+def wav_bytes(kind):
+    return {"empty": b"", "text": b"hello", "head": b"RIFF\x24\x00\x00\x00WAVEfmt "}[kind]
+
+
+BAD_ROWS = {  # a line of a table (columns audio, text, from, to), and what is said about it
+    "missing file": ("no.wav,words,,", "no sound file"),
+    "no audio": (",words,,", "no 'audio'"),
+    "no text": ("a.wav,,,", "no text"),
+    "text of marks": ("a.wav,?!,,", "no text"),
+    "too few fields": ("a.wav", "1 fields, the head line has 4"),
+    "too many fields": ("a.wav,b,,,,", "6 fields"),
+    "stray quote": ('a.wav,"words" more,,', "not a row"),
+    "nul": ("a.wav,wor\0ds,,", "NUL"),
+    "latin1": ("a.wav,caf\xe9,,".encode("latin-1"), "not UTF-8"),
+    "a folder": ("sub,words,,", "no sound file"),
+    "empty file": ("empty.wav,words,,", "0 bytes|cannot|can be read"),
+    "not sound": ("text.wav,words,,", "not a sound file"),
+    "head only": ("head.wav,words,,", "not a sound file|holds no"),
+    "start text": ("a.wav,words,soon,", "not a number"),
+    "end nan": ("a.wav,words,0,nan", "is no time"),
+    "end before start": ("a.wav,words,0.4,0.2", "is no time"),
+    "start negative": ("a.wav,words,-1,", "is no time"),
+    "start beyond": ("a.wav,words,9,", "no sound from"),
+    "end beyond": ("a.wav,words,0,9", "no sound from"),
+    "huge": ("a.wav," + "a" * (9 * 2**20) + ",,", "longer than|field larger"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_bad_row_is_listed_and_the_rest_is_imported(tmp_path, name):
+    sound(tmp_path / "a.wav")
+    (tmp_path / "sub").mkdir()
+    for kind in ("empty", "text", "head"):
+        (tmp_path / f"{kind}.wav").write_bytes(wav_bytes(kind))
+    line, said = BAD_ROWS[name]
+    line = line if isinstance(line, bytes) else line.encode()
+    good = b"a.wav,one two,,\n"
+    (tmp_path / "t.csv").write_bytes(b"audio,text,from,to\n" + good + line + b"\n" + good)
+    options = CorpusOptions(start="from", end="to")
+    report = run("table", tmp_path / "t.csv", tmp_path / "out", options, ONE)
+    assert report["made"] == 2
+    (row,) = rejects(tmp_path / "out")
+    assert row["id"] and row["step"] == "import"
+    import re
+
+    assert re.search(said, row["reason"]), row
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+BAD_KALDI = {  # file, its new text, what is said about what
+    "wav.scp without a path": ("wav.scp", "rec-a wav/a.wav\nrec-b\n", "no path"),
+    "wav.scp with a command": ("wav.scp", "rec-a wav/a.wav\nrec-b sox x -t wav - |\n", "a command"),
+    "wav.scp cut short": ("wav.scp", "rec-a wav/a.wav\nrec-b wav/b", "no sound file"),
+    "wav.scp in latin1": ("wav.scp", b"rec-a wav/a.wav\nrec-b caf\xe9\n", "not UTF-8"),
+    "wav.scp twice": ("wav.scp", "rec-a wav/a.wav\nrec-a wav/b.flac\n", "the same name twice"),
+    "wav.scp binary": ("wav.scp", b"rec-a wav/a.wav\n\x00\xff\xfe\n", "not UTF-8"),
+    "segment without times": ("segments", "a1 rec-a 0 1\na2 rec-a\n", "not a segment"),
+    "segment in words": ("segments", "a1 rec-a 0 1\na2 rec-a x y\n", "not a segment"),
+    "segment backwards": ("segments", "a1 rec-a 0 1\na2 rec-a 2 1\n", "is no time"),
+    "segment beyond": ("segments", "a1 rec-a 0 1\na2 rec-a 1 9\n", "no sound from"),
+    "segment of nothing": ("segments", "a1 rec-a 0 1\na2 rec-z 0 1\n", "not in wav.scp"),
+    "text without words": ("text", "a1 one\na2\n", "no text"),
+    "text missing": ("text", "a1 one\n", "not in text"),
+    "text of nothing": ("text", "a1 one\na2 b\nb1 c\nzz z\n", "has no sound"),
+    "speaker file binary": ("utt2spk", b"\xff\xff\n", "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_KALDI)
+def test_a_bad_line_of_kaldi_is_listed_and_the_rest_is_imported(tmp_path, name):
+    source = kaldi(tmp_path / "in")
+    file, text, said = BAD_KALDI[name]
+    write(source / file, text)
+    report = run("kaldi", source, tmp_path / "out", how=ONE)
+    assert report["made"] >= 1
+    found = rejects(tmp_path / "out")
+    assert any(said in row["reason"] and row["id"] for row in found), found
+
+
+def broken_librispeech(root, how):
+    chapter = librispeech(root) / "dev-clean" / "84" / "121"
+    script, flac = chapter / "84-121.trans.txt", chapter / "84-121-0001.flac"
+    if how == "no sound":
+        flac.unlink()
+    elif how == "not sound":
+        flac.write_bytes(b"no flac")
+    elif how == "no words":
+        script.write_text(script.read_text() + "84-121-0009\n")
+    elif how == "blank lines":
+        script.write_text(script.read_text() + "\n   \n84-121-0009 NO SUCH\n")
+    else:
+        script.write_bytes(script.read_bytes() + b"84-121-0009 caf\xe9\n")
+
+
+@pytest.mark.parametrize("how", ["no sound", "not sound", "no words", "blank lines", "latin1"])
+def test_librispeech_goes_on_after_a_bad_line(tmp_path, how):
+    """lhotse's whole recipe ends at the first of these."""
+    broken_librispeech(tmp_path / "in", how)
+    report = run("librispeech", tmp_path / "in", tmp_path / "out", how=ONE)
+    assert report["made"] == (3 if how.endswith("sound") else 4)
+    assert len(rejects(tmp_path / "out")) == 1
+
+
+def test_aishell_without_a_text_or_sound(tmp_path):
+    wav = aishell(tmp_path / "in") / "data_aishell" / "wav" / "train" / "S0002"
+    sound(wav / "BAC009S0002W0999.wav")
+    (wav / "BAC009S0002W0122.wav").write_bytes(b"no wave")
+    assert run("aishell", tmp_path / "in", tmp_path / "out", how=ONE)["made"] == 3
+    said = {row["id"]: row["reason"] for row in rejects(tmp_path / "out")}
+    assert "no transcript" in said["BAC009S0002W0999"]
+    assert "not a sound file" in said["BAC009S0002W0122"]
+
+
+def test_wenetspeech_entries_of_the_wrong_form(tmp_path):
+    source = wenetspeech(tmp_path / "in") / "WenetSpeech.json"
+    whole = json.loads(source.read_text())
+    good = whole["audios"][0]
+    odd = [None, 3, "x", {}, {**good, "aid": "Y2", "segments": [{"sid": 1}]},
+           {**good, "aid": "Y3", "path": "audio/none.flac", "segments": [
+               {**good["segments"][0], "sid": "Y3_S0"}]}]  # fmt: skip
+    source.write_text(json.dumps({**whole, "audios": [*odd, good]}))
+    report = run("wenetspeech", tmp_path / "in", tmp_path / "out", how=ONE)
+    assert report["made"] == 3 and len(rejects(tmp_path / "out")) == 7  # Y3 is in L and in M
+    text = source.read_text()
+    for bad, said in ((text[: len(text) // 2], "cut short"), ("{}", "no list"), ("", "no list")):
+        source.write_text(bad)
+        with pytest.raises(DataError, match=said):
+            run("wenetspeech", tmp_path / "in", tmp_path / "other", how=ONE)
+
+
+def test_a_folder_with_sounds_that_lack_a_text(tmp_path):
+    source = folder(tmp_path / "in")
+    sound(source / "c.wav")
+    write(source / "a.txt", b"caf\xe9")
+    (source / "._junk.wav").write_bytes(b"")
+    assert run("folder", source, tmp_path / "out", how=ONE)["made"] == 1
+    said = {row["id"]: row["reason"] for row in rejects(tmp_path / "out")}
+    assert "has no c.txt" in said["c"] and "not UTF-8" in said["a"]
+
+
+def test_twins_unknown_names_and_nothing_usable(tmp_path):
+    sound(tmp_path / "a.wav")
+    write(tmp_path / "t.csv", "audio,text,id\na.wav,one,x\na.wav,two,x\n")
+    report = run("table", tmp_path / "t.csv", tmp_path / "out", CorpusOptions(id="id"), ONE)
+    assert report["made"] == 1 and report["rejected"] == {"the same id twice": 1}
+    with pytest.raises(EngineError, match="unknown corpus 'librispech'.*did you mean"):
+        run("librispech", tmp_path, tmp_path / "out")
+    write(tmp_path / "t.csv", "audio,text\nno.wav,one\n")
+    with pytest.raises(DataError, match="none of 1 utterances"):
+        run("table", tmp_path / "t.csv", tmp_path / "none", how=ONE)
+    assert [p.name for p in (tmp_path / "none").glob("*.jsonl")] == ["rejects.jsonl"]
+
+
+def test_workers_and_limit(tmp_path):
+    rows = ["audio,text"]
+    for i in range(60):
+        sound(tmp_path / f"{i}.wav", 0.2)
+        rows.append(f"{i}.wav,words {i}")
+    write(tmp_path / "t.csv", "\n".join(rows))
+    run("table", tmp_path / "t.csv", tmp_path / "one", how=ONE)
+    run("table", tmp_path / "t.csv", tmp_path / "two", how=RunConfig(workers=2))
+    one, two = (tmp_path / name / "all.jsonl" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    limited = run("table", tmp_path / "t.csv", tmp_path / "l", how=RunConfig(workers=1, limit=7))
+    assert limited["made"] == 7 and math.isclose(limited["splits"]["all"]["hours"], 0.0004)
+
+
+def test_the_real_recordings(shared_dir, tmp_path):
+    options = CorpusOptions(audio="file", id="utt_id", speaker="speaker", language_column="lang",
+                            split_column="lang")  # fmt: skip
+    source = shared_dir / "data" / "real_speech" / "manifest.tsv"
+    report = run("table", source, tmp_path / "out", options, ONE)
+    assert report["items"] == 46 and not report["rejected"]
+    assert {name: n["items"] for name, n in report["splits"].items()} == {"en": 36, "zh": 10}
