@@ -13,6 +13,8 @@ from fo_core.errors import FoError
 
 if TYPE_CHECKING:
     from fo_core.models.freeze_omni import FreezeOmni
+    from fo_core.training.run_config import TrainConfig
+    from fo_core.training.stage import Stage
 
 
 class Device(StrEnum):
@@ -20,6 +22,7 @@ class Device(StrEnum):
 
     auto = "auto"
     cpu = "cpu"
+    cuda = "cuda"
 
 
 def train(
@@ -50,102 +53,106 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained on what, and stop.")
     ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --dry-run: run a few steps for time and memory.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of going on where a run stopped.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although settings have changed; says which.")
+    ] = False,
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", help="Another LLM than the model's; says what to train again."),
+    ] = None,
+    cache_hidden: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-hidden",
+            help="Keep what frozen parts give (the LLM's states in output-3) here for later runs.",
+            metavar="DIR",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Train one stage: what it trains is printed first, the rest is proven not to move.
 
-    A stopped run goes on from its newest checkpoint; a finished one is found done.
+    A stopped run goes on from its newest checkpoint; a finished one is found done. Alone, under
+    torchrun or accelerate launch: the command is the same.
     """
     from fo_core.training.stages import recipe
 
     overrides = [*(sets or ()), f"train.device={device.value}"]
+    if cache_hidden is not None:
+        overrides.append(f"train.cache_hidden={options.writable(cache_hidden, 'cache folder')}")
     chosen = recipe(stage, size, config, overrides)
     options.existing_file(train, "training manifest")
     options.existing_file(valid, "held-out manifest")
+    if measure and not dry_run:
+        raise FoError("--measure is for --dry-run", do="add --dry-run, or leave --measure out")
     if not dry_run:
         options.writable(out, "run folder")
 
     import torch
 
+    from fo_core.training.begin import begin
+    from fo_core.training.team import world
+
     torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
-    start = _start(model, train)
+    start, built = begin(model, train, llm), chosen.stage.build()
+    main = world()[0] == 0
+    if dry_run:
+        plan = _dry_run(start, built, chosen.train, train, valid, measure)
+        counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}
+        if main:
+            _say(plan if json else counts, json)
+        return
 
     from fo_core.training.loop import run_stage
 
-    built = chosen.stage.build()
-    result = run_stage(
-        start, built, chosen.train, train, valid, out, resume=not fresh, dry_run=dry_run
-    )
+    result = run_stage(start, built, chosen.train, train, valid, out, resume=not fresh, force=force)
+    if not main:
+        return
+    trained = {glob.split(".")[0] for o in built.objectives for glob in o.trainable}
+    folder = _save(start, trained, Path(model), out)
     counts = {
         "stage": stage,
         "trainable_parameters": result.trainable_parameters,
         "frozen_parameters": result.frozen_parameters,
+        "seconds": round(result.seconds, 1),
+        "model": str(folder),
     }
-    if dry_run:
-        _say(counts, json)
-        return
-    trained = {glob.split(".")[0] for o in built.objectives for glob in o.trainable}
-    folder = _save(start, trained, Path(model), out / "model")
-    counts |= {"seconds": round(result.seconds, 1), "model": str(folder)} | result.metrics
-    _say(counts, json)
+    _say(counts | result.metrics, json)
 
 
-def _start(model: str, train: Path) -> FreezeOmni:
-    """The model to train: a folder's, or a new one of a shipped size or a YAML file.
+def _dry_run(
+    model: FreezeOmni, stage: Stage, cfg: TrainConfig, train: Path, valid: Path, measured: bool
+) -> dict[str, Any]:
+    from fo_core.training.estimate import measure
+    from fo_core.training.loop import plan_stage
+    from fo_core.training.report import print_plan
 
-    A new CTC head gets the tokens of the training transcripts; a model without a voice gets that of
-    the training answers.
-    """
-    from importlib.resources import files
-
-    from fo_core.config import load, read_yaml, replace
-    from fo_core.data import manifest
-    from fo_core.models import freeze_omni
-    from fo_core.models.frozen_llm import FrozenLLM
-    from fo_core.registry import did_you_mean
-    from fo_core.training.census import common_voice, ctc_tokens
-
-    path = Path(model)
-    if path.is_dir():
-        loaded = freeze_omni.load(path)
-        if not loaded.config.voice:
-            voice = common_voice(manifest.read(train))
-            loaded.config = replace(loaded.config, voice=voice)
-        return loaded
-    if not path.is_file():
-        shipped = Path(str(files("fo_core"))) / "conf" / "sizes"
-        names = sorted(p.stem for p in shipped.glob("*.yaml"))
-        if model not in names:
-            raise FoError(
-                f"no model folder, file or size {model!r}", possible=did_you_mean(model, names)
-            )
-        path = shipped / f"{model}.yaml"
-    config = load(freeze_omni.FreezeOmniConfig, read_yaml(path))
-    llm = FrozenLLM.load(config.llm.spec, config.llm.dtype)
-    if not config.ctc.tokens:
-        texts = (item.text for item in manifest.read(train))
-        ctc = replace(config.ctc, tokens=ctc_tokens(llm.tokenizer, texts))
-        config = replace(config, ctc=ctc)
-    return freeze_omni.build(config, llm=llm)
+    plan = plan_stage(model, stage, cfg, train, valid)
+    if measured:
+        plan["measured"] = measure(model, stage, cfg, train, valid)
+    print_plan(plan)
+    return plan
 
 
-def _save(model: FreezeOmni, trained: set[str], start: Path, folder: Path) -> Path:
+def _save(model: FreezeOmni, trained: set[str], start: Path, out: Path) -> Path:
     """Write the model folder of a finished stage; how it talks is taken over from the start."""
-    from fo_core.config import replace
     from fo_core.dialogue.settings import FILE
     from fo_core.files import write_text
     from fo_core.models.freeze_omni import PARTS
+    from fo_core.training.card import write_card
 
+    folder = out / "model"
     model.trained |= trained & set(PARTS)
-    if not model.config.llm.fingerprint:
-        llm = replace(model.config.llm, fingerprint=model.llm.fingerprint())
-        model.config = replace(model.config, llm=llm)
     model.save(folder)
     if (start / FILE).is_file():
         write_text(folder / FILE, (start / FILE).read_text(encoding="utf-8"))
+    write_card(model, out, folder, start if start.is_dir() else None)
     return folder
 
 

@@ -17,6 +17,7 @@ from fo_core.data.sampler import epoch_batches
 from fo_core.errors import DataError, FoError
 
 log = logging.getLogger(__name__)
+Place = tuple[int, int]  # an epoch, a batch of it
 CROP_TRIES = 8  # places looked at for a crop that is not silent
 
 
@@ -53,9 +54,12 @@ class Sounds:
 class Loader:
     """Iterating gives one epoch of batches; the next iteration gives the next epoch.
 
+    Several processes deal out one endless row of batches: process r of W gets every W-th one from
+    the r-th on, so that W batches a step are the same ones however many processes share them.
+
     Attributes:
         epoch: The epoch that comes next, or is under way.
-        batch: Batches of it that were given.
+        batch: Batches of it that were given, to all processes together.
         rejects: {item id: reason} of items that could not be loaded; they are left out.
     """
 
@@ -68,38 +72,43 @@ class Loader:
         augmentation: AugmentConfig | None = None,
         sounds: Sounds | None = None,
         num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        endless: bool = True,
         **batching: Any,
     ) -> None:
         self.items, self.task = list(items), find_task(task)
+        self.rank, self.world_size, self.endless = rank, world_size, endless
         self.crop_samples, self.augmentation = crop_samples, augmentation
         self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
         self.epoch, self.batch = 0, 0
         self.rejects: dict[str, str] = {}
-        self._made: tuple[int, list[list[int]]] | None = None
+        self._made: dict[int, list[list[int]]] = {}
 
-    def batches(self) -> list[list[int]]:
-        """Indices of the items of every batch of the current epoch."""
-        if self._made is None or self._made[0] != self.epoch:
-            self._made = (self.epoch, epoch_batches(self.items, epoch=self.epoch, **self.batching))
-        return self._made[1]
+    def batches(self, epoch: int | None = None) -> list[list[int]]:
+        """Indices of the items of every batch of an epoch (None: the current one)."""
+        epoch = self.epoch if epoch is None else epoch
+        if epoch not in self._made:
+            self._made = {e: made for e, made in self._made.items() if e in (epoch - 1, epoch + 1)}
+            self._made[epoch] = epoch_batches(self.items, epoch=epoch, **self.batching)
+        return self._made[epoch]
 
     def __len__(self) -> int:
         return len(self.batches())
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches of the current epoch from ``self.batch`` on.
+        """This process's batches of the current epoch from ``self.batch`` on.
 
         Raises:
             DataError: No item of the whole epoch could be loaded.
         """
-        todo = self.batches()[self.batch :]
-        given = self.batch > 0
-        for made, rejects in self._loaded(todo):
-            for name, reason in rejects.items():
-                if name not in self.rejects:
-                    log.warning("left out %s: %s", name, reason)
-            self.rejects.update(rejects)
-            self.batch += 1
+        todo = list(self._share())
+        given = self.batch > 0 or not todo
+        for place, (made, rejects) in zip(todo, self._loaded(todo), strict=True):
+            self._reject(rejects)
+            self.batch += self.world_size
+            if made is None and self.world_size > 1 and self.endless:
+                made = self._instead(place)  # every process must take its step
             if made is not None:
                 given = True
                 yield made
@@ -109,15 +118,49 @@ class Loader:
                 f"none of {len(self.items)} items can be loaded; {name}: {reason}",
                 do="check that the manifest's sounds are where it says",
             )
-        self.epoch, self.batch = self.epoch + 1, 0
+        if self.endless:
+            self.epoch, self.batch = self._place(self.batch)
+        else:
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def _place(self, index: int) -> Place:
+        """Epoch and place in it of a batch counted from the current epoch's beginning."""
+        epoch = self.epoch
+        while index >= len(self.batches(epoch)):
+            index -= len(self.batches(epoch))
+            epoch += 1
+        return epoch, index
+
+    def _share(self) -> Iterator[Place]:
+        """Places of this process's batches in the rounds that begin in the current epoch."""
+        for start in range(self.batch, len(self.batches()), self.world_size):
+            if self.endless or start + self.rank < len(self.batches()):
+                yield self._place(start + self.rank)
+
+    def _reject(self, rejects: dict[str, str]) -> None:
+        for name, reason in rejects.items():
+            if name not in self.rejects:
+                log.warning("left out %s: %s", name, reason)
+        self.rejects.update(rejects)
+
+    def _instead(self, place: Place) -> Batch | None:
+        """The next batch of the epoch of which something can be loaded."""
+        epoch, index = place
+        batches = self.batches(epoch)
+        for further in range(1, len(batches)):
+            made, rejects = self._load((epoch, batches[(index + further) % len(batches)]))
+            self._reject(rejects)
+            if made is not None:
+                return made
+        return None
 
     def forever(self) -> Iterator[Batch]:
         """Epoch after epoch."""
         while True:
             yield from self
 
-    def _loaded(self, todo: list[list[int]]) -> Iterable[tuple[Batch | None, dict[str, str]]]:
-        jobs = [(self.epoch, indices) for indices in todo]
+    def _loaded(self, todo: list[Place]) -> Iterable[tuple[Batch | None, dict[str, str]]]:
+        jobs = [(epoch, self.batches(epoch)[index]) for epoch, index in todo]
         if not self.num_workers:
             return map(self._load, jobs)
         from torch.utils.data import DataLoader
@@ -150,7 +193,7 @@ class Loader:
         return augment(wave, self.augmentation, draw) if self.augmentation else wave
 
     def state_dict(self) -> dict[str, int]:
-        """Where the loader is; loading it goes on with the very next batch."""
+        """Where all processes are; loading it goes on with the very next batch of each."""
         return {"epoch": self.epoch, "batch": self.batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -206,6 +249,7 @@ def make_loader(
     drop_last: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    endless: bool = True,
 ) -> Loader:
     """A loader of batches for a task (``collate.TASKS`` says what each batch holds).
 
@@ -225,6 +269,8 @@ def make_loader(
         drop_last: Leave out batches that are not full.
         rank: This process, of ``world_size``.
         world_size: Processes that train together.
+        endless: Training: an epoch's last round takes what it lacks from the next epoch; False:
+            every item once (validation).
 
     Raises:
         DataError: Unknown task, nothing left, or no limit for a batch.
@@ -257,4 +303,5 @@ def make_loader(
         drop_last=drop_last,
         rank=rank,
         world_size=world_size,
+        endless=endless,
     )

@@ -23,10 +23,8 @@ def epoch_batches(
     shuffle: bool = True,
     buckets: int = 8,
     drop_last: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
 ) -> list[list[int]]:
-    """Indices of the items of every batch of an epoch.
+    """Indices of the items of every batch of an epoch, for all processes together.
 
     Args:
         items: What to batch; their ids must differ.
@@ -37,8 +35,6 @@ def epoch_batches(
         shuffle: False keeps the items' order and takes no buckets.
         buckets: Most classes of length.
         drop_last: Leave out batches that are not full.
-        rank: This process, of ``world_size``: each gets its own share of the batches.
-        world_size: Processes that train together.
 
     Raises:
         DataError: No items, no limit, or ids that are not unique.
@@ -72,7 +68,4 @@ def epoch_batches(
     batches = [[index[c.id] for c in batch] for batch in sampler]
     if shuffle:
         random.Random(f"batches/{seed}/{epoch}").shuffle(batches)
-    if world_size > 1:
-        whole = len(batches) - len(batches) % world_size
-        batches = batches[:whole][rank::world_size] if whole else batches
     return batches

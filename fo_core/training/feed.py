@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fo_core.config import config
 from fo_core.data.augment import AugmentConfig
-from fo_core.errors import StageError
+from fo_core.errors import DataError, StageError
 from fo_core.training.stage import Batch
 
 
@@ -31,7 +31,12 @@ class BatchConfig:
 
 
 def open_loader(
-    source: Any, task: str, cfg: BatchConfig, seed: int = 0, training: bool = True
+    source: Any,
+    task: str,
+    cfg: BatchConfig,
+    seed: int = 0,
+    training: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> Any:
     """A loader for a task.
 
@@ -40,7 +45,8 @@ def open_loader(
         task: Name of a task of :mod:`fo_core.data.collate`.
         cfg: How to batch.
         seed: Of the order, crops and changes.
-        training: Shuffled, and this process's share; False: all, in the order given, unchanged.
+        training: Shuffled and endless; False: every item once, in the order given, unchanged.
+        share: This process and how many there are.
 
     Raises:
         DataError: There is no item, none that the task can use, or no limit for a batch.
@@ -65,16 +71,34 @@ def open_loader(
         cache_mb=cfg.cache_mb,
         num_workers=cfg.workers,
         buckets=cfg.buckets,
-        rank=int(os.environ.get("RANK", 0)) if training else 0,
-        world_size=int(os.environ.get("WORLD_SIZE", 1)) if training else 1,
+        rank=share[0],
+        world_size=share[1],
+        endless=training,
     )
 
 
+def first_items(source: Any, count: int | None) -> Any:
+    """The first items of held-out data; a loader as it is.
+
+    Raises:
+        DataError: There is none.
+    """
+    if hasattr(source, "load_state_dict"):
+        return source
+    from fo_core.data.manifest import read
+
+    items = read(source) if isinstance(source, str | Path) else list(source)
+    if not items[:count]:
+        raise DataError("there is no held-out item", do="give a manifest for --valid")
+    return items[:count]
+
+
 def size(loader: Any) -> dict[str, float]:
-    """Items and hours of a loader."""
+    """Items, hours and a check sum over the ids of a loader."""
     items = list(getattr(loader, "items", []))
     hours = sum(float(getattr(item, "duration", 0.0)) for item in items) / 3600
-    return {"items": len(items), "hours": hours}
+    ids = zlib.crc32("\n".join(str(getattr(item, "id", "")) for item in items).encode())
+    return {"items": len(items), "hours": hours, "ids": ids}
 
 
 def forever(loader: Any, name: str) -> Iterator[Batch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,13 @@ def helpers(model: nn.Module, stage: Stage, seed: int) -> Iterator[None]:
             delattr(model, name)
 
 
+@dataclass
+class Sealed:
+    """A batch that data parallelism hands through as it is (it copies plain containers)."""
+
+    batch: Batch
+
+
 class Objectives(nn.Module):
     """Gives the losses a ``forward``, so that autocast and data parallelism apply to them."""
 
@@ -36,6 +44,6 @@ class Objectives(nn.Module):
         super().__init__()
         self.model, self.objectives = model, objectives
 
-    def forward(self, index: int, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, index: int, sealed: Sealed) -> dict[str, Tensor]:
         """Losses of one objective on a batch."""
-        return self.objectives[index].losses(self.model, batch)
+        return self.objectives[index].losses(self.model, sealed.batch)

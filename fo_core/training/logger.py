@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
+
 from fo_core.training.feed import count
 from fo_core.training.stage import Batch
+from fo_core.training.team import merge
 
 
 class RunLogger:
@@ -72,16 +76,17 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def last_metrics(folder: Path) -> dict[str, float]:
-    """The newest held-out values on disk."""
+def last_metrics(folder: Path, step: int | None = None) -> dict[str, float]:
+    """The newest held-out values on disk, or those of a step."""
     found: dict[str, float] = {}
     for row in read_history(folder):
-        found |= {k: v for k, v in row.items() if k.startswith("val_")}
+        if step is None or row["step"] == step:
+            found |= {k: v for k, v in row.items() if k.startswith("val_")}
     return found
 
 
 class Meter:
-    """Averages what is logged between two rows, and the speed."""
+    """Averages what is logged between two rows, speed, padding and waiting for data."""
 
     def __init__(self) -> None:
         self.reset()
@@ -89,20 +94,52 @@ class Meter:
     def reset(self) -> None:
         """Begin anew."""
         self.sums: dict[str, list[float]] = {}
-        self.items, self.audio, self.since = 0, 0.0, time.monotonic()
+        self.since, self.waited = time.monotonic(), 0.0
 
     def add(self, values: Mapping[str, float], micros: Sequence[Batch]) -> None:
         """Count one step: its values and the batches it saw."""
         for key, value in values.items():
             self.sums.setdefault(key, []).append(value)
         for batch in micros:
-            self.items += count(batch)
-            self.audio += sum(float(getattr(i, "duration", 0.0)) for i in batch.get("items", []))
+            seconds = sum(float(getattr(i, "duration", 0.0)) for i in batch.get("items", []))
+            real, whole = extent(batch)
+            for key, value in zip(_COUNTS, (count(batch), seconds, real, whole), strict=True):
+                self.sums.setdefault(key, []).append(value)
 
-    def take(self) -> dict[str, float]:
-        """Means and speeds since the last call."""
+    def restore(self, saved: Sequence[dict[str, list[float]]], rank: int, size: int) -> None:
+        """Take up the sums that a checkpoint holds, one entry a process."""
+        if len(saved) == size:
+            self.sums = saved[rank]
+        elif rank == 0:
+            self.sums = merge(saved)
+
+    def take(self, parts: Sequence[Mapping[str, list[float]]]) -> dict[str, float]:
+        """Means and speeds since the last call, over the sums of all processes."""
         spent = max(1e-9, time.monotonic() - self.since)
-        row = {key: sum(values) / len(values) for key, values in self.sums.items()}
-        row |= {"items_per_s": self.items / spent, "audio_s_per_s": self.audio / spent}
+        sums = merge(parts)
+        items, seconds, real, whole = (sum(sums.pop(key, [])) for key in _COUNTS)
+        row = {key: sum(values) / len(values) for key, values in sums.items()}
+        row |= {"items_per_s": items / spent, "audio_s_per_s": seconds / spent}
+        row |= {"data_share": self.waited / spent}
+        if whole:
+            row["padding"] = 1.0 - real / whole
         self.reset()
         return row
+
+
+_COUNTS = ("_items", "_seconds", "_real", "_whole")
+
+
+def extent(batch: Batch) -> tuple[float, float]:
+    """Samples (or speech tokens) of a batch that are real, and with padding."""
+    for values, lens in (("wave", "wave_lens"), ("speech_tokens", "token_lens")):
+        if values in batch and lens in batch:
+            return float(batch[lens].sum()), float(batch[values].numel())
+    return 0.0, 0.0
+
+
+def memory_gb(device: torch.device) -> float:
+    """Most memory that this process has had: on the GPU, else resident on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -8,50 +8,36 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 
-from fo_core.config import config, to_dict
+from fo_core.checkpoint import load_tensors, read_json
+from fo_core.config import to_dict
 from fo_core.errors import StageError
 from fo_core.files import write_json
 from fo_core.training import report, snapshot
 from fo_core.training.cache import ItemCache
-from fo_core.training.feed import BatchConfig, count, forever, open_loader, size, to_device
+from fo_core.training.draws import seed_draws
+from fo_core.training.ema import WeightMean
+from fo_core.training.estimate import estimate
+from fo_core.training.feed import first_items, forever, open_loader, size, to_device
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
-from fo_core.training.guard import check_finite, check_start, settle
+from fo_core.training.guard import Divergence, check_start, memory_guard, settle
+from fo_core.training.held_out import HeldOut
 from fo_core.training.helpers import Objectives, helpers
-from fo_core.training.logger import Meter, RunLogger, last_metrics, read_history
-from fo_core.training.optim import make_optimizer, rate, set_rate
+from fo_core.training.logger import Meter, RunLogger, last_metrics, memory_gb, read_history
 from fo_core.training.progress import LiveLine
-from fo_core.training.stage import Batch, Stage, StageResult, parameter_count
+from fo_core.training.run_config import TrainConfig, lasting
+from fo_core.training.samples import write_samples
+from fo_core.training.speedups import speedups
+from fo_core.training.stage import Stage, StageResult, parameter_count
+from fo_core.training.stepper import Stepper
+from fo_core.training.team import Team, world
 
-
-@config
-class TrainConfig:
-    """Budget, batches and book-keeping of a run: everything that is not the stage's own."""
-
-    max_steps: int  # optimiser steps
-    batch: BatchConfig = BatchConfig()  # training batches
-    val_batch: BatchConfig = BatchConfig(size=16)  # held-out batches
-    val_items: int | None = None  # use only the first so many held-out items; None = all
-    accumulate: int = 1  # batches whose gradients are averaged into one step
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the products (autocast)
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto = accelerate's choice
-    seed: int = 0  # of data order, dropout and every other draw
-    validate_every: int = 500  # steps between two validations; the last step always is one
-    save_every: int = 500  # steps between two checkpoints; the last step always is one
-    keep: int = 2  # newest checkpoints kept
-    log_every: int = 10  # steps averaged into one row of metrics.jsonl
-    remember_mb: float = 2048.0  # memory for precomputed values of frozen parts, MB
-    tensorboard: bool = False  # also write TensorBoard events
-    curves: bool = True  # draw curves.png at the end
+__all__ = ["TrainConfig", "plan_stage", "run_stage"]
 
 
 def run_stage(
@@ -65,7 +51,6 @@ def run_stage(
     resume: bool = True,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = True,
-    dry_run: bool = False,
 ) -> StageResult:
     """Train one stage; the model holds the result, the run folder its records.
 
@@ -82,7 +67,6 @@ def run_stage(
         force: Go on although the settings are not those the run was started with.
         progress: True shows the plan and a live line on stderr; a function is called with (steps
             done, all steps) instead.
-        dry_run: Stop after the plan.
 
     Returns:
         Held-out metrics, history, parameter counts, seconds and fingerprints.
@@ -91,250 +75,212 @@ def run_stage(
         StageError: A glob matches nothing, a needed part is untrained, the settings changed, the
             loss is not finite, or a frozen part moved.
     """
-    with helpers(model, stage, cfg.seed):
-        return _run_stage(
-            model, stage, cfg, train, val, Path(run_dir), resume, force, progress, dry_run
-        )
-
-
-def _run_stage(
-    model: nn.Module,
-    stage: Stage,
-    cfg: TrainConfig,
-    train: Any,
-    val: Any,
-    run_dir: Path,
-    resume: bool,
-    force: bool,
-    progress: bool | Callable[[int, int], None],
-    dry_run: bool,
-) -> StageResult:
-    run = _Run(model, stage, cfg, train, val, run_dir)
-    if progress is True:
-        report.print_plan(run.plan)
-    if dry_run:
-        plan = run.plan
-        return StageResult({}, [], plan["trainable_parameters"], plan["frozen_parameters"], 0.0, {})
-    if not resume:
-        shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
-        for name in ("metrics.jsonl", "stage.json", "run.json"):
-            (run_dir / name).unlink(missing_ok=True)
-    try:
-        return run.go(force, progress)
-    finally:
-        model.eval()
+    with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
+        run = _Run(model, stage, cfg, train, val, Path(run_dir), Team(cfg))
+        if progress is True and run.team.main:
+            report.print_plan(run.plan)
+        try:
+            return run.go(resume, force, progress)
+        finally:
+            model.eval()
 
 
 def plan_stage(
     model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
 ) -> dict[str, Any]:
-    """What :func:`run_stage` would do (see :func:`fo_core.training.report.make_plan`)."""
-    with helpers(model, stage, cfg.seed):
-        return _Run(model, stage, cfg, train, val, Path()).plan
+    """What :func:`run_stage` would do, at which cost (``report.make_plan``, ``estimate``)."""
+    with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
+        run = _Run(model, stage, cfg, train, val, Path(), None)
+        return run.plan | estimate(model, stage, cfg, run.train, run.trainable)
 
 
 class _Run:
     """One run of one stage: what :func:`run_stage` sets up before and needs while it goes on."""
 
     def __init__(
-        self, model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any, folder: Path
+        self,
+        model: nn.Module,
+        stage: Stage,
+        cfg: TrainConfig,
+        train: Any,
+        val: Any,
+        folder: Path,
+        team: Team | None,
     ) -> None:
         self.model, self.stage, self.cfg, self.folder = model, stage, cfg, folder
         check_start(model, stage)
         self.groups = {o.name: select(model, o.trainable) for o in stage.objectives}
         self.trainable = {n: p for group in self.groups.values() for n, p in group.items()}
         self.freeze()
-        self.train = open_loader(train, stage.data, cfg.batch, cfg.seed)
-        held_out = _first(val, cfg.val_items)
-        self.val = open_loader(held_out, stage.data, cfg.val_batch, cfg.seed, training=False)
-        self.val_start = self.val.state_dict()
-        sizes = size(self.train), size(self.val)
+        share = world()
+        self.source = train
+        self.train = self.open_train(share)
+        if team is not None and team.sharded:
+            share = (0, 1)  # the processes run the LLM together: each reads all held-out data
+        items = first_items(val, cfg.val_items)
+        held_out = open_loader(items, stage.data, cfg.val_batch, cfg.seed, False, share)
+        sizes = size(self.train), size(held_out)
         self.plan = report.make_plan(model, stage, self.groups, *sizes, cfg.max_steps)
-        self.cache = ItemCache(stage.precompute, cfg.remember_mb)
+        if team is None:
+            return
+        self.team = team
+        kept = Path(cfg.cache_hidden) / stage.name if cfg.cache_hidden else None
+        self.cache = ItemCache(stage.precompute, cfg.remember_mb, kept)
+        self.held_out = HeldOut(stage, held_out, self.cache, cfg.max_steps, cfg.seed)
+
+    def open_train(self, share: tuple[int, int]) -> Any:
+        """A loader of a process's share of the training data."""
+        cfg = self.cfg
+        return open_loader(self.source, self.stage.data, cfg.batch, cfg.seed, share=share)
 
     def freeze(self) -> None:
         """Gradients and training mode for what is trained, for nothing else."""
         active = [name for o in self.stage.objectives for name in o.active]
         freeze_all_but(self.model, self.trainable, active)
 
-    def go(self, force: bool, progress: bool | Callable[[int, int], None]) -> StageResult:
+    def go(
+        self, resume: bool, force: bool, progress: bool | Callable[[int, int], None]
+    ) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
-        cfg, folder = self.cfg, self.folder
-        before = fingerprints(self.model, self.trainable)
-        before = settle(folder, self._settings(), before, force)
-        write_json(folder / "plan.json", self.plan)
-        saved = snapshot.newest(folder / "checkpoints")
+        cfg, folder, team = self.cfg, self.folder, self.team
+        self.before = fingerprints(self.model, self.trainable)
+        with team.accelerator.main_process_first():
+            if team.main and not resume:
+                _clear(folder)
+            at = snapshot.newest_step(folder / "checkpoints")
+            self.before = settle(folder, self._settings(), self.before, force, team.size, at)
+            if team.main:
+                write_json(folder / "plan.json", self.plan)
+            saved = snapshot.newest(folder / "checkpoints")
         if saved is not None:
             snapshot.load_weights(self.model, saved.weights, str(saved.path))
             finished = report.read_result(folder, read_history(folder))
             if finished is not None and saved.state["step"] >= cfg.max_steps:
+                self.ema().load(saved.optim)
+                self.export()
                 return finished
-        if AcceleratorState._shared_state:  # another stage of this process, other precision
-            AcceleratorState._reset_state()
-        accelerator = Accelerator(
-            mixed_precision="no" if cfg.precision == "fp32" else cfg.precision,
-            cpu=cfg.device == "cpu",
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        main = accelerator.is_main_process
-        optimizers = [make_optimizer(self.groups[o.name], o.optim) for o in self.stage.objectives]
-        losses = accelerator.prepare(Objectives(self.model, self.stage.objectives))
-        optimizers = [accelerator.prepare(o) for o in optimizers]
-        step, seconds, offset = 0, 0.0, 0
-        if saved is None and self.stage.begin is not None:
-            start = self.train.state_dict()
-            self.stage.begin(self.model, self.train)
-            self.train.load_state_dict(start)
-        set_seed(cfg.seed)
+        losses = team.prepare(Objectives(self.model, self.stage.objectives), self.model)
+        stepper = Stepper(team, losses, self.stage, self.groups, cfg, folder)
+        ema = self.ema()
+        step, seconds, offset, meter = 0, 0.0, 0, Meter()
         if saved is not None:
-            for objective, optimizer in zip(self.stage.objectives, optimizers, strict=True):
-                group = self.groups[objective.name]
-                snapshot.load_optimizer(_bare(optimizer), group, objective.name, saved.optim)
+            for name, optimizer in stepper.bare:
+                snapshot.load_optimizer(optimizer, self.groups[name], name, saved.optim)
+            ema.load(saved.optim)
             step, seconds, offset = (saved.state[k] for k in ("step", "seconds", "log_bytes"))
             self.train.load_state_dict(saved.state["loader"])
-            snapshot.set_rng_state(saved.rng)
-        logger = RunLogger(folder if main else None, offset, cfg.tensorboard)
+            meter.restore(saved.state["meter"], team.rank, team.size)
+        elif self.stage.begin is not None:
+            start = self.train.state_dict()
+            seed_draws(cfg.seed)  # every process on the same batches
+            self.stage.begin(self.model, self.open_train((0, 1)))
+            self.train.load_state_dict(start)
+        team.wait()
+        logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
         started = time.monotonic() - seconds
-        batches, meter = forever(self.train, self.stage.name), Meter()
-        metrics: dict[str, float] = {}
-        if saved is not None:
-            meter.sums = saved.state["meter"]
-        else:
-            metrics = self.validate(accelerator, losses)
-            logger.row(0, metrics)
-        with LiveLine(self.stage.name, cfg.max_steps, step, main and progress is True) as live:
+        diverged = Divergence(cfg.diverged, read_history(folder))
+        batches = forever(self.train, self.stage.name)
+        self.metrics = last_metrics(folder)
+        if saved is None:
+            self.validate(losses, ema, logger, 0)
+        shown = team.main and progress is True
+        with LiveLine(self.stage.name, cfg.max_steps, step, shown) as live:
             while step < cfg.max_steps:
-                micros = [
-                    self.cache.fill(self.model, to_device(next(batches), accelerator.device))
-                    for _ in range(cfg.accumulate)
-                ]
-                values = self.step(accelerator, losses, optimizers, micros, step)
+                waiting = time.monotonic()
+                raw = [next(batches) for _ in range(cfg.accumulate)]
+                meter.waited += time.monotonic() - waiting
+                with memory_guard(self.stage.name, step, raw):
+                    on = [to_device(batch, team.device) for batch in raw]
+                    micros = [self.cache.fill(self.model, batch, team) for batch in on]
+                    values = stepper.step(micros, step)
+                ema.update(step)
                 step += 1
-                meter.add(values, micros)
+                meter.add(values, raw)
                 if callable(progress):
                     progress(step, cfg.max_steps)
                 last = step == cfg.max_steps
                 if step % cfg.log_every == 0 or last:
-                    row = meter.take()
-                    live.update(step, {k: v for k, v in row.items() if k in _SHOWN} | metrics)
+                    row = meter.take(team.gather(meter.sums))
+                    row |= {"memory_gb": memory_gb(team.device)}
+                    live.update(step, row, self.metrics)
                     logger.row(step, row | {"seconds": time.monotonic() - started})
+                    diverged.check(row, raw[-1], folder, self.stage.name, step - 1)
                 if step % cfg.validate_every == 0 or last:
-                    metrics = self.validate(accelerator, losses)
-                    logger.row(step, metrics)
-                if (step % cfg.save_every == 0 or last) and main:
-                    state = {
-                        "seconds": time.monotonic() - started,
-                        "log_bytes": logger.offset,
-                        "meter": meter.sums,
-                    }
-                    self.save(step, optimizers, state)
+                    spent = time.monotonic()
+                    self.validate(losses, ema, logger, step)
+                    meter.since += time.monotonic() - spent
+                if step % cfg.save_every == 0 or last:
+                    parts = team.gather((meter.sums, getattr(self.train, "rejects", {})))
+                    if team.main:
+                        state = {
+                            "seconds": time.monotonic() - started,
+                            "log_bytes": logger.offset,
+                            "meter": [sums for sums, _ in parts],
+                        }
+                        self.save(step, stepper, ema, state)
+                        report.write_rejects(folder, [rejects for _, rejects in parts])
         logger.close()
-        accelerator.wait_for_everyone()
-        seconds = time.monotonic() - started
-        return self.finish(before, metrics or last_metrics(folder), seconds, main)
+        ema.put()
+        self.export()
+        team.wait()
+        return self.finish(time.monotonic() - started)
 
-    def step(
-        self,
-        accelerator: Accelerator,
-        losses: nn.Module,
-        optimizers: Sequence[Any],
-        micros: Sequence[Batch],
-        step: int,
-    ) -> dict[str, float]:
-        """One step of every objective that has begun; returns the values to log."""
-        logged: dict[str, float] = {}
-        several = len(optimizers) > 1
-        for index, (objective, optimizer) in enumerate(
-            zip(self.stage.objectives, optimizers, strict=True)
-        ):
-            if step < objective.starts_at:
-                continue
-            mine = self.groups[objective.name]
-            if several:
-                for name, parameter in self.trainable.items():
-                    parameter.requires_grad_(name in mine)
-            lr = rate(objective.optim, step - objective.starts_at, self.cfg.max_steps)
-            set_rate(_bare(optimizer), lr, step - objective.starts_at)
-            optimizer.zero_grad(set_to_none=True)
-            for micro in micros:
-                micro["step"] = step
-                values = losses(index, micro)
-                loss = values["loss"]
-                check_finite(
-                    loss, micro, self.folder, self.stage.name, step, f"loss of {objective.name}"
-                )
-                accelerator.backward(loss / len(micros))
-                for key, value in values.items():
-                    label = f"{objective.name}.{key}" if several else key
-                    share = float(value.detach()) / len(micros)
-                    logged[label] = logged.get(label, 0.0) + share
-            limit = objective.optim.clip or float("inf")
-            norm = accelerator.clip_grad_norm_(list(mine.values()), limit)
-            if norm is not None and self.cfg.precision != "fp16":
-                check_finite(
-                    norm,
-                    micros[-1],
-                    self.folder,
-                    self.stage.name,
-                    step,
-                    f"gradient of {objective.name}",
-                )
-                logged[f"{objective.name}.grad_norm" if several else "grad_norm"] = float(norm)
-            optimizer.step()
-            logged[f"{objective.name}.lr" if several else "lr"] = lr
-        if several:
-            for parameter in self.trainable.values():
-                parameter.requires_grad_(True)
-        return logged
+    def ema(self) -> WeightMean:
+        """The running mean of what the first objective trains."""
+        return WeightMean(self.groups[self.stage.objectives[0].name], self.cfg.ema)
 
-    def validate(self, accelerator: Accelerator, losses: nn.Module) -> dict[str, float]:
-        """Held-out loss and metrics; leaves no trace in modes and random states."""
-        rng = snapshot.rng_state()
-        self.model.eval()
-        self.val.load_state_dict(self.val_start)  # the same crops every time
-        set_seed(self.cfg.seed)
-        sums: dict[str, list[float]] = {}
-        try:
-            with torch.no_grad():
-                for raw in self.val:
-                    batch = self.cache.fill(self.model, to_device(raw, accelerator.device))
-                    batch["step"] = self.cfg.max_steps
-                    found: dict[str, Any] = {}
-                    for index, objective in enumerate(self.stage.objectives):
-                        for key, value in losses(index, batch).items():
-                            label = key if index == 0 else f"{objective.name}.{key}"
-                            found[label] = (float(value) * count(batch), count(batch))
-                    if self.stage.metrics is not None:
-                        found |= self.stage.metrics(self.model, batch)
-                    for key, value in found.items():
-                        pair = value if isinstance(value, tuple) else (float(value), 1.0)
-                        total = sums.setdefault(key, [0.0, 0.0])
-                        total[0], total[1] = total[0] + pair[0], total[1] + pair[1]
-        finally:
-            self.freeze()
-            snapshot.set_rng_state(rng)
-        return {f"val_{k}": total / count for k, (total, count) in sums.items() if count}
+    def validate(self, losses: nn.Module, ema: WeightMean, logger: RunLogger, step: int) -> None:
+        """Held-out values of the weights (or their mean), written down; keeps the best weights."""
+        with ema.swapped():
+            try:
+                self.metrics = self.held_out.measure(self.team, losses)
+            finally:
+                self.freeze()
+            if self.team.main:
+                logger.row(step, self.metrics)
+                self._keep_best(step)
+            if self.cfg.samples and (self.team.main or self.team.sharded):
+                folder = self.folder if self.team.main else None
+                write_samples(self.stage, self.model, self.held_out, folder, step, self.cfg)
+                self.freeze()
 
-    def save(self, step: int, optimizers: Sequence[Any], state: dict[str, Any]) -> None:
+    def _keep_best(self, step: int) -> None:
+        """Save the weights if they are the best so far by the stage's held-out metric."""
+        name, direction = self.stage.best
+        value = self.metrics.get(f"val_{name}")
+        if value is None or step == 0:
+            return
+        folder = self.folder / "checkpoints"
+        kept = snapshot.best(folder)
+        if kept is not None:
+            before = read_json(kept / "state.json")["value"]
+            if not (value < before if direction == "min" else value > before):
+                return
+        weights = trained_state(self.model, self.trainable)
+        snapshot.save_best(folder, step, weights, {"metric": name, "value": value})
+
+    def export(self) -> None:
+        """Leave the best weights in the model where that is asked for."""
+        folder = snapshot.best(self.folder / "checkpoints")
+        if self.cfg.export == "best" and folder is not None:
+            weights = load_tensors(folder / "weights.safetensors")
+            snapshot.load_weights(self.model, weights, str(folder))
+            step = read_json(folder / "state.json")["step"]
+            self.metrics = last_metrics(self.folder, step)
+
+    def save(self, step: int, stepper: Stepper, ema: WeightMean, state: dict[str, Any]) -> None:
         """Write a checkpoint of what training changes."""
-        optim: dict[str, Tensor] = {}
-        for objective, optimizer in zip(self.stage.objectives, optimizers, strict=True):
-            group = self.groups[objective.name]
-            optim |= snapshot.optimizer_state(_bare(optimizer), group, objective.name)
+        optim: dict[str, Tensor] = ema.state()
+        for name, optimizer in stepper.bare:
+            optim |= snapshot.optimizer_state(optimizer, self.groups[name], name)
         state |= {"stage": self.stage.name, "loader": self.train.state_dict()}
         weights = trained_state(self.model, self.trainable)
         snapshot.save(self.folder / "checkpoints", step, weights, optim, state, self.cfg.keep)
 
-    def finish(
-        self,
-        before: Mapping[str, Mapping[str, str]],
-        metrics: dict[str, float],
-        seconds: float,
-        write: bool = True,
-    ) -> StageResult:
+    def finish(self, seconds: float) -> StageResult:
         """Prove that frozen parts did not move, write the records."""
-        after = fingerprints(self.model, self.trainable)
-        prints = {
+        after, before = fingerprints(self.model, self.trainable), self.before
+        prints: dict[str, dict[str, str]] = {
             part: {f"{k}_before": v for k, v in before[part].items()}
             | {f"{k}_after": v for k, v in after[part].items()}
             for part in after
@@ -350,31 +296,28 @@ class _Run:
         history = read_history(self.folder)
         trainable = parameter_count(self.trainable)
         frozen = parameter_count(dict(self.model.named_parameters())) - trainable
-        result = StageResult(metrics, history, trainable, frozen, seconds, prints)
-        if not write:
-            return result
-        if self.cfg.curves:
-            report.draw_curves(self.folder, self.stage.name, history)
-        report.write_result(self.folder, self.plan, result, settings=self._settings())
+        result = StageResult(self.metrics, history, trainable, frozen, seconds, prints)
+        if self.team.main:
+            if self.cfg.curves:
+                report.draw_curves(self.folder, self.stage.name, history)
+            more = {"settings": self._settings(), "processes": self.team.size}
+            more |= {"llm_sharded": self.team.sharded}
+            report.write_result(self.folder, self.plan, result, **more)
+        self.team.wait()
         return result
 
     def _settings(self) -> dict[str, Any]:
-        optim = {o.name: to_dict(o.optim) for o in self.stage.objectives}
-        return {"stage": self.stage.name, "train": to_dict(self.cfg), "optim": optim}
+        kept: dict[str, Any] = {
+            "stage": self.stage.name,
+            "train": lasting(self.cfg, self.team.size),
+        }
+        kept["optim"] = {o.name: to_dict(o.optim) for o in self.stage.objectives}
+        return kept | {"options": dict(self.stage.options), "data": self.plan["train"]}
 
 
-_SHOWN = ("loss", "lr", "accuracy", "items_per_s", "audio_s_per_s")
-
-
-def _bare(optimizer: Any) -> torch.optim.Optimizer:
-    return getattr(optimizer, "optimizer", optimizer)
-
-
-def _first(source: Any, count: int | None) -> Any:
-    """The first items of held-out data; a loader as it is."""
-    if count is None or hasattr(source, "load_state_dict"):
-        return source
-    from fo_core.data.manifest import read
-
-    items = read(source) if isinstance(source, str | Path) else list(source)
-    return items[:count]
+def _clear(folder: Path) -> None:
+    """Remove the records of an earlier run."""
+    for name in ("checkpoints", "samples"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("metrics.jsonl", "stage.json", "run.json", "rejects.json"):
+        (folder / name).unlink(missing_ok=True)

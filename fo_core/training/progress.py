@@ -52,11 +52,11 @@ class LiveLine:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, step: int, values: dict[str, float]) -> None:
-        """Show a step (from 1) and the newest values."""
+    def update(self, step: int, row: dict[str, float], metrics: dict[str, float]) -> None:
+        """Show a step (from 1), the newest averages and the newest held-out values."""
         if not self.show:
             return
-        note = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+        note = "  ".join([*_said(row), *(f"{k} {v:.4g}" for k, v in metrics.items())])
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note)
             return
@@ -69,6 +69,26 @@ class LiveLine:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+_FORMS = {
+    "loss": "loss {:.4g}",
+    "accuracy": "accuracy {:.3f}",
+    "lr": "lr {:.2g}",
+    "audio_s_per_s": "{:.0f} audio-s/s",
+    "padding": "padding {:.1%}",
+    "data_share": "data {:.0%}",
+    "memory_gb": "{:.1f} GiB",
+}
+
+
+def _said(row: dict[str, float]) -> list[str]:
+    """The averages that people look at, first of all objectives together or each by its name."""
+    return [
+        (f"{key.rpartition('.')[0]} " if "." in key else "") + _FORMS[key.split(".")[-1]].format(v)
+        for key, v in row.items()
+        if key.split(".")[-1] in _FORMS
+    ]
 
 
 def _clock(seconds: float) -> str:

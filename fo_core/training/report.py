@@ -88,6 +88,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         f"held out: {val['items']:,.0f} items ({val['hours']:.2f} h)",
         highlight=False,
     )
+    for line in _cost(plan):
+        console.print(line, highlight=False)
 
 
 def write_result(folder: Path, plan: Mapping[str, Any], result: StageResult, **more: Any) -> None:
@@ -95,6 +97,37 @@ def write_result(folder: Path, plan: Mapping[str, Any], result: StageResult, **m
     data = asdict(result)
     del data["history"]
     write_json(folder / "stage.json", {"done": True, **more, "plan": dict(plan), **data})
+
+
+def _cost(plan: Mapping[str, Any]) -> list[str]:
+    """Lines on steps, memory and time, as far as the plan knows them."""
+    lines = []
+    if step := plan.get("step"):
+        lines.append(
+            f"a step: {step['items']:,.1f} items, {step['audio_seconds']:,.1f} s of sound, "
+            f"{step['text_tokens']:,.0f} text tokens, {step['speech_tokens']:,.0f} speech tokens, "
+            f"padding {step['padding']:.1%}, {step['processes']} process(es)"
+        )
+        lines.append(
+            f"an epoch: {step['batches_an_epoch']:,} batches; the run: {step['epochs']:,.2f} epochs"
+        )
+    if memory := plan.get("memory_gb"):
+        parts = ", ".join(f"{n} {size:.2f}" for n, size in memory.items() if n != "sum")
+        lines.append(f"memory of a process: about {memory['sum']:.2f} GiB ({parts})")
+    if measured := plan.get("measured"):
+        hours = measured["seconds"] / 3600
+        lines.append(
+            f"measured: {measured['seconds_a_step']:.3g} s a step, {hours:,.2f} h for all steps, "
+            f"{measured['memory_gb']:.2f} GiB at most"
+        )
+    return lines
+
+
+def write_rejects(folder: Path, parts: Sequence[Mapping[str, str]]) -> None:
+    """List the items that some process could not load, with the reason."""
+    found = {name: reason for part in parts for name, reason in part.items()}
+    if found:
+        write_json(folder / "rejects.json", found)
 
 
 def read_result(folder: Path, history: Sequence[dict[str, float]]) -> StageResult | None:
@@ -142,4 +175,5 @@ def draw_curves(folder: Path, name: str, history: Sequence[Mapping[str, float]])
 
 def _is_curve(key: str) -> bool:
     quiet = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s"}
+    quiet |= {"data_share", "padding", "memory_gb"}
     return key.split(".")[-1] not in quiet

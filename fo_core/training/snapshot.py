@@ -1,30 +1,31 @@
 """Checkpoints of a run: atomic folders that hold only what training changes, and no pickles.
 
 ``checkpoints/step-000100/`` holds ``weights.safetensors`` (trained parameters and buffers),
-``optim.safetensors`` (moments, named after their parameters), ``rng.safetensors`` and
-``state.json``. A folder gets its name when it is complete, so kill -9 leaves at worst a
-``.tmp`` folder that the next save removes.
+``optim.safetensors`` (moments and running means, named after their parameters) and ``state.json``
+(step, place in the data, history). Random generators need no place in it: see ``draws``. A folder
+gets its name when it is complete, so kill -9 leaves at worst a ``.tmp`` folder that the next save
+removes. ``checkpoints/best-000100/`` holds the weights that did best on held-out data.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fo_core.checkpoint import load_tensors, read_json, save_tensors
-from fo_core.errors import CheckpointError
+from fo_core.errors import CheckpointError, FoError
 from fo_core.files import write_json
 
 _STEP = "step-"
+_BEST = "best-"
 
 
 @dataclass
@@ -34,7 +35,6 @@ class Snapshot:
     path: Path
     weights: dict[str, Tensor]  # name -> trained parameter or buffer
     optim: dict[str, Tensor]  # "objective|parameter|moment" -> tensor
-    rng: dict[str, Tensor]
     state: dict[str, Any]  # step, loader position, seconds, ...
 
 
@@ -51,39 +51,79 @@ def save(
     Raises:
         CheckpointError: The folder cannot be written; older checkpoints are left as they are.
     """
-    final = folder / f"{_STEP}{step:08d}"
-    temporary = folder / f".{final.name}.tmp"
+    tensors = {"weights": weights, "optim": optim}
+    final = _write(folder, f"{_STEP}{step:08d}", tensors, {**state, "step": step})
+    for old in complete(folder)[: -max(1, keep)]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def save_best(
+    folder: Path, step: int, weights: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> Path:
+    """Write ``folder/best-N``, then forget the best before it.
+
+    Raises:
+        CheckpointError: The folder cannot be written; the best before is left as it is.
+    """
+    final = _write(folder, f"{_BEST}{step:08d}", {"weights": weights}, {**state, "step": step})
+    for old in complete(folder, _BEST):
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def best(folder: Path) -> Path | None:
+    """The folder of the best weights, or None."""
+    found = complete(folder, _BEST)
+    return found[-1] if found else None
+
+
+def forget_best_after(folder: Path, step: int) -> None:
+    """Remove best weights of steps that a run with other settings will not come by."""
+    for path in complete(folder, _BEST):
+        if int(path.name.removeprefix(_BEST)) > step:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(
+    folder: Path, name: str, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> Path:
+    final, temporary = folder / name, folder / f".{name}.tmp"
     try:
-        for leftover in folder.glob(".step-*.tmp"):
+        for leftover in folder.glob(".*.tmp"):
             shutil.rmtree(leftover)
         temporary.mkdir(parents=True)
-        save_tensors(temporary / "weights.safetensors", weights)
-        save_tensors(temporary / "optim.safetensors", optim)
-        save_tensors(temporary / "rng.safetensors", rng_state())
-        write_json(temporary / "state.json", {**state, "step": step})
+        for kind, held in tensors.items():
+            save_tensors(temporary / f"{kind}.safetensors", held)
+        write_json(temporary / "state.json", dict(state))
         for file in temporary.iterdir():
             _sync(file)
         if final.exists():
             shutil.rmtree(final)
         os.rename(temporary, final)
         _sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError, FoError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"cannot write checkpoint {final}: {error}",
             do="free space there and run again: the last complete checkpoint is kept",
         ) from error
-    for old in complete(folder)[: -max(1, keep)]:
-        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def complete(folder: Path) -> list[Path]:
+def complete(folder: Path, kind: str = _STEP) -> list[Path]:
     """Complete checkpoints, oldest first."""
     if not folder.is_dir():
         return []
-    found = (p for p in folder.iterdir() if p.is_dir() and p.name.startswith(_STEP))
+    found = (p for p in folder.iterdir() if p.is_dir() and p.name.startswith(kind))
     return sorted(p for p in found if (p / "state.json").is_file())
+
+
+def newest_step(folder: Path) -> int:
+    """Step of the newest complete checkpoint; 0 without one."""
+    folders = complete(folder)
+    return int(folders[-1].name.removeprefix(_STEP)) if folders else 0
 
 
 def newest(folder: Path) -> Snapshot | None:
@@ -96,7 +136,6 @@ def newest(folder: Path) -> Snapshot | None:
         path=path,
         weights=load_tensors(path / "weights.safetensors"),
         optim=load_tensors(path / "optim.safetensors"),
-        rng=load_tensors(path / "rng.safetensors"),
         state=read_json(path / "state.json"),
     )
 
@@ -142,36 +181,6 @@ def load_optimizer(
             owner = parameters[parameter]
             device = value.device if moment == "step" else owner.device
             optimizer.state[owner][moment] = value.clone().to(device)
-
-
-def rng_state() -> dict[str, Tensor]:
-    """State of every random generator that training uses, as tensors."""
-    version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    assert version == 3 and kind == "MT19937"
-    states = {
-        "torch": torch.get_rng_state(),
-        "python": torch.tensor(words, dtype=torch.int64),
-        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
-        "numpy_rest": torch.tensor([position, has_gauss, cached], dtype=torch.float64),
-    }
-    if torch.cuda.is_available():
-        states |= {f"cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def set_rng_state(states: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`rng_state` took."""
-    torch.set_rng_state(states["torch"])
-    gauss = states["python_gauss"].tolist()
-    random.setstate((3, tuple(states["python"].tolist()), gauss[0] if gauss else None))
-    position, has_gauss, cached = states["numpy_rest"].tolist()
-    keys = states["numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), cached))  # noqa: NPY002
-    cuda = [states[k] for k in sorted(k for k in states if k.startswith("cuda."))]
-    if cuda and torch.cuda.device_count() == len(cuda):
-        torch.cuda.set_rng_state_all(cuda)
 
 
 def _sync(path: Path) -> None:

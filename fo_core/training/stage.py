@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from fo_core.training.optim import OptimConfig
 Batch = dict[str, Any]
 Losses = Callable[[Any, Batch], dict[str, Tensor]]
 Metrics = Callable[[Any, Batch], dict[str, "Ratio | float"]]
+Sounds = Mapping[str, tuple[Any, int]]  # name -> wave, float32 [S], and its rate in Hz
 Ratio = tuple[float, float]  # (sum, count): values of several batches are added, then divided
 
 
@@ -59,6 +60,9 @@ class Stage:
         helpers: Modules that only training needs (discriminators): part of the model, under these
             names, while the stage lasts.
         begin: ``begin(model, loader)`` measures on training data, once before the first step.
+        best: Held-out value by which the best weights are kept, and whether less or more is better.
+        samples: ``samples(model, held-out batch, count)`` gives sounds to listen to.
+        options: What the stage was built from, for the record: a run goes on with the same ones.
     """
 
     name: str
@@ -70,6 +74,9 @@ class Stage:
     precompute: Callable[[Any, Batch], Mapping[str, Tensor]] | None = None
     helpers: Callable[[Any], Mapping[str, nn.Module]] | None = None
     begin: Callable[[Any, Any], None] | None = None
+    best: tuple[str, Literal["min", "max"]] = ("loss", "min")
+    samples: Callable[[Any, Batch, int], Sounds] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

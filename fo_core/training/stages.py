@@ -16,14 +16,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from fo_core.config import config, load, merge, read_yaml
+from fo_core.config import config, load, merge, read_yaml, to_dict
 from fo_core.errors import StageError
 from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.registry import did_you_mean
 from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
 from fo_core.training.hearing import Chunks, measure_normalisation
-from fo_core.training.loop import TrainConfig
 from fo_core.training.losses import (
     AnswerLoss,
     CtcLoss,
@@ -33,6 +32,7 @@ from fo_core.training.losses import (
     listen_once,
 )
 from fo_core.training.optim import OptimConfig
+from fo_core.training.run_config import TrainConfig
 from fo_core.training.speech_losses import (
     DISCRIMINATORS,
     CodecDiscriminatorLoss,
@@ -61,10 +61,12 @@ class Input1:
         """The stage."""
         return Stage(
             name=self.type,
+            options=to_dict(self),
             summary="speech encoder learns to hear: CTC on transcripts in the LLM's tokens",
             objectives=(Objective("ctc", self.trainable, CtcLoss(self.chunks), self.optim),),
             data="speech",
             metrics=CtcMetrics(),
+            best=("token_error", "min"),
             begin=partial(measure_normalisation, batches=self.measure),
         )
 
@@ -86,6 +88,7 @@ class Input2:
         extra = (("task.*",) if self.task else ()) + (("ctc_head.*",) if self.ctc else ())
         return Stage(
             name=self.type,
+            options=to_dict(self),
             summary="adapter learns the LLM's space: the frozen LLM repeats what it hears",
             objectives=(Objective("transcript", self.trainable + extra, loss, self.optim),),
             data="speech",
@@ -111,6 +114,7 @@ class Input3:
         )
         return Stage(
             name=self.type,
+            options=to_dict(self),
             summary="prompt embeddings make the LLM answer speech; state head learns turn taking",
             objectives=(Objective("answer", trainable, loss, self.optim),),
             data="states" if self.states else "qa",
@@ -152,10 +156,12 @@ class Output1:
             )
         return Stage(
             name=self.type,
+            options=to_dict(self),
             summary="codec learns to turn speech into tokens and back",
             objectives=tuple(objectives),
             data="codec",
             metrics=CodecMetrics(terms),
+            best=("mel_distance", "min"),
             helpers=None if self.gan_from is None else self._helpers,
         )
 
@@ -175,6 +181,7 @@ class Output2:
         parts = ("pre_network", "decoder", "embedding", "norm", "out")
         return Stage(
             name=self.type,
+            options=to_dict(self),
             summary="speech decoder learns to speak text: LLM embeddings to speech tokens",
             objectives=(
                 Objective(
@@ -202,6 +209,7 @@ class Output3:
         """The stage."""
         return Stage(
             name=self.type,
+            options=to_dict(self),
             summary="prefix stack learns to use the LLM's states while the decoder speaks",
             objectives=(
                 Objective(

@@ -72,11 +72,49 @@ def test_order_is_kept_without_shuffling(items: list[Item]) -> None:
     assert sum(batches, []) == list(range(COUNT))
 
 
-def test_processes_share_an_epoch_without_overlap(items: list[Item]) -> None:
-    parts = [epoch_batches(items, 0, 3, batch_size=4, rank=r, world_size=2) for r in (0, 1)]
-    assert len(parts[0]) == len(parts[1])
-    seen = [i for part in parts for batch in part for i in batch]
-    assert len(seen) == len(set(seen))
+@pytest.mark.parametrize("world", [2, 3, 16])
+def test_processes_deal_out_the_batches_of_one(items: list[Item], world: int) -> None:
+    """Nothing twice, nothing left out, the same batches a round, also over an epoch's end."""
+
+    def stream(rank: int, of: int) -> Iterator[Batch]:
+        return make_loader(items, "tts", batch_size=4, rank=rank, world_size=of).forever()
+
+    alone = stream(0, 1)
+    several = [stream(rank, world) for rank in range(world)]
+    for _ in range(24 // world + 2):
+        assert [ids(next(part)) for part in several] == [ids(next(alone)) for _ in several]
+
+
+def test_another_number_of_processes_goes_on_at_the_same_batch(items: list[Item]) -> None:
+    before = make_loader(items, "tts", batch_size=4, rank=1, world_size=2)
+    stream = before.forever()
+    for _ in range(7):  # 14 of 10 batches an epoch
+        next(stream)
+    alone, after = (make_loader(items, "tts", batch_size=4) for _ in range(2))
+    whole = alone.forever()
+    for _ in range(14):
+        next(whole)
+    after.load_state_dict(before.state_dict())
+    assert ids(next(after.forever())) == ids(next(whole))
+
+
+def test_validation_is_shared_without_repeats(items: list[Item]) -> None:
+    parts = [
+        make_loader(items, "tts", batch_size=6, shuffle=False, rank=r, world_size=3, endless=False)
+        for r in range(3)
+    ]
+    seen = [name for part in parts for batch in part for name in ids(batch)]
+    assert sorted(seen) == sorted(item.id for item in items)
+
+
+def test_a_batch_of_bad_items_does_not_put_a_process_out_of_step(items: list[Item]) -> None:
+    broken = [replace(i, audio="/gone.flac") if n < 4 else i for n, i in enumerate(items)]
+    parts = [
+        make_loader(broken, "speech", batch_size=4, shuffle=False, rank=r, world_size=2)
+        for r in range(2)
+    ]
+    assert [len(list(part)) for part in parts] == [5, 5]
+    assert len(parts[0].rejects) == 4 and not parts[1].rejects
 
 
 @pytest.mark.parametrize("stop", [0, 3, 7])

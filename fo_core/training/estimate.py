@@ -1,0 +1,153 @@
+"""What a stage will need before it is run: batches, tokens and sound a step, memory, time to go."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fo_core.config import replace
+from fo_core.training.cache import ItemCache
+from fo_core.training.feed import to_device
+from fo_core.training.run_config import TrainConfig
+from fo_core.training.stage import Stage
+from fo_core.training.team import world
+
+SAMPLED = 200  # items whose texts are counted
+TIMED = 4  # steps that measure() runs; the first, slow one is not counted
+
+
+def estimate(
+    model: nn.Module,
+    stage: Stage,
+    cfg: TrainConfig,
+    loader: Any,
+    trainable: Mapping[str, nn.Parameter],
+) -> dict[str, Any]:
+    """``{"step": ..., "memory_gb": ...}`` for a plan; empty for a loader that is not ours.
+
+    Inner values (activations) are counted on a forward pass over one item and scaled to the
+    largest batch: an estimate, without what the optimiser step and the allocator add.
+    """
+    from fo_core.data.dataset import Loader
+
+    if not isinstance(loader, Loader):
+        return {}
+    batches, items = loader.batches(), loader.items
+    each = cfg.accumulate * world()[1]
+    seconds = [sum(items[i].duration for i in batch) for batch in batches]
+    padded = [len(batch) * max(items[i].duration for i in batch) for batch in batches]
+    crop = cfg.batch.crop_seconds
+    if crop:
+        seconds = padded = [len(batch) * crop for batch in batches]
+    some = items[:SAMPLED]
+    text = [len(model.llm.tokenizer(i.answer or i.text).input_ids) for i in some]  # type: ignore[operator,union-attr]
+    speech = [len(i.speech_tokens) for i in some]
+    count = sum(map(len, batches)) / len(batches)
+    step = {
+        "items": count * each,
+        "audio_seconds": sum(seconds) / len(batches) * each,
+        "text_tokens": sum(text) / len(some) * count * each,
+        "speech_tokens": sum(speech) / len(some) * count * each,
+        "padding": 1.0 - sum(seconds) / sum(padded),
+        "batches_an_epoch": len(batches),
+        "epochs": cfg.max_steps * each / len(batches),
+        "processes": world()[1],
+    }
+    trained = sum(_bytes(p) for p in trainable.values())
+    weights = sum(map(_bytes, (*model.parameters(), *model.buffers())))
+    inner = _inner_bytes(model, stage, cfg, loader, max(padded))
+    memory = {
+        "weights": weights,
+        "gradients": trained,
+        "optimiser": 2 * trained + (trained if cfg.ema else 0),
+        "activations": inner,
+    }
+    memory["sum"] = sum(memory.values())
+    return {"step": step, "memory_gb": {name: size / 2**30 for name, size in memory.items()}}
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _inner_bytes(
+    model: nn.Module, stage: Stage, cfg: TrainConfig, loader: Any, longest: float
+) -> float:
+    """Bytes kept for the backward pass of a batch of ``longest`` seconds with its padding."""
+    loaded, rejects = None, {}
+    order = sorted(range(len(loader.items)), key=lambda i: loader.items[i].duration)
+    for index in order[len(order) // 2 :]:  # an item of middle length that can be read
+        loaded, rejects = loader._load((0, [index]))
+        if loaded is not None:
+            break
+    if loaded is None:
+        return 0.0
+    device = next(model.parameters()).device
+    cache = ItemCache(stage.precompute)
+    batch = cache.fill(model, to_device(loaded, device)) | {"step": cfg.max_steps}
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(cfg.precision)
+    with (
+        torch.random.fork_rng(),
+        torch.autocast(device.type, dtype=kind or torch.bfloat16, enabled=kind is not None),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        values = stage.objectives[0].losses(model, batch)
+        held = sum(seen.values())
+        del values
+    (item,) = loaded["items"]
+    return held * longest / max(1e-3, cfg.batch.crop_seconds or item.duration)
+
+
+def measure(
+    model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
+) -> dict[str, float]:
+    """Run a few real steps in a folder that is thrown away (the model is changed by them).
+
+    Returns:
+        Seconds a step, seconds for all steps, and the most memory in GiB.
+    """
+    from fo_core.training.feed import first_items
+    from fo_core.training.loop import run_stage
+
+    times: list[float] = []
+    short = replace(
+        cfg,
+        max_steps=TIMED,
+        validate_every=TIMED + 1,
+        save_every=TIMED + 1,
+        log_every=TIMED,
+        diverged=0.0,
+        samples=0,
+        curves=False,
+        tensorboard=False,
+        export="last",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        held_out = first_items(val, 1)
+        result = run_stage(
+            model,
+            stage,
+            short,
+            train,
+            held_out,
+            Path(folder),
+            progress=lambda done, total: times.append(time.monotonic()),
+        )
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    memory = max(row.get("memory_gb", 0.0) for row in result.history)
+    return {"seconds_a_step": step, "seconds": step * cfg.max_steps, "memory_gb": memory}

@@ -1,0 +1,98 @@
+"""One optimiser step: every objective that has begun, over the batches of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fo_core.training.draws import seed_draws
+from fo_core.training.guard import check_finite
+from fo_core.training.helpers import Sealed
+from fo_core.training.optim import make_optimizer, rate, set_rate
+from fo_core.training.run_config import TrainConfig
+from fo_core.training.stage import Batch, Stage
+from fo_core.training.team import Team
+
+
+class Stepper:
+    """Optimisers of a stage and how they are stepped.
+
+    Args:
+        team: The processes.
+        losses: The prepared :class:`fo_core.training.helpers.Objectives`.
+        stage: The stage.
+        groups: Objective name -> its parameters.
+        cfg: Settings of the run.
+        folder: Where a batch that breaks the run is saved.
+    """
+
+    def __init__(
+        self,
+        team: Team,
+        losses: nn.Module,
+        stage: Stage,
+        groups: Mapping[str, Mapping[str, nn.Parameter]],
+        cfg: TrainConfig,
+        folder: Path,
+    ) -> None:
+        self.team, self.losses, self.stage, self.groups = team, losses, stage, groups
+        self.cfg, self.folder = cfg, folder
+        made = [make_optimizer(groups[o.name], o.optim) for o in stage.objectives]
+        self.optimizers: list[Any] = [team.accelerator.prepare(o) for o in made]
+
+    @property
+    def bare(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """Every objective's name and its own optimiser, without accelerate's wrapper."""
+        names = (o.name for o in self.stage.objectives)
+        return [
+            (n, getattr(o, "optimizer", o)) for n, o in zip(names, self.optimizers, strict=True)
+        ]
+
+    def step(self, micros: Sequence[Batch], step: int) -> dict[str, float]:
+        """Step every objective; returns the values to log."""
+        logged: dict[str, float] = {}
+        several = len(self.optimizers) > 1
+        sealed = [Sealed(micro | {"step": step}) for micro in micros]
+        for index, objective in enumerate(self.stage.objectives):
+            if step < objective.starts_at:
+                continue
+            mine, optimizer = self.groups[objective.name], self.optimizers[index]
+            if several:
+                self._only(mine)
+            age = step - objective.starts_at
+            lr = rate(objective.optim, age, self.cfg.max_steps)
+            set_rate(self.bare[index][1], lr, age)
+            optimizer.zero_grad(set_to_none=True)
+            for number, micro in enumerate(sealed):
+                place = number * self.team.size + self.team.rank
+                seed_draws(self.cfg.seed, step, index, place)
+                values = self.losses(index, micro)
+                loss = values["loss"]
+                self._check(loss, micro.batch, step, f"loss of {objective.name}")
+                self.team.accelerator.backward(loss / len(sealed))
+                for key, value in values.items():
+                    label = f"{objective.name}.{key}" if several else key
+                    logged[label] = logged.get(label, 0.0) + float(value.detach()) / len(sealed)
+            limit = objective.optim.clip or float("inf")
+            norm = self.team.accelerator.clip_grad_norm_(list(mine.values()), limit)
+            if norm is not None and self.cfg.precision != "fp16":
+                self._check(norm, sealed[-1].batch, step, f"gradient of {objective.name}")
+                logged[f"{objective.name}.grad_norm" if several else "grad_norm"] = float(norm)
+            optimizer.step()
+            logged[f"{objective.name}.lr" if several else "lr"] = lr
+        if several:
+            self._only({n: p for group in self.groups.values() for n, p in group.items()})
+        return logged
+
+    def _only(self, mine: Mapping[str, nn.Parameter]) -> None:
+        """Gradients for these of the trained parameters, not for the others."""
+        for group in self.groups.values():
+            for name, parameter in group.items():
+                parameter.requires_grad_(name in mine)
+
+    def _check(self, value: torch.Tensor, batch: Batch, step: int, what: str) -> None:
+        check_finite(value, batch, self.folder, self.stage.name, step, what)

@@ -1,0 +1,100 @@
+"""Several processes: the real launchers, the same numbers as one process with the same batches."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from fo_cli.main import app
+from fo_core import testing
+from fo_core.data import manifest
+from fo_core.errors import StageError
+from fo_core.training import report
+from fo_core.training.guard import settle
+
+BIN = Path(sys.executable).parent
+LAUNCHERS = {
+    "torchrun": ["torchrun", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": ["accelerate", "launch", "--use_fsdp", "--num_processes", "2",
+                   "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+                   "--main_process_port", "0"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    for name, (questions, answers) in zip(("train", "val"), data, strict=True):
+        manifest.write(folder / f"{name}-input.jsonl", questions)
+        manifest.write(folder / f"{name}-output.jsonl", answers)
+    testing.tiny_model().save(folder / "model", ("speech_encoder", "adapter", "speech_decoder"))
+    return folder
+
+
+def command(files, stage, out, *sets):
+    side = stage.split("-")[0]
+    given = ["train", "--stage", stage, "--model", str(files / "model"), "--size", "tiny"]
+    given += ["--train", str(files / f"train-{side}.jsonl"), "--out", str(out)]
+    given += ["--valid", str(files / f"val-{side}.jsonl"), "--device", "cpu", "--json"]
+    sets = ("train.max_steps=5", "train.log_every=1", "train.curves=false", *sets)
+    return given + [word for one in sets for word in ("--set", one)]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "stage", "sets"),
+    [
+        ("torchrun", "input-2", ()),  # drawn chunks, a shared validation, unused parameters
+        ("accelerate", "output-3", ()),  # FSDP: the LLM's layers are split
+    ],
+)
+def test_two_processes_have_the_curve_of_one(launcher, stage, sets, files, tmp_path):
+    given = command(files, stage, tmp_path / "two", *sets)
+    launch = [str(BIN / LAUNCHERS[launcher][0]), *LAUNCHERS[launcher][1:]]
+    found = subprocess.run(
+        [*launch, str(BIN / "fo"), *given], capture_output=True, text=True, timeout=180
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.count('"stage"') == 1  # one process speaks
+    one = CliRunner().invoke(
+        app, command(files, stage, tmp_path / "one", "train.accumulate=2", *sets)
+    )
+    assert one.exit_code == 0, one.stderr
+    both = [
+        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
+        for n in ("one", "two")
+    ]
+    record = json.loads((tmp_path / "two" / "stage.json").read_text())
+    assert record["processes"] == 2 and record["llm_sharded"] == (launcher == "accelerate")
+    assert len(both[0]) == len(both[1]) >= 7
+    for alone, shared in zip(*both, strict=True):
+        for key in ("loss", "val_loss", "val_accuracy"):
+            assert alone.get(key) == pytest.approx(shared.get(key), abs=1e-3)
+    for file in sorted((tmp_path / "one" / "model").glob("*.safetensors")):
+        theirs = load_file(tmp_path / "two" / "model" / file.name)
+        for name, value in load_file(file).items():
+            assert float((value - theirs[name]).abs().max()) < 1e-3, name
+
+
+def test_another_number_of_processes_says_what_changes(tmp_path, caplog):
+    def settings(batches):
+        return {"train": {"batches_a_step": batches}}
+
+    settle(tmp_path, settings(4), {}, force=False, processes=2)
+    with pytest.raises(StageError, match="batches_a_step was 4, now 2.*train.accumulate=4 keeps"):
+        settle(tmp_path, settings(2), {}, force=False, processes=1)
+    with caplog.at_level(logging.WARNING):
+        settle(tmp_path, settings(4), {}, force=False, processes=1)
+    assert "1 process(es) instead of 2" in caplog.text
+
+
+def test_rejects_of_all_processes_are_listed(tmp_path):
+    report.write_rejects(tmp_path, [{"a": "no file"}, {"b": "cut short"}])
+    assert json.loads((tmp_path / "rejects.json").read_text()) == {
+        "a": "no file",
+        "b": "cut short",
+    }
