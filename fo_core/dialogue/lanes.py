@@ -99,15 +99,21 @@ class Lanes(ABC):
     def failed(self, lane: Lane, error: Exception) -> None:
         """The work of a lane raised ``error`` and was given up."""
 
+    def hearing_waits(self) -> bool:
+        """Whether there is something to do besides the reply."""
+        if self._lane is not None or self._at_once:
+            return True
+        if self.eager and self._reply is not None:
+            return False
+        if self.inbox.command():
+            return True
+        return self.may_hear() or self.context_due()
+
     def urgency(self) -> int | None:
         """0: the user waits to be heard; 1: to hear the bot; 2: audio lies ready; None: no work."""
-        if self._lane or self._at_once or self._asked:
+        if self._asked is not None or self.hearing_waits():
             return 0
-        if self.inbox.command() or self.may_hear() or self.context_due():
-            return 0
-        if self._reply is None:
-            return None
-        return self.reply_level()
+        return self.reply_level() if self._reply is not None else None
 
     @property
     def asking(self) -> Work | None:

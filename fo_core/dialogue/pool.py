@@ -3,9 +3,9 @@
 All state belongs to the users, none to a model, so any idle worker takes any user's next piece of
 work. A worker is a thread; the workers of a device share one set of weights. What users ask of the
 LLM, or of the speech decoder, at the same time runs as one ragged batch
-(:mod:`fo_core.layers.ragged`): the weights are read once for all of them, and to the bit the same
-comes out as alone (packed weights; otherwise up to rounding). Features, encoder and codec run user
-by user: a batch would change their last bits.
+(:mod:`fo_core.layers.ragged`): the weights are read once for all of them, and with packed weights
+what comes out for a user does not depend, to the bit, on who else is in the batch. Features,
+encoder and codec run user by user: a batch would change their last bits.
 
 Order of work: who is to be heard, then who waits for the bot's voice, then who has audio lying
 ready; among equals whoever was served longest ago. Every fifth pick looks at the waiting time
@@ -265,11 +265,12 @@ class Pool:
 
     def _level(self, talk: Talk, duplex: Duplex) -> int | None:
         """How urgent it is to go on with a user; None: there is nothing to do."""
-        if talk._result is not None or talk._error is not None or talk._incoming:
+        if talk._error is not None or talk._incoming or duplex.played_out():
             return 0
-        if duplex.played_out():
-            return 0
-        level = duplex.urgency()
+        if talk._result is None:
+            level = duplex.urgency()
+        else:
+            level = 0 if duplex.hearing_waits() else talk._level
         if level and talk._unread > self.output_samples:
             return None  # its consumer is slow: the reply waits
         return level
@@ -278,7 +279,8 @@ class Pool:
         began, kind = time.perf_counter(), type(steps[0]).__name__
         results: list[torch.Tensor | Exception] = []
         try:
-            results = list(run_together(steps))
+            together = self.cfg.batch > 1 and self.cfg.max_sessions > 1
+            results = list(run_together(steps) if together else [steps[0].run()])
         except Exception as error:
             results = [error] if len(steps) == 1 else [_alone(step) for step in steps]
         with self.lock:

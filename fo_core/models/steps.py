@@ -69,11 +69,14 @@ def drive(steps: Steps[R]) -> R:
 
 @torch.inference_mode()
 def run_together(steps: Sequence[Step]) -> list[Tensor]:
-    """Results of several sessions' steps of one kind on one model, in one batch where it can be."""
+    """Results of several sessions' steps of one kind on one model, in one batch where it can be.
+
+    With packed weights a result does not depend, to the bit, on what else is in the batch; from
+    :meth:`Think.run` and :meth:`Say.run`, which know quicker ways for one row, it may differ in
+    the rounding.
+    """
     first = steps[0]
     assert all(step.model is first.model for step in steps), "one model a batch"
-    if len(steps) == 1:
-        return [first.run()]
     thoughts = [step for step in steps if isinstance(step, Think)]
     if thoughts:
         return _think(thoughts[0].model, thoughts)
