@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from fo_core.errors import EngineError
 
-Job = Sequence[Any]
-Function = Callable[[Any, Job], Any]  # (work, job) -> answer; module-level
+Job = list[Any]
+Function = Callable[[Any, list[Any]], Any]  # (work, job) -> answer; module-level
 
 
 class WorkerDied(Exception):
@@ -184,14 +184,15 @@ class Ray:
                     do="check $RAY_ADDRESS, or use --engine local",
                 ) from error
         actor = ray.remote(_Actor)
-        self._make = lambda: actor.options(max_concurrency=1).remote(function, work)
+        gpus = getattr(getattr(work, "function", work), "gpus", 0)
+        self._make = lambda: actor.options(num_gpus=gpus).remote(function, work)
         self._load: dict[Any, Any] = {}  # handle -> actor
         self.actors = [self._make() for _ in range(workers)]
 
     def submit(self, job: Job) -> Any:
         held = list(self._load.values())
         actor = min(self.actors, key=held.count)
-        handle = actor.do.remote(list(job))
+        handle = actor.do.remote(job)
         self._load[handle] = actor
         return handle
 

@@ -161,6 +161,12 @@ class Journal:
             ) from error
 
 
+def read_outcomes(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Keys and outcomes of a journal that another process may be writing."""
+    with path.open("rb") as file:
+        yield from filter(None, map(_parse, file))
+
+
 def _parse(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
     """Key and outcome of a line; None for one that was cut or is foreign."""
     try:

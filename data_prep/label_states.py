@@ -121,11 +121,17 @@ def compose(speech: np.ndarray, kind: str, cfg: StatesConfig, seed: int) -> Comp
 
 def _pause(speech: np.ndarray, at: int, length: int, fade: float = 0.008) -> np.ndarray:
     """Silence put into speech at a dip, with short fades at both sides."""
+    before, after = apart(speech, at, fade)
+    return np.concatenate([before, np.zeros(length, np.float32), after])
+
+
+def apart(speech: np.ndarray, at: int, fade: float = 0.008) -> tuple[np.ndarray, np.ndarray]:
+    """Speech [S] cut in two, with short fades (s) at both sides of the cut."""
     size = round(RATE * fade)
     before, after = speech[:at].copy(), speech[at:].copy()
     before[-size:] *= np.linspace(1, 0, len(before[-size:]), dtype=np.float32)
     after[:size] *= np.linspace(0, 1, len(after[:size]), dtype=np.float32)
-    return np.concatenate([before, np.zeros(length, np.float32), after])
+    return before, after
 
 
 def report(kinds: Iterable[str], states: Iterable[tuple[int, ...]]) -> dict[str, Any]:

@@ -28,7 +28,18 @@ from fo_core.errors import DataError
 from fo_core.files import replacing, write_json
 
 Progress = Callable[[str, int, int], None]  # (step, done, total)
-__all__ = ["Made", "Reject", "RunConfig", "StepReport", "StopRun", "quiet", "run_step"]
+__all__ = [
+    "Made",
+    "Progress",
+    "Reject",
+    "Row",
+    "RunConfig",
+    "StepReport",
+    "StopRun",
+    "quiet",
+    "rows_of",
+    "run_step",
+]
 CHUNK = 4  # rows that go to a process at once, where the work takes them one by one
 HOPELESS = 3  # workers that die one after the other, without a row done between
 
@@ -62,7 +73,7 @@ class StepReport:
 
 def run_step(
     name: str,
-    items: Path | Iterable[Row],
+    items: Path | Iterable[Row | str],
     work: Any,
     out: Path,
     *,
@@ -95,7 +106,7 @@ def run_step(
     how = how or RunConfig()
     with only_run(out), Journal(out / "journal.jsonl") as journal:
         run = _Run(name, journal, settings, progress, key, _count(items, how.limit))
-        todo = run.todo(itertools.islice(_read(items), how.limit or None))
+        todo = run.todo(itertools.islice(rows_of(items), how.limit or None))
         each = batch or (CHUNK if how.workers > 1 or how.engine == "ray" else 1)
         jobs = iter(lambda: list(itertools.islice(todo, each)), [])
         _do(name, jobs, Work(work, batch > 0), how, run)
@@ -170,7 +181,9 @@ class _Run:
             bad.open("w", encoding="utf-8") as dropped,
         ):
             for entry in self.order:
-                got = {"rejects": [entry]} if isinstance(entry, dict) else self.journal.get(entry)
+                got: Row = (
+                    {"rejects": [entry]} if isinstance(entry, dict) else self.journal.get(entry)
+                )
                 for row in got.get("rows", ()):
                     manifest.write(json.dumps(row, ensure_ascii=False) + "\n")
                 for row in got.get("rejects", ()):
@@ -263,7 +276,7 @@ def _find_killer(name: str, suspects: Sequence[_Task], backend: Backend, run: _R
             backend.renew()
 
 
-def _read(items: Path | Iterable[Row]) -> Iterator[Row | str]:
+def rows_of(items: Path | Iterable[Row | str]) -> Iterator[Row | str]:
     """Rows of a file or an iterable; a line that is none comes as the reason, in words."""
     if not isinstance(items, (str, Path)):
         yield from items
@@ -285,7 +298,7 @@ def _read(items: Path | Iterable[Row]) -> Iterator[Row | str]:
         raise DataError(f"cannot read {items}: {error}") from error
 
 
-def _count(items: Path | Iterable[Row], limit: int) -> int:
+def _count(items: Path | Iterable[Row | str], limit: int) -> int:
     """Rows to come, as far as that is known beforehand."""
     if isinstance(items, (str, Path)):
         try:

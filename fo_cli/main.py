@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fo_cli import chat, evaluate, models, profile, render
+from fo_cli import chat, evaluate, models, prepare_data, profile, render
 from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
-from fo_cli.prepare_data import prepare_data
 from fo_cli.serve import serve
 from fo_cli.train import train
 
@@ -44,7 +43,7 @@ def fo(
 
 
 app.command("demo")(demo)
-app.command("prepare-data")(prepare_data)
+app.add_typer(prepare_data.app, name="prepare-data")
 app.command("train")(train)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(chat.app, name="chat")

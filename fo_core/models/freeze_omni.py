@@ -139,11 +139,7 @@ class FreezeOmni(nn.Module):
         probe = enc_dim if head.probe else None
         self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
         self.speech_decoder = SpeechDecoder(model_config.speech_decoder)
-        self.codec: TiCodec | IstftCodec
-        if isinstance(model_config.codec, IstftCodecConfig):
-            self.codec = IstftCodec(model_config.codec)
-        else:
-            self.codec = TiCodec(model_config.codec)
+        self.codec = _make_codec(model_config.codec)
 
     @property
     def device(self) -> torch.device:
@@ -216,6 +212,10 @@ def _make_encoder(
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder)
     return SpeechEncoder(encoder)
+
+
+def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TiCodec | IstftCodec:
+    return IstftCodec(codec) if isinstance(codec, IstftCodecConfig) else TiCodec(codec)
 
 
 def _make_prompt(prompt: PromptConfig, llm: FrozenLLM) -> PromptEmbeddings:
@@ -295,6 +295,21 @@ def load(
             load_into(getattr(model, part), load_tensors(path), str(path))
             model.trained.add(part)
     return model
+
+
+def load_codec(folder: str | Path, device: str | torch.device = "cpu") -> TiCodec | IstftCodec:
+    """Only the trained codec of a model folder; the LLM is not needed.
+
+    Raises:
+        CheckpointError: The folder holds no trained codec, or it is damaged.
+    """
+    codec, path = _make_codec(read_config(folder).codec), Path(folder) / "codec.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no trained codec", do="run the stage that trains it (output-1)"
+        )
+    load_into(codec, load_tensors(path), str(path))
+    return codec.to(device).eval()
 
 
 def describe(model: FreezeOmni) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def test_faults_are_one_line_and_leave_nothing(args, line, tmp_path):
 def test_an_unknown_step_is_a_usage_error(tmp_path):
     found = run(app, ["prepare-data", "sampel", "--out", str(tmp_path)])
     assert found.exit_code == 2
-    assert "regenerate" in found.stderr
+    assert "Did you mean" in found.stderr and "sample" in found.stderr
 
 
 def test_a_place_below_a_file_is_refused_before_any_work(tmp_path):

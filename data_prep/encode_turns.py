@@ -1,0 +1,207 @@
+"""Step ``encode`` of spoken dialogues: the assistant's sounds get the tokens of a trained codec.
+
+Turns go through the codec in groups of the input's order, and inside a group those of one length
+in tokens side by side, so nothing is padded and what shares a batch depends on the input only:
+a run that was killed and taken up again, or spread over a cluster, gives the same tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.label_turns import held_out, split
+from data_prep.runner import (
+    Made,
+    Progress,
+    Reject,
+    Row,
+    RunConfig,
+    StepReport,
+    StopRun,
+    rows_of,
+    run_step,
+)
+from fo_core.config import config
+from fo_core.data import manifest
+from fo_core.data.manifest import Item
+from fo_core.errors import ConfigError, DataError, FoError
+from fo_core.files import read_json, write_json
+
+VERSION = 1  # of the treatment below: a change of it encodes anew
+
+
+@config
+class EncodeConfig:
+    """Which codec, and how it runs."""
+
+    model: str = ""  # model folder with a trained codec
+    device: str = "cpu"  # where it runs
+    group: int = 128  # turns that are taken together
+    batch_seconds: float = 40.0  # most sound in one batch, s
+    longest: float = 60.0  # s; longer turns are left out
+    check: int = 20  # turns that are decoded again and compared; 0 = none
+    val: float = 0.02  # share of the dialogues that are held out
+    seed: int = 0  # of the share; the one of label_states
+
+
+def run(
+    cfg: EncodeConfig, source: Path, out: Path, how: RunConfig, progress: Progress
+) -> StepReport:
+    """Encode the assistant's turns of ``source`` (cuts of synthesize_turns.py).
+
+    ``out`` takes manifest.jsonl, train.jsonl, val.jsonl and report.json, whose ``check`` says how
+    near the decoded sounds of a sample are.
+
+    Raises:
+        ConfigError: No model folder is named.
+        CheckpointError: It holds no trained codec.
+        DataError: What is decoded is not sound, or no nearer than another turn is.
+        FoError: As :func:`data_prep.runner.run_step`.
+    """
+    if not cfg.model:
+        raise ConfigError(
+            "encode needs a model folder with a trained codec",
+            do="give --model DIR (stage output-1 trains the codec)",
+        )
+    out, work = Path(out).resolve(), Encoding(cfg)
+    codec = Path(cfg.model) / "codec.safetensors"
+    if not codec.is_file():
+        raise ConfigError(f"{cfg.model} holds no trained codec", do="stage output-1 trains one")
+    turns = (row for row in rows_of(source) if _assistant(row))
+    settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],
+                "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
+    if how.engine == "local" and how.workers > 1 and cfg.device != "cpu":
+        how = RunConfig(1, how.engine, how.limit)  # one process a device
+    groups = _groups(itertools.islice(turns, how.limit or None), cfg.group)
+    report = run_step("encode", groups, work, out, how=RunConfig(how.workers, how.engine),
+                      settings=settings, progress=progress, batch=1)  # fmt: skip
+    split(out, held_out(source, cfg.val, cfg.seed))
+    if cfg.check:
+        found = check(out / "manifest.jsonl", cfg)
+        write_json(out / "report.json", {**read_json(out / "report.json"), "check": found})
+        if not found["mel_distance"] < 0.8 * found["mel_distance_to_another"]:
+            raise DataError(
+                f"what {cfg.model} decodes is not what was encoded: mel distance "
+                f"{found['mel_distance']}, to another turn {found['mel_distance_to_another']}",
+                do="train the codec (stage output-1) on this voice",
+            )
+    return report
+
+
+def _assistant(row: Row | str) -> bool:
+    """Whether a row is the assistant's; a broken one is, so that it is listed."""
+    custom = row.get("custom") if isinstance(row, dict) else None
+    return not isinstance(custom, dict) or custom.get("role") == "assistant"
+
+
+def _groups(rows: Iterator[Row | str], size: int) -> Iterator[Row]:
+    for number in itertools.count():
+        group = list(itertools.islice(rows, size))
+        if not group:
+            return
+        yield {"id": f"group-{number:06d}", "rows": group}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Encoding:
+    """The work on groups of turns; made in every process."""
+
+    def __init__(self, cfg: EncodeConfig) -> None:
+        self.cfg = cfg
+        self.gpus = int(cfg.device.startswith("cuda"))  # of one Ray actor
+
+    def start(self) -> None:
+        """Load the codec.
+
+        Raises:
+            CheckpointError: The model folder holds no trained codec.
+        """
+        from fo_core.models.freeze_omni import load_codec
+
+        self.codec = load_codec(self.cfg.model, self.cfg.device)
+
+    def __call__(self, groups: Sequence[Row]) -> list[Made]:
+        """The turns of every group with their tokens."""
+        return [self._group(group["rows"]) for group in groups]
+
+    def _group(self, rows: Sequence[Row | str]) -> Made:
+        from data_prep.encode_speech import encode_items
+
+        items: list[Item] = []
+        rejects: list[Row] = []
+        for row in rows:
+            name = str(row.get("id", "")) if isinstance(row, dict) else ""
+            try:
+                if not isinstance(row, dict):
+                    raise Reject(row)
+                item = manifest.from_cut(row)
+                item.load_audio(self.codec.sample_rate, self.cfg.longest)
+            except FoError as error:
+                reason = error.reason if isinstance(error, Reject) else str(error)
+                rejects.append({"id": name or "a line that is no cut", "reason": reason})
+                continue
+            items.append(item)
+        coded = encode_items(items, self.codec, self.cfg.device, self.cfg.batch_seconds)
+        good = [item for item in coded if item.speech_tokens]
+        rejects += [{"id": i.id, "reason": "the codec gave no tokens"} for i in coded
+                    if not i.speech_tokens]  # fmt: skip
+        counts = {"turns": len(good), "tokens": sum(len(i.speech_tokens) for i in good),
+                  "audio_seconds": sum(i.duration for i in good)}  # fmt: skip
+        return Made([manifest.to_cut(item) for item in good], rejects, counts)
+
+
+def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
+    """Decode a sample of a manifest and compare the mel spectra with those of the sounds.
+
+    Returns:
+        "items"; "mel_distance", the mean difference of log mel magnitudes of sound and decoded
+        sound; "mel_distance_to_another", that of the decoded sound and another item's.
+
+    Raises:
+        StopRun: The codec gives samples that are not numbers.
+    """
+    import torch
+
+    from fo_core.models.freeze_omni import load_codec
+    from fo_core.models.mel import LogMel
+
+    def place(row: Row) -> bytes:
+        return hashlib.sha256(str(row["id"]).encode()).digest()
+
+    rows = heapq.nsmallest(cfg.check, (r for r in rows_of(path) if isinstance(r, dict)), key=place)
+    codec, items = load_codec(cfg.model, cfg.device), [manifest.from_cut(row) for row in rows]
+    mel = LogMel(codec.sample_rate, 1024, 256, 80)
+
+    def spectrum(wave: Any) -> np.ndarray:
+        return mel(torch.as_tensor(wave, dtype=torch.float32).reshape(1, -1))[0].numpy()
+
+    real, made = [], []
+    for item in items:
+        tokens = torch.tensor([item.speech_tokens], device=cfg.device)[..., None]
+        voice = torch.tensor([[item.global_tokens]], device=cfg.device)
+        wave = codec.decode(tokens, voice)[0].cpu()
+        if not torch.isfinite(wave).all():
+            raise StopRun(f"{cfg.model} decodes {item.id} to samples that are not numbers")
+        made.append(spectrum(wave))
+        real.append(spectrum(item.load_audio(codec.sample_rate, cfg.longest)))
+
+    def distance(one: np.ndarray, other: np.ndarray) -> float:
+        length = min(len(one), len(other))
+        return float(np.abs(one[:length] - other[:length]).mean())
+
+    own = [distance(a, b) for a, b in zip(made, real, strict=True)]
+    cross = [distance(a, b) for a, b in zip(made, [*real[1:], *real[:1]], strict=True)]
+    another = float(np.mean(cross)) if len(items) > 1 else float("inf")
+    return {"items": len(items), "mel_distance": round(float(np.mean(own)), 4),
+            "mel_distance_to_another": round(another, 4) if len(items) > 1 else 1e9}  # fmt: skip

@@ -1,0 +1,310 @@
+"""Step ``label-states`` of spoken dialogues: recordings with a state for every 160 ms.
+
+From every spoken user turn comes a recording of its own (label_states.py says how it is composed):
+the turn, in some cases with a pause at a dip of its energy, or with a hesitation there ("um", in
+the speaker's voice), and the state changes to 1 behind its end. Beside it, in the shares of the
+config, come what is no question, in the voice and after the dialogue of the same user:
+
+incomplete   the turn, cut off at an inner dip: the state stays 0
+backchannel  "mm hmm": state 2 behind its end
+aside        a sentence meant for somebody else: state 2
+noise        a cough, a knock, a hum ...: state 2
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep import gates, label_states, noises, synthesize
+from data_prep.domain import ASIDES, BACKCHANNELS, NOISES
+from data_prep.label_states import RATE, StatesConfig
+from data_prep.runner import Made, Progress, Reject, Row, RunConfig, StepReport, rows_of, run_step
+from data_prep.speakers import Speaker, options_of
+from data_prep.synthesize import Request, SpeechConfig
+from fo_core import audio
+from fo_core.config import config, to_dict
+from fo_core.data import manifest
+from fo_core.data.manifest import Item
+from fo_core.errors import FoError
+from fo_core.files import read_json, replacing, write_json
+
+VERSION = 1  # of the treatment below: a change of it makes new recordings
+Texts = Mapping[str, tuple[str, ...]]
+
+
+def _backchannels() -> Texts:
+    return {"en": BACKCHANNELS, "zh": ("嗯。", "好的。", "对。", "是的。", "哦。", "明白了。")}
+
+
+def _asides() -> Texts:
+    return {
+        "en": ASIDES,
+        "zh": ("妈,等我一下。", "把它放在桌上。", "我在打电话呢。", "等等,有人敲门。"),
+    }
+
+
+def _fillers() -> Texts:
+    return {"en": ("um", "uh", "er", "well", "let me see"), "zh": ("嗯", "呃", "那个")}
+
+
+@config
+class TurnStatesConfig:
+    """Which recordings are made of the user's turns, in which shares, and how they are composed."""
+
+    seed: int = 0  # another seed composes other recordings
+    compose: StatesConfig = StatesConfig()  # silence, noise, inner pauses, when states change
+    hesitation: float = 0.1  # share of the turns that hesitate inside
+    incomplete: float = 0.1  # recordings a turn that break off
+    backchannel: float = 0.15  # recordings a turn with a back-channel
+    aside: float = 0.08  # recordings a turn with something meant for somebody else
+    noise: float = 0.12  # recordings a turn with a noise
+    fillers: Texts = field(default_factory=_fillers)  # by language; without any none is made
+    backchannels: Texts = field(default_factory=_backchannels)  # by language
+    asides: Texts = field(default_factory=_asides)  # by language
+    longest: float = 30.0  # s of a recording; longer turns are left out
+    val: float = 0.02  # share of the dialogues that are held out
+    speech: SpeechConfig = SpeechConfig()  # of what is spoken here
+    speakers: tuple[Speaker, ...] = ()  # options of the users' engines, where they need some
+
+
+def run(
+    cfg: TurnStatesConfig, source: Path, out: Path, how: RunConfig, progress: Progress
+) -> StepReport:
+    """Compose recordings of the user turns of ``source`` (cuts of synthesize_turns.py).
+
+    ``out`` takes manifest.jsonl, train.jsonl, val.jsonl, the recordings, and report.json, whose
+    ``states`` says what was built in which share.
+
+    Raises:
+        FoError: As :func:`data_prep.runner.run_step`.
+    """
+    out = Path(out).resolve()
+    work = Labelling(cfg, out)
+    said = to_dict(changed(cfg, val=0.0, speakers=()))
+    turns = (row for row in rows_of(source) if _role(row) == "user")
+    report = run_step("label-states", turns, work, out, how=how,
+                      settings={"version": VERSION, **said}, progress=progress)  # fmt: skip
+    held = held_out(source, cfg.val, cfg.seed)
+    split(out, held)
+    counts = _shares(out / "manifest.jsonl", cfg)
+    write_json(out / "report.json", {**read_json(out / "report.json"), "states": counts})
+    return report
+
+
+def _role(row: Any) -> str:
+    custom = row.get("custom") if isinstance(row, dict) else None
+    return str(custom.get("role", "")) if isinstance(custom, dict) else "user"
+
+
+def held_out(source: Path, share: float, seed: int) -> set[str]:
+    """Ids of the dialogues for validation: at least one of three, if any share is wanted."""
+    ids = {str(row["custom"].get("dialogue")) for row in rows_of(source) if _role(row) == "user"
+           and isinstance(row, dict) and "custom" in row}  # fmt: skip
+    wanted = max(round(share * len(ids)), 1) if share > 0 and len(ids) > 2 else 0
+    order = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    return set(order[:wanted])
+
+
+def split(out: Path, held: set[str]) -> None:
+    """Write train.jsonl and val.jsonl beside a manifest, by the dialogues that are held out."""
+    with (
+        replacing(out / "train.jsonl") as train,
+        replacing(out / "val.jsonl") as val,
+        train.open("w", encoding="utf-8") as first,
+        val.open("w", encoding="utf-8") as second,
+    ):
+        for row in rows_of(out / "manifest.jsonl"):
+            assert isinstance(row, dict)
+            file = second if row["custom"].get("dialogue") in held else first
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _shares(path: Path, cfg: TurnStatesConfig) -> Row:
+    """What the manifest holds, for the report; how each class was built stands beside it."""
+    kinds: Counter[str] = Counter()
+    states: Counter[int] = Counter()
+    inner: Counter[str] = Counter()
+    for row in rows_of(path):
+        assert isinstance(row, dict)
+        custom = row["custom"]
+        kinds[custom["kind"]] += 1
+        states.update(custom["states"])
+        inner["pauses"] += bool(custom.get("pauses"))
+        inner["hesitations"] += "hesitation" in custom
+    total = max(1, sum(states.values()))
+    wanted = {name: getattr(cfg, name) for name in (*EXTRAS, "hesitation")}
+    return {
+        "recordings": dict(kinds.most_common()),
+        "with": dict(inner),
+        "chunks": total,
+        "state_share": {str(s): round(states[s] / total, 4) for s in sorted(states)},
+        "asked_for_a_turn": {**wanted, "pause": cfg.compose.pause_share},
+        "built": {
+            "0": "before and while the user speaks; inner pauses at dips of the energy; "
+            "hesitations with a spoken filler; turns cut off at a dip, to the end",
+            "1": "behind the end of a whole turn",
+            "2": "behind back-channels, asides and synthetic noises",
+        },
+    }
+
+
+EXTRAS = ("incomplete", "backchannel", "aside", "noise")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The work on one user turn: its recordings.
+
+    Args:
+        cfg: How.
+        out: Folder of the recordings.
+    """
+
+    cfg: TurnStatesConfig
+    out: Path
+
+    def __call__(self, row: Row) -> Made:
+        """The recording of the turn, and those that its draw adds.
+
+        Raises:
+            Reject: Its sound cannot be used.
+        """
+        turn = manifest.from_cut(row)
+        speech = turn.load_audio(RATE, self.cfg.longest)
+        draw = np.random.default_rng(self._seed(turn.id, "draw"))
+        rows, rejects = [], []
+        hesitates = draw.random() < self.cfg.hesitation
+        wanted = [name for name in EXTRAS if draw.random() < getattr(self.cfg, name)]
+        filler = self._filler(turn, draw) if hesitates else ""
+        rows.append(self._question(turn, speech, filler, draw))
+        for kind in wanted:
+            try:
+                extra = self._extra(kind, turn, speech, draw)
+            except FoError as error:
+                rejects.append({"id": f"{turn.id}-{kind}", "reason": str(error)})
+                continue
+            rows += [extra] if extra else []
+        return Made([manifest.to_cut(item) for item in rows], rejects,
+                    {"audio_seconds": sum(item.duration for item in rows)})  # fmt: skip
+
+    def _seed(self, name: str, what: str) -> int:
+        said = f"{self.cfg.seed}/{name}/{what}"
+        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:6], "big")
+
+    def _question(
+        self, turn: Item, speech: np.ndarray, filler: str, draw: np.random.Generator
+    ) -> Item:
+        more: Row = {}
+        if filler:
+            longer = self._hesitate(turn, speech, filler, draw)
+            if longer is not None:
+                speech, more = longer, {"hesitation": filler}
+        return self._record(turn, turn.id, "question", speech, turn.text, more)
+
+    def _filler(self, turn: Item, draw: np.random.Generator) -> str:
+        texts = self.cfg.fillers.get(gates.short(turn.language), ())
+        return texts[int(draw.integers(len(texts)))] if texts else ""
+
+    def _hesitate(
+        self, turn: Item, speech: np.ndarray, filler: str, draw: np.random.Generator
+    ) -> np.ndarray | None:
+        """The turn with a filler between two short silences at an inner dip, if it has one."""
+        points = label_states.pause_points(speech, self.cfg.compose.pause_margin)
+        if not points:
+            return None
+        try:
+            said = self._say(turn, filler)
+        except FoError:
+            return None
+        first, last = audio.speech_bounds(said, RATE)
+        at = int(points[draw.integers(len(points))])
+        lengths = [round(RATE * draw.uniform(0.1, 0.4)) for _ in range(2)]
+        before, after = label_states.apart(speech, at)
+        silence = [np.zeros(length, np.float32) for length in lengths]
+        return np.concatenate([before, silence[0], said[first:last], silence[1], after])
+
+    def _extra(
+        self, kind: str, turn: Item, speech: np.ndarray, draw: np.random.Generator
+    ) -> Item | None:
+        """A recording that is no question; None where the turn or its language gives none."""
+        name, after = f"{turn.id}-{kind}", self._after(turn)
+        if kind == "noise":
+            sound = NOISES[int(draw.integers(len(NOISES)))]
+            wave = noises.make(sound, self._seed(name, "noise"), RATE)
+            item = changed(after, speaker="noise")
+            return self._record(item, name, kind, wave, "", {"noise": sound})
+        if kind == "incomplete":
+            points = label_states.pause_points(speech, self.cfg.compose.pause_margin)
+            if not points:
+                return None
+            at = int(points[draw.integers(len(points))])
+            share = round(at / len(speech), 3)
+            before, _ = label_states.apart(speech, at)
+            item = changed(turn, answer="")
+            return self._record(item, name, kind, before, turn.text, {"cut_at": share})
+        texts = (self.cfg.backchannels if kind == "backchannel" else self.cfg.asides).get(
+            gates.short(turn.language), ()
+        )
+        if not texts:
+            return None
+        text = texts[int(draw.integers(len(texts)))]
+        return self._record(after, name, kind, self._say(turn, text), text, {})
+
+    @staticmethod
+    def _after(turn: Item) -> Item:
+        """The place behind the turn's answer: all of the dialogue so far was said before."""
+        said = ({"role": "user", "content": turn.text},
+                {"role": "assistant", "content": turn.answer})  # fmt: skip
+        return changed(turn, answer="", messages=(*turn.messages, *said))
+
+    def _say(self, turn: Item, text: str) -> np.ndarray:
+        """A few words in the voice of the turn: float32 [S] at 16 kHz.
+
+        Raises:
+            FoError: The engine cannot say them.
+        """
+        engine, _, voice = turn.speaker.partition("/")
+        options = next((options_of(s) for s in self.cfg.speakers
+                        if (s.engine, s.voice) == (engine, voice)), "")  # fmt: skip
+        request = Request(text, engine, voice, 1.0, RATE, gates.short(turn.language),
+                          float(turn.extra.get("pitch", 0.0)), options)  # fmt: skip
+        path = request.path(self.out / "speech", self.cfg.speech)
+        if not path.exists():
+            audio.write(path, synthesize.speak(request, self.cfg.speech), RATE)
+        return audio.read(path, RATE, min_seconds=0)
+
+    def _record(
+        self, turn: Item, name: str, kind: str, speech: np.ndarray, text: str, more: Row
+    ) -> Item:
+        made = label_states.compose(speech, kind, self.cfg.compose, self._seed(name, "compose"))
+        if len(made.wave) > self.cfg.longest * RATE:
+            raise Reject(f"too long ({len(made.wave) / RATE:.0f} s)")
+        folder = hashlib.sha256(turn.dialogue.encode()).hexdigest()[:2]
+        path = self.out / "recordings" / folder / f"{name}.flac"
+        audio.write(path, made.wave, RATE)
+        kept = {k: v for k, v in turn.extra.items() if k in ("category", "speed", "pitch")}
+        pauses = {"pauses": [list(p) for p in made.pauses]} if made.pauses else {}
+        return changed(
+            turn,
+            id=name,
+            audio=str(path),
+            rate=RATE,
+            num_samples=len(made.wave),
+            start=0.0,
+            seconds=0.0,
+            text=text,
+            kind=kind,
+            states=made.states,
+            speech_start=round(made.speech_start, 4),
+            speech_end=round(made.speech_end, 4),
+            extra={**kept, **pauses, **more},
+        )

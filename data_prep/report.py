@@ -1,0 +1,270 @@
+"""The report of prepared data: ``report.json``, ``.md`` and ``.html``, and all rejects in one file.
+
+Read from the steps' folders only, so it can be written anew at any time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import html
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep import figures
+from data_prep.chain import FOLDERS
+from data_prep.runner import Row, rows_of
+from fo_core import page
+from fo_core.data import manifest
+from fo_core.data.manifest import Item
+from fo_core.errors import DataError, FoError
+from fo_core.files import read_json, replacing, write_json, write_text
+
+LISTEN = 10  # items to listen to
+PLOTTED = ("question", "incomplete", "backchannel", "aside", "noise")
+LICENCES = {  # of what data may be made from, as its makers state it
+    "moss": "moss-003-sft-data: CC BY-NC 4.0 in its repository (the hub's card says CC BY 4.0)",
+    "embedded": "SmolLM2-135M-Instruct: Apache-2.0",
+    "flite": "flite: BSD-like, voices of CMU",
+    "espeak-ng": "espeak-ng: GPL-3.0; its sound is not covered by it",
+    "piper": "piper: GPL-3.0 program; each voice has a licence of its own",
+    "edge-tts": "edge-tts: LGPL client of a service with terms of its own",
+    "kokoro": "Kokoro: Apache-2.0",
+    "pocket-tts": "pocket-tts: MIT program; see the card of its voices",
+}
+
+
+@dataclass
+class _Seen:
+    """What is gathered from a manifest, in memory that grows by numbers only."""
+
+    seconds: list[float] = field(default_factory=list)
+    words: list[float] = field(default_factory=list)
+    turns: Counter[str] = field(default_factory=Counter)  # by dialogue
+    voices: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def write_report(out: Path) -> dict[str, Path]:
+    """Write the report of a data folder.
+
+    Returns:
+        The paths by ``json``, ``md`` and ``html``.
+
+    Raises:
+        DataError: No step has run in the folder.
+    """
+    out = Path(out).resolve()
+    reports = {
+        step: read_json(out / folder / "report.json")
+        for step, folder in FOLDERS.items()
+        if (out / folder / "report.json").is_file()
+    }
+    if not reports:
+        raise DataError(f"no step has run in {out}", do="run fo prepare-data first")
+    _join_rejects(out)
+    settings = read_json(out / "settings.json") if (out / "settings.json").is_file() else {}
+    seen = _gather(out)
+    rows = {side: len(each.seconds) for side, each in seen.items()}
+    hours = {side: round(sum(each.seconds) / 3600, 3) for side, each in seen.items()}
+    data = {"steps": reports, "turns": rows, "hours": hours, "config": settings}
+    paths = {kind: out / f"report.{kind}" for kind in ("json", "md", "html")}
+    write_json(paths["json"], data)
+    tables = _tables(reports, seen, settings)
+    summary = ", ".join(f"{rows[s]:,} turns of the {s} ({hours[s]:g} h)" for s in rows)
+    lines = ["# Prepared data", "", summary, ""]
+    for title, note, head, cells in tables:
+        shown = [page.markdown_table(head, cells), ""] if cells else []
+        lines += [f"## {title}", "", *([note, ""] if note else []), *shown]
+    write_text(paths["md"], "\n".join(lines))
+    write_text(paths["html"], _html(out, summary, tables, seen))
+    return paths
+
+
+Shown = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]  # title, note, head, cells
+
+
+def _tables(
+    reports: dict[str, Any], seen: dict[str, _Seen], settings: dict[str, Any]
+) -> list[Shown]:
+    steps = []
+    for step, report in reports.items():
+        counts = report.get("counts", {})
+        more = {k: v for k, v in counts.items() if not k.startswith("dialogues in the voice")}
+        dropped = sum(report.get("rejected", {}).values())
+        steps.append(
+            (step, f"{report['items']:,}", f"{report['made']:,}", f"{report['rows']:,}",
+             f"{dropped:,}", f"{report['seconds']:,}", f"{report['items_per_second']:,}",
+             ", ".join(f"{k.replace('_', ' ')} {v:,.6g}" for k, v in more.items()))
+        )  # fmt: skip
+    rules = [
+        (step, reason, f"{count:,}")
+        for step, report in reports.items()
+        for reason, count in report.get("rejected", {}).items()
+    ]
+    filters = [
+        (name, f"{each['turns']:,}", f"{each['cut']:,}", f"{each['dropped']:,}")
+        for name, each in reports.get("sample", {}).get("filters", {}).items()
+        if any(each.values())
+    ]
+    voices = [
+        (side, voice, f"{len(seconds):,}", f"{sum(seconds) / 3600:.3f}")
+        for side, each in seen.items()
+        for voice, seconds in sorted(each.voices.items())
+    ]
+    head = ("step", "in", "used", "rows out", "dropped", "seconds", "items/s", "counted")
+    shown: list[Shown] = [
+        ("Steps", "An item of encode is a group of turns.", head, steps),
+        ("Dropped, by rule", "Listed in rejects.jsonl.", ("step", "reason", "items"), rules),
+        ("Filters of the sample", "Turns that a filter stopped; dialogues that end before one; "
+         "dialogues dropped.", ("filter", "turns", "cut", "dropped"), filters),
+        ("Voices", "", ("side", "voice", "turns", "hours"), voices),
+    ]  # fmt: skip
+    states = reports.get("label-states", {}).get("states")
+    if states:
+        shares = [(f"state {s}", f"{share:.4f}", states["built"].get(s, "")) for s, share in
+                  states["state_share"].items()]  # fmt: skip
+        kinds = [(k, f"{v:,}", f"{states['asked_for_a_turn'].get(k, '')}") for k, v in
+                 {**states["recordings"], **states["with"]}.items()]  # fmt: skip
+        shown.append(("States", f"{states['chunks']:,} chunks of 160 ms.",
+                      ("state", "share of chunks", "how it was built"), shares))  # fmt: skip
+        shown.append(("Recordings", "", ("kind", "recordings", "asked for a turn"), kinds))
+    found = reports.get("encode", {}).get("check")
+    if found:
+        cells = [(k.replace("_", " "), f"{v:g}") for k, v in found.items()]
+        note = "A sample was decoded again; mean difference of log mel magnitudes."
+        shown.append(("Speech tokens", note, ("what", "value"), cells))
+    shown.append(("Sources and licences", "", ("source", "licence"), _sources(reports, settings)))
+    return [each for each in shown if each[3]]
+
+
+def _sources(reports: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = [(Path(path).name, LICENCES["moss"]) for path in
+            reports.get("sample", {}).get("sources", [])]  # fmt: skip
+    llm = settings.get("regenerate", {}).get("llm")
+    if llm:
+        rows.append((f"answers: {llm}", LICENCES.get(llm, "see the model's card")))
+    both = settings.get("synthesize", {})
+    engines = [s["engine"] for side in ("users", "assistants") for s in both.get(side, ())]
+    rows += [(f"voices: {name}", LICENCES.get(name, "see the engine's terms")) for name in
+             dict.fromkeys(engines)]  # fmt: skip
+    return [tuple(row) for row in rows]
+
+
+def _gather(out: Path) -> dict[str, _Seen]:
+    """Lengths and voices of both sides."""
+    seen: dict[str, _Seen] = {}
+    for side, path in _sides(out):
+        each = seen.setdefault(side, _Seen())
+        for item in _items(path):
+            if side == "user" and item.kind not in ("question", ""):
+                continue
+            each.seconds.append(item.duration)
+            each.words.append(len(item.text.split()))
+            each.turns[item.dialogue] += 1
+            each.voices[item.speaker].append(item.duration)
+    return seen
+
+
+def _sides(out: Path) -> Iterator[tuple[str, Path]]:
+    """The manifests of both sides; where answers are not encoded yet, as they were spoken."""
+    spoken = out / FOLDERS["synthesize"] / "manifest.jsonl"
+    for side in ("user", "assistant"):
+        path = out / side / "manifest.jsonl"
+        if path.is_file() or spoken.is_file():
+            yield side, path if path.is_file() else spoken
+
+
+def _items(path: Path) -> Iterator[Item]:
+    side = path.parent.name
+    for row in rows_of(path):
+        if isinstance(row, dict):
+            item = manifest.from_cut(row)
+            if side not in ("user", "assistant") or item.role == side:
+                yield item
+
+
+def _join_rejects(out: Path) -> None:
+    with (
+        replacing(out / "rejects.jsonl") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        for step, folder in FOLDERS.items():
+            path = out / folder / "rejects.jsonl"
+            if path.is_file():
+                for row in rows_of(path):
+                    if isinstance(row, dict):
+                        named: Row = {"id": "", "step": step, **row}
+                        file.write(json.dumps(named, ensure_ascii=False) + "\n")
+
+
+def _html(out: Path, summary: str, tables: list[Shown], seen: dict[str, _Seen]) -> str:
+    sections = [
+        (title, (page.text(note) if note else "") + page.table(head, cells, title))
+        for title, note, head, cells in tables
+    ]
+    lengths = {
+        **{f"seconds, {side}": each.seconds for side, each in seen.items()},
+        **{f"words, {side}": each.words for side, each in seen.items()},
+        "turns of a dialogue": [float(v) for v in seen["user"].turns.values()]
+        if "user" in seen
+        else [],
+    }
+    if any(lengths.values()):
+        drawn = page.picture(figures.histograms(lengths), "Histograms of lengths", "svg")
+        sections.append(("Durations and lengths", drawn))
+    sections += _states_section(out) + _listen_section(out)
+    return page.page("Prepared data", summary, sections)
+
+
+def _order(item: Item) -> tuple[int, str]:
+    return zlib.crc32(item.id.encode()), item.id
+
+
+def _states_section(out: Path) -> list[tuple[str, str]]:
+    """Waveforms and states: two questions, and one of each other kind."""
+    path = out / FOLDERS["label-states"] / "manifest.jsonl"
+    if not path.is_file():
+        return []
+    first: dict[str, list[Item]] = {kind: [] for kind in PLOTTED}
+    for item in _items(path):
+        if item.kind in first and len(first[item.kind]) < 20:
+            first[item.kind].append(item)
+    chosen = [
+        i for kind in PLOTTED for i in sorted(first[kind], key=_order)[: 1 + (kind == "question")]
+    ]
+    try:
+        drawn = figures.states(chosen)
+    except FoError as error:
+        return [("Recordings and their states", page.text(str(error)))]
+    words = "Waveforms of recordings over the colours of their states"
+    return [("Recordings and their states", page.picture(drawn, words))] if chosen else []
+
+
+def _listen_section(out: Path) -> list[tuple[str, str]]:
+    """Ten turns with their answers, drawn evenly by a hash of their ids."""
+    sides = dict(_sides(out))
+    if "user" not in sides:
+        return []
+    asked = heapq.nsmallest(LISTEN, (i for i in _items(sides["user"]) if i.kind == "question"),
+                            key=_order)  # fmt: skip
+    wanted = {(i.dialogue, i.turn + 1) for i in asked}
+    answers = {(i.dialogue, i.turn): i for i in _items(sides["assistant"])
+               if (i.dialogue, i.turn) in wanted}  # fmt: skip
+    body = ""
+    for item in asked:
+        answer = answers.get((item.dialogue, item.turn + 1))
+        body += f"<article><h3>{html.escape(item.id)}</h3>"
+        for who, each in (("user", item), ("assistant", answer)):
+            if each is None:
+                continue
+            body += page.text(f"{who}, {each.speaker}, {each.duration:.1f} s: {each.text}")
+            try:
+                body += page.sound(each.audio, f"{who}: {each.text[:80]}")
+            except FoError as error:
+                body += page.text(str(error))
+        body += "</article>"
+    return [("Ten turns to listen to", body)] if asked else []
