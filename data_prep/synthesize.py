@@ -6,6 +6,7 @@ speak, or speaks badly (the sanity gate), is listed with the reason and does not
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -17,14 +18,18 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.gates import as_wave, length_fault, sound_fault
 from data_prep.normalize import speakable
 from fo_core import audio
 from fo_core.config import config
-from fo_core.engines.tts import TTS
+from fo_core.engines.tts import CLIP, TTS, clip_of
 from fo_core.errors import DataError, EngineError, FoError
 from fo_core.files import write_jsonl
 
 VERSION = 1  # of the treatment below: a change of it makes new files
+TRANSPORT = frozenset(  # settings of engines that say how to ask, not what is heard
+    "timeout retries tries pause proxy threads concurrency base_url key_env".split()
+)
 Progress = Callable[[str, int, int], None]  # (step, done, total)
 
 
@@ -53,17 +58,36 @@ class Request:
     voice: str
     speed: float = 1.0
     rate: int = 16000  # of the file, Hz
+    language: str = "en"
+    pitch: float = 0.0  # semitones above the voice's own
+    options: str = ""  # JSON of the engine's own settings
 
     def key(self, cfg: SpeechConfig) -> str:
         """Hash of everything that the file's samples depend on."""
-        said = [VERSION, self.text, self.engine, self.voice, round(self.speed, 4), self.rate]
-        said += [cfg.loudness_db, cfg.margin]
+        said: list[Any] = [VERSION, self.text, self.engine, self.voice, round(self.speed, 4)]
+        said += [self.rate, cfg.loudness_db, cfg.margin]
+        if (self.language, self.pitch, self.options) != ("en", 0.0, ""):
+            said += [self.language, round(self.pitch, 4), heard_options(self.options)]
+        if self.voice.startswith(CLIP):
+            said.append(digest(str(clip_of(self.voice))))
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
 
     def path(self, cache: Path, cfg: SpeechConfig) -> Path:
         """Where its file lies in the cache."""
         key = self.key(cfg)
         return cache / key[:2] / f"{key}.flac"
+
+
+def heard_options(options: str) -> dict[str, Any]:
+    """The settings of an engine that change what is heard, not how it is asked."""
+    known = json.loads(options) if options else {}
+    return {k: v for k, v in sorted(known.items()) if k not in TRANSPORT}
+
+
+@functools.cache
+def digest(clip: str) -> str:
+    """Hash of a file that is not expected to change."""
+    return hashlib.sha256(Path(clip).read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -77,31 +101,51 @@ class Spoken:
 
 def gate(wave: np.ndarray, rate: int, text: str, cfg: SpeechConfig) -> str:
     """Why a wave [S] cannot be the text spoken; empty if it can."""
-    if not len(wave) or not np.isfinite(wave).all():
-        return "no sound" if not len(wave) else "samples that are not numbers"
-    level = 10 * np.log10(float((wave.astype(np.float64) ** 2).mean()) + 1e-12)
-    if level < cfg.quietest_db:
-        return f"silence ({level:.0f} dB)"
-    loud = float((np.abs(wave) >= 0.999).mean())
-    if loud > cfg.clipped:
-        return f"clipped ({loud:.1%} of the samples)"
+    fault = sound_fault(wave, cfg.quietest_db, cfg.clipped)
+    if fault:
+        return fault
     start, end = audio.speech_bounds(wave, rate)
-    seconds = max((end - start) / rate, 1e-3)
-    letters = sum(char.isalpha() for char in text)
-    if letters / seconds > cfg.fastest and letters > 8:
-        return f"too short for its text ({seconds:.2f} s for {letters} letters)"
-    if letters / seconds < cfg.slowest and seconds > 1.0:
-        return f"too long for its text ({seconds:.2f} s for {letters} letters)"
-    return ""
+    return length_fault(text, (end - start) / rate, cfg.slowest, cfg.fastest)
 
 
 _ENGINES: dict[str, Any] = {}  # of a worker process: an engine is made once
 
 
-def _engine(name: str) -> Any:
-    if name not in _ENGINES:
-        _ENGINES[name] = TTS.load(name).Engine()
-    return _ENGINES[name]
+def engine_of(name: str, options: str = "") -> Any:
+    """This process's engine with these settings.
+
+    Raises:
+        EngineError: It cannot work here, or does not know a setting.
+    """
+    key = name + options
+    if key not in _ENGINES:
+        settings = json.loads(options) if options else {}
+        try:
+            _ENGINES[key] = TTS.load(name).Engine(**settings)
+        except TypeError as error:
+            raise EngineError(f"{name}: wrong options {options}: {error}") from error
+    return _ENGINES[key]
+
+
+def raw(request: Request, text: str) -> tuple[np.ndarray, int]:
+    """What the engine says: a wave [S] and its sample rate in Hz.
+
+    A higher pitch is slower speech played faster: the engine keeps its timing, and playing moves
+    both pitch and timbre.
+
+    Raises:
+        EngineError: The engine failed.
+    """
+    engine = engine_of(request.engine, request.options)
+    higher = 2 ** (request.pitch / 12)
+    wave = engine.synthesize(text, request.voice, request.speed / higher)
+    return wave, round(engine.rate * higher)
+
+
+def treat(wave: np.ndarray, source: int, rate: int, cfg: SpeechConfig) -> np.ndarray:
+    """Resampled from ``source`` to ``rate`` Hz, trimmed, at the loudness: float32 [S]."""
+    wave = audio.trim(audio.resample(wave, source, rate), rate, cfg.margin)
+    return audio.normalise(wave, rate, cfg.loudness_db)
 
 
 def speak(request: Request, cfg: SpeechConfig) -> np.ndarray:
@@ -111,18 +155,14 @@ def speak(request: Request, cfg: SpeechConfig) -> np.ndarray:
         EngineError: The engine failed.
         DataError: The sanity gate refused what it said.
     """
-    engine = _engine(request.engine)
-    text = speakable(request.text)
+    text = speakable(request.text, request.language)
     if not text:
         raise DataError(f"nothing to speak in {request.text!r}")
-    raw = engine.synthesize(text, request.voice, request.speed)
-    reason = gate(raw, engine.rate, text, cfg)
+    wave, source = raw(request, text)
+    reason = gate(as_wave(wave), source, text, cfg)
     if reason:
         raise DataError(reason)
-    wave = audio.resample(raw, engine.rate, request.rate)
-    return audio.normalise(
-        audio.trim(wave, request.rate, cfg.margin), request.rate, cfg.loudness_db
-    )
+    return treat(wave, source, request.rate, cfg)
 
 
 def _work(job: tuple[list[Request], str, SpeechConfig]) -> list[str]:
@@ -133,7 +173,7 @@ def _work(job: tuple[list[Request], str, SpeechConfig]) -> list[str]:
     requests, cache, cfg = job
     reasons = []
     for request in requests:
-        _engine(request.engine)
+        engine_of(request.engine, request.options)
         try:
             audio.write(request.path(Path(cache), cfg), speak(request, cfg), request.rate)
             reasons.append("")

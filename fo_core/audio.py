@@ -134,13 +134,13 @@ def write(path: str | Path, wave: Wave, rate: int) -> None:
     samples = np.asarray(wave, dtype=np.float32).reshape(-1)
     if not np.isfinite(samples).all():
         raise AudioError(f"cannot write {path}: the sound holds samples that are not numbers")
+    encoded = io.BytesIO()  # libsndfile would sync each file to the disk, and hide why it cannot
+    try:
+        soundfile.write(encoded, to_int16(samples), rate, format=kinds[path.suffix.lower()])
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"cannot write {path} at {rate} Hz: {error}") from error
     with replacing(path) as temporary:
-        try:
-            soundfile.write(
-                str(temporary), to_int16(samples), rate, format=kinds[path.suffix.lower()]
-            )
-        except soundfile.SoundFileError as error:
-            raise OSError(str(error)) from error
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def to_int16(wave: Wave) -> np.ndarray:
@@ -164,8 +164,11 @@ def resample(wave: Wave, source: int, target: int) -> Wave:
 def energy_db(wave: Wave, rate: int) -> np.ndarray:
     """Energy of each 10 ms frame in dB relative to full scale: float [ceil(S / frame)]."""
     size = round(rate * FRAME_SECONDS)
-    padded = np.pad(np.asarray(wave, dtype=np.float64), (0, -len(wave) % size))
-    power = (padded.reshape(-1, size) ** 2).mean(axis=1)
+    wave = np.asarray(wave, dtype=np.float64)
+    whole = len(wave) // size
+    frames, rest = wave[: whole * size].reshape(-1, size), wave[whole * size :]
+    power = np.einsum("ij,ij->i", frames, frames)
+    power = (np.append(power, rest @ rest) if len(rest) else power) / size
     return 10 * np.log10(power + 1e-10)
 
 

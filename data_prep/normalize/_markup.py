@@ -26,6 +26,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r" ?\| ?"), ", "),
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal
+_PLAIN = re.compile(r"[ -~\n]*")
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,6}[A-Za-z]{2,}")
 _URL = re.compile(r"(?:https?|ftp)://(?:www\.)?([^\s/?#:，。、）)]*)[^\s，。、）)]*", re.I)
 _BARE = re.compile(rf"(?<![\w@.-])(?:www\.)?({_HOST})(?![\w-]|\.\w)(?:/[^\s，。、）)]*)?", re.I)
@@ -37,7 +38,9 @@ def plain(text: str) -> str:
     A web address keeps its host. In hosts and mail addresses :data:`DOT` and :data:`AT` stand for
     the signs, because a later rule could not tell them from a full stop.
     """
-    text = "".join(_kept(char) for char in _COLOURS.sub("", text))
+    text = _COLOURS.sub("", text)
+    if not _PLAIN.fullmatch(text):
+        text = "".join(_kept(char) for char in text)
     for pattern, instead in _RULES:
         text = pattern.sub(instead, text)
     text = _MAIL.sub(lambda m: _address(m.group(0)), text)

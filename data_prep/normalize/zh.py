@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import threading
 from typing import Any
 
 from data_prep.normalize._markup import AT, DOT, without_signs
@@ -12,6 +13,7 @@ from fo_core.errors import EngineError
 
 log = logging.getLogger(__name__)
 EXTRA = "chinese"
+_READING = threading.Lock()  # one piece at a time
 PIECE = 200  # characters that the grammar reads at a time
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 _WIDE = str.maketrans({",": "，", "?": "？", "!": "！", ";": "；", ":": "：", "(": "，", ")": "，"})
@@ -62,7 +64,8 @@ def _spoken(piece: str) -> str:
     if not any(char.isdigit() for char in piece) and "%" not in piece:
         return piece
     try:
-        said: str = _grammar().normalize(piece)
+        with _READING:
+            said: str = _grammar().normalize(piece)
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         log.debug("the grammar cannot read %r: %r", piece, error)
         return piece
