@@ -60,8 +60,8 @@ def legs_notes(legs: Legs) -> str:
     memory = ", ".join(f"{name} {value:.0f}" for name, value in legs.memory.items())
     return (
         f"{legs.runs} talks after {legs.warmup} to warm up, seeds from {legs.seed} on, "
-        f"{legs.first_chunk} speech tokens first. The legs are {100 * legs.covered:.1f} % of the time "
-        f"that the caller measured. Real-time factor {legs.rtf:.2f} speaking, "
+        f"{legs.first_chunk} speech tokens first. The legs are {100 * legs.covered:.1f} % of what "
+        f"the caller measured. Real-time factor {legs.rtf:.2f} speaking, "
         f"{legs.rtf_listen:.2f} listening. MB: {memory}."
     )
 

@@ -82,7 +82,9 @@ def sample(
     if top_k == 1:
         return logits.argmax(dim=-1)
     probs, ids = _ranked(logits, temperature, top_k, top_p)
-    choice = torch.multinomial(probs, 1, generator=generator)  # [B, 1]
+    # torch.multinomial's own way to draw one, without its checks, which would wait for the device.
+    races = torch.empty_like(probs).exponential_(generator=generator)
+    choice = (probs / races).argmax(dim=-1, keepdim=True)  # [B, 1]
     return ids.gather(-1, choice).squeeze(-1)
 
 

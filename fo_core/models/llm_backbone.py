@@ -19,6 +19,7 @@ from fo_core.errors import CheckpointError
 from fo_core.layers.fused import Fused, pack_linears
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope
+from fo_core.layers.row import RowNorm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models import llm_source
 
@@ -74,7 +75,7 @@ class LeanBackbone(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab, shape.dim)
         self.stack = LlamaStack(shape, rope)
-        self.norm = nn.RMSNorm(shape.dim, shape.rms_eps)
+        self.norm = RowNorm(shape.dim, shape.rms_eps)
         self.lm_head = None if tied else nn.Linear(shape.dim, vocab, bias=False)
         self.packed_head: Fused | None = None
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
+from fo_core.layers.row import RowNorm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.steps import Say, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, penalise, sample
@@ -108,7 +109,7 @@ class SpeechDecoder(nn.Module):
         self.pre_network = LlamaStack(self._shape(cfg.layers // 2))
         self.prefix = LlamaStack(self._shape(cfg.layers)) if cfg.prefix else None
         self.decoder = LlamaStack(self._shape(cfg.layers))
-        self.norm = nn.RMSNorm(cfg.dim, eps=1e-6)
+        self.norm = RowNorm(cfg.dim, eps=1e-6)
         self.out = nn.Linear(cfg.dim, size)
         forbidden = torch.zeros(size)
         if cfg.compat != "official":
@@ -189,9 +190,7 @@ class SpeechDecoder(nn.Module):
             prefix_valid = prefix_valid[:, :0]
 
         read = self.read_text(self._drop(text), text_valid if text_lens is not None else None)
-        speech = self.embedding(
-            self._inputs(tokens, token_valid, token_noise)
-        )  # [B, T+1, D]
+        speech = self.embedding(self._inputs(tokens, token_valid, token_noise))  # [B, T+1, D]
         x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
 
         text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos

@@ -30,6 +30,18 @@ def test_sample_follows_the_distribution_and_the_generator():
     assert sample(LOGITS, top_k=1).tolist() == [0]
 
 
+def test_draws_are_those_of_multinomial():
+    """Answers with a seed stay what they were, token by token."""
+    for size in (1, 2, 50, 1028):
+        for seed in range(20):
+            logits = torch.randn(2, size, generator=torch.Generator().manual_seed(seed))
+            ours, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
+            probs, ids = logits.topk(size)
+            drawn = torch.multinomial(probs.softmax(-1), 1, generator=theirs)
+            assert torch.equal(sample(logits, generator=ours), ids.gather(-1, drawn)[:, 0])
+            assert torch.equal(torch.rand(3, generator=ours), torch.rand(3, generator=theirs))
+
+
 def test_penalty():
     recent = torch.tensor([[0, 0, 3, 4]])  # 4 = empty place
     ours = penalise(LOGITS, recent, 2.0)

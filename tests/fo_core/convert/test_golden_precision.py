@@ -12,7 +12,8 @@ from fo_core.layers import conv, packed
 from fo_core.models import freeze_omni
 from fo_core.models.ready import make_ready
 
-LIMITS = {"same": 2e-5, "fp16": 0.05, "bf16": 0.2, "int8": 0.4}  # of the norm; of a probability: absolute
+# Of the norm; of a probability: absolute.
+LIMITS = {"same": 2e-5, "fp16": 0.05, "bf16": 0.2, "int8": 0.4}
 
 
 def error(ours: Tensor, theirs: Tensor) -> float:
