@@ -164,7 +164,9 @@ async def _refuse(socket: Any, message: str, code: str, close: int) -> None:
 async def _serve(socket: Any, talk: Talk, settings: SessionSettings, cfg: ServeConfig) -> None:
     """Serve one connection until either side ends it."""
     async def send(text: str) -> None:
-        await asyncio.wait_for(socket.send_text(text), cfg.send_seconds)
+        # not wait_for: before Python 3.12 it may swallow a cancellation
+        async with asyncio.timeout(cfg.send_seconds):
+            await socket.send_text(text)
 
     states = socket.query_params.get("states") == "1"
     client = Realtime(talk, settings, send, cfg.session_seconds, states)
@@ -206,6 +208,7 @@ async def _serve(socket: Any, talk: Talk, settings: SessionSettings, cfg: ServeC
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     try:
-        await asyncio.wait_for(socket.close(code, why), 1)
+        async with asyncio.timeout(1):
+            await socket.close(code, why)
     except (WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
         return  # it is closed already

@@ -129,14 +129,17 @@ async function connect() {
   speaker = new Speaker(({ rest, level }) => {
     speaker.rest = rest;
     timeline.add("bot", level);
-    if (rest <= 0 && response?.done) {
+    if (line && rest <= 0 && response?.done) {
       el("interrupt").disabled = true;
       say("Your turn.");
     }
   });
   await speaker.open();
   line = await Realtime.open(el("key").value, ({ detail }) => handlers[detail.type]?.(detail));
-  line.addEventListener("closed", ({ detail }) => stop(detail || "Connection closed."));
+  const mine = line;
+  line.addEventListener("closed", ({ detail }) => {
+    if (line === mine) stop(detail || "Connection closed."); // else it was we who closed it
+  });
   el("type").querySelector("button").disabled = false;
   timeline.start();
 }

@@ -1,7 +1,12 @@
 // The last seconds as three bands: the user's level, the dialogue state of every chunk, the bot's level.
 
 const SECONDS = 20;
-const COLOURS = { keep: "--keep", answer: "--answer", ignore: "--ignore", you: "--you", bot: "--bot" };
+const NAMES = ["keep", "answer", "ignore", "you", "bot"];
+
+/** The colour of a band or state as its legend shows it, light or dark. */
+function colour(name) {
+  return getComputedStyle(document.querySelector(`.legend .${name}`), "::before").backgroundColor;
+}
 
 export class Timeline {
   /** @param {HTMLCanvasElement} canvas */
@@ -45,7 +50,7 @@ export class Timeline {
       this.canvas.height = height;
     }
     const pen = this.canvas.getContext("2d");
-    const style = getComputedStyle(document.documentElement);
+    const colours = Object.fromEntries(NAMES.map((name) => [name, colour(name)]));
     const now = performance.now() / 1000;
     this.marks = this.marks.filter((mark) => now - mark.time < SECONDS);
     pen.clearRect(0, 0, width, height);
@@ -53,7 +58,7 @@ export class Timeline {
     for (const { time, band: name, value } of this.marks) {
       const x = width * (1 - (now - time) / SECONDS);
       const state = name === "state";
-      pen.fillStyle = style.getPropertyValue(COLOURS[state ? value : name]);
+      pen.fillStyle = colours[state ? value : name];
       if (state) {
         pen.fillRect(x - (width * 0.16) / SECONDS, band * 1.2, (width * 0.15) / SECONDS, band * 0.6);
       } else {

@@ -4,7 +4,8 @@
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.block = new Float32Array(Math.round(sampleRate / 50));
+    this.size = Math.round(sampleRate / 50);
+    this.block = new Float32Array(this.size);
     this.filled = 0;
   }
 
@@ -15,10 +16,9 @@ class Capture extends AudioWorkletProcessor {
       let sum = 0;
       for (let c = 0; c < channels; c++) sum += input[c][i];
       this.block[this.filled++] = sum / channels;
-      if (this.filled === this.block.length) {
-        const full = this.block;
-        this.port.postMessage(full, [full.buffer]);
-        this.block = new Float32Array(full.length);
+      if (this.filled === this.size) {
+        this.port.postMessage(this.block, [this.block.buffer]); // which takes the buffer away
+        this.block = new Float32Array(this.size);
         this.filled = 0;
       }
     }

@@ -1,0 +1,79 @@
+"""A headless browser with a sound file for a microphone talks to the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+QUIET = ["background-networking", "component-update", "sync", "quic"]
+
+
+def test_the_page_hears_answers_and_shows(tmp_path: Path, serve: Any, mumbler: Any) -> None:
+    """Noise is a question for a state head that always wants to answer."""
+    from playwright.sync_api import sync_playwright
+
+    from fo_core import audio
+    from fo_core.dialogue.states import StateRule
+    from fo_core.dialogue.turns import DuplexConfig
+
+    noise = 0.3 * np.random.default_rng(0).standard_normal(48000).astype("f4")
+    quiet = np.zeros(3 * 48000, "f4")
+    audio.write(tmp_path / "mic.wav", np.concatenate([quiet[:48000], noise, quiet]), 48000)
+    eager = {
+        "states": StateRule(answer_threshold=0.0, ignore_threshold=1.0),
+        "duplex": DuplexConfig(vad="energy"),
+    }
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        *(f"--disable-{name}" for name in QUIET),
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={tmp_path / 'mic.wav'}",
+        "--autoplay-policy=no-user-gesture-required",
+    ]
+    troubles: list[str] = []
+    with serve(mumbler, talk=eager) as server, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_context(permissions=["microphone"]).new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on(
+            "console",
+            lambda said: troubles.append(said.text) if said.type == "error" else None,
+        )
+        page.on("request", lambda request: outside(request.url, server.port, troubles))
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        assert page.inner_text("#status") == "Not connected."
+        page.click("#talk")
+        page.locator("#conversation .assistant small", has_text=" ms").first.wait_for(
+            timeout=60_000
+        )
+        assert page.inner_text("#conversation .user b") == "You"
+        words = page.locator("#conversation .assistant span", has_text=re.compile(r"\S"))
+        words.first.wait_for(timeout=60_000)
+        shown = "canvas => canvas.getContext('2d').getImageData(0, 0, 960, 120).data.some(x => x)"
+        assert page.eval_on_selector("#timeline", shown)
+        page.fill("#text", "abc")
+        page.click("#type button")
+        page.locator("#conversation .assistant").nth(1).wait_for(timeout=60_000)
+        page.click("#talk")
+        page.locator("#status", has_text="Stopped.").wait_for()
+        browser.close()
+        assert server.empty()
+    assert not troubles
+
+
+def outside(url: str, port: int, troubles: list[str]) -> None:
+    """Note a request that leaves this machine."""
+    if f"127.0.0.1:{port}" not in url and not url.startswith("data:"):
+        troubles.append(f"asked for {url}")
