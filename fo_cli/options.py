@@ -44,6 +44,17 @@ def existing_file(path: Path, what: str) -> Path:
     return path
 
 
+def existing_data(path: Path, what: str) -> Path:
+    """A manifest that is there, or a set of shards: a folder, its shards.json, or a URL.
+
+    Raises:
+        FoError: There is nothing there, it cannot be read, or a folder holds no shards.
+    """
+    from fo_core.data.shards import is_shards
+
+    return path if is_shards(path) else existing_file(path, what)
+
+
 def writable(path: Path, what: str) -> Path:
     """A place that can be written: the nearest folder above it that exists must be writable.
 

@@ -87,8 +87,8 @@ def train(
     if cache_hidden is not None:
         overrides.append(f"train.cache_hidden={options.writable(cache_hidden, 'cache folder')}")
     chosen = recipe(stage, size, config, overrides)
-    options.existing_file(train, "training manifest")
-    options.existing_file(valid, "held-out manifest")
+    options.existing_data(train, "training manifest")
+    options.existing_data(valid, "held-out manifest")
     if measure and not dry_run:
         raise FoError("--measure is for --dry-run", do="add --dry-run, or leave --measure out")
     if not dry_run:

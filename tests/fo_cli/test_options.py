@@ -1,8 +1,9 @@
 import os
+from pathlib import Path
 
 import pytest
 
-from fo_cli.options import existing_file, existing_folder, writable
+from fo_cli.options import existing_data, existing_file, existing_folder, writable
 from fo_core.errors import FoError
 
 
@@ -32,3 +33,15 @@ def test_a_read_only_place_is_refused(tmp_path):
     with pytest.raises(FoError, match="read-only"):
         writable(tmp_path / "b.wav", "reply")
     tmp_path.chmod(0o755)
+
+
+def test_data_is_a_manifest_or_a_set_of_shards(tmp_path):
+    shar = tmp_path / "s"
+    shar.mkdir()
+    with pytest.raises(FoError, match="is a folder"):
+        existing_data(shar, "training manifest")
+    (shar / "cuts.000000.jsonl.gz").touch()
+    (shar / "recording.000000.tar").touch()
+    url = Path("https://host/shards")
+    for path in (shar, url):
+        assert existing_data(path, "training manifest") == path
