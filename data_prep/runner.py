@@ -138,8 +138,9 @@ class _Run:
         seen: set[str] = set()
         for number, row in enumerate(rows, 1):
             name = row.get(self.key) if isinstance(row, dict) else None
+            name = name if isinstance(name, str) else ""
             reason = row if isinstance(row, str) else ""
-            if not reason and (not isinstance(name, str) or not name):
+            if not reason and not name:
                 reason = f"no {self.key!r}"
             if not reason and name in seen:
                 reason = f"the same {self.key} twice"

@@ -77,27 +77,6 @@ def every_step(
 
 
 @app.command()
-def sample(
-    out: Out,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(help="moss-003's files or folders.", metavar="[FILE|DIR]..."),
-    ] = None,
-    config: Config = None,
-    sets: options.Sets = None,
-    number: Annotated[int | None, typer.Option("--number", help="Dialogues to draw.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another one draws others.")] = None,
-    limit: Limit = 0,
-    json: options.Json = False,
-) -> None:
-    """Draw dialogues at random from moss-003, or plan the demo's questions."""
-    more = _more(None, None, limit, {"sample.number": number, "sample.seed": seed})
-    if inputs:
-        more += ["source=moss", f"sample.input={_yaml(inputs)}"]
-    _run(out, "sample", config, sets, more, json)
-
-
-@app.command()
 def regenerate(
     out: Out,
     config: Config = None,
@@ -309,13 +288,6 @@ def _domain(
         if model is not None and step in (None, "encode"):
             counts["encode"] = _encode(out, model, bars)
     return counts
-
-
-def domain_step(
-    step: str, out: Path, config: str | None, sets: list[str] | None, json: bool
-) -> None:
-    """One step of the domain, for commands that live elsewhere."""
-    _run(out, step, config, sets, [], json)
 
 
 def _say(steps: dict[str, Any], out: Path, json: bool) -> None:
