@@ -19,7 +19,7 @@ from fo_core.errors import CheckpointError
 from fo_core.layers.fused import Fused, pack_linears
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope
-from fo_core.layers.row import RowNorm
+from fo_core.layers.row import quick_norm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models import llm_source
 
@@ -75,7 +75,7 @@ class LeanBackbone(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab, shape.dim)
         self.stack = LlamaStack(shape, rope)
-        self.norm = RowNorm(shape.dim, shape.rms_eps)
+        self.norm = nn.RMSNorm(shape.dim, shape.rms_eps)
         self.lm_head = None if tied else nn.Linear(shape.dim, vocab, bias=False)
         self.packed_head: Fused | None = None
 
@@ -169,7 +169,7 @@ class LeanBackbone(nn.Module):
         if past is not None:
             keys, values = (part.expand(-1, len(embeds), -1, -1, -1) for part in past)
             past = keys, values
-        return self.norm(self.stack(embeds, positions, mask, cache, past))
+        return quick_norm(self.norm, self.stack(embeds, positions, mask, cache, past))
 
 
 class HFCache:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
-from fo_core.layers.row import RowNorm
+from fo_core.layers.row import quick_norm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.steps import Say, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, penalise, sample
@@ -109,7 +109,7 @@ class SpeechDecoder(nn.Module):
         self.pre_network = LlamaStack(self._shape(cfg.layers // 2))
         self.prefix = LlamaStack(self._shape(cfg.layers)) if cfg.prefix else None
         self.decoder = LlamaStack(self._shape(cfg.layers))
-        self.norm = RowNorm(cfg.dim, eps=1e-6)
+        self.norm = nn.RMSNorm(cfg.dim, eps=1e-6)
         self.out = nn.Linear(cfg.dim, size)
         forbidden = torch.zeros(size)
         if cfg.compat != "official":
@@ -287,7 +287,7 @@ class SpeechDecoder(nn.Module):
         """
         x = self.embedding(token).unsqueeze(1)  # [B, 1, D]
         hidden = self.decoder(x, positions=state.cache.length - state.shift, cache=state.cache)
-        return self.out(self.norm(hidden[:, 0])), state
+        return self.out(quick_norm(self.norm, hidden[:, 0])), state
 
     @torch.inference_mode()
     def generate(
