@@ -64,7 +64,6 @@ def serve(
     _port_free(host, port)
 
     from fo_core.dialogue.pool import Pool, PoolConfig
-
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models.freeze_omni import load
     from fo_core.models.ready import make_ready
@@ -82,7 +81,8 @@ def serve(
         certificate=certificate,
         private_key=private_key,
     )
-    app = make_app(pool, dialogue, model.resolve().name, loaded.config.llm.system or "", cfg)
+    name = "/".join(model.resolve().parts[-2:])  # as clients see it
+    app = make_app(pool, dialogue, name, loaded.config.llm.system or "", cfg)
     web = "https" if certificate else "http"
     render.note(f"talk at {web}://{host}:{port}/ (Ctrl-C ends it)")
     uvicorn.run(
