@@ -1,4 +1,4 @@
-"""``fo chat``: ask a model one question, spoken or typed."""
+"""``fo chat``: ask a model one question, spoken or typed; ``fo chat mic`` is in mic.py."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fo_cli import options, render
+from fo_cli.mic import mic
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-app = typer.Typer(no_args_is_help=True, help="Ask a model: a recorded question, a typed one.")
+app = typer.Typer(no_args_is_help=True, help="Talk to a model: live, or one question.")
+app.command("mic")(mic)
 
 Reply = Annotated[
     Path | None, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")

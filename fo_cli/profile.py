@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fo_cli import options, render
+from fo_cli.profile_serve import serve
 from fo_core.errors import FoError
 from fo_core.registry import did_you_mean
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fo_core.models.freeze_omni import FreezeOmni
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
+app.command("serve")(serve)
 
 SIZES = ("small", "paper", "smol", "tiny")
 Weights = Literal["same", "fp16", "bf16", "int8"]

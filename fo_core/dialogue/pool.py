@@ -195,6 +195,14 @@ class Pool:
             parts = (Counter(c) for c in (s.closed, s.replies, s.batches, s.steps, s.seconds))
             return PoolStats(len(talks), working, s.opened, *parts)
 
+    def working(self, talk: Talk) -> bool:
+        """Whether there is something to do for a user."""
+        with self.lock:
+            duplex = talk._duplex
+            if duplex is None:
+                return False
+            return talk._busy or talk._step is not None or self._level(talk, duplex) is not None
+
     def drop(self, talk: Talk, reason: Reason) -> None:
         """End a session (see :meth:`Talk.close`)."""
         with self.lock:

@@ -1,0 +1,255 @@
+"""How many users a pool carries: scripted users in real time, every reply checked sample by sample.
+
+All users speak the same script, a question in every slot, started one after the other. A run alone,
+as fast as can be, says what every reply must be; under load the same samples must come, in order,
+and the numbers are how long they took: from the arrival of the last sample that the decision needed
+to the first audio (the pool's share of the latency; the decision itself comes 1-2 chunks after the
+user's last word).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fo_core.config import replace
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull, Talk
+from fo_core.dialogue.settings import DialogueConfig
+from fo_core.errors import FoError
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.streaming import SAMPLE_RATE
+
+BLOCK = 640  # samples a user sends at a time: 40 ms
+TURN_SECONDS = 60.0  # longest wait for a reply after the script's end
+
+
+@dataclass
+class Reply:
+    """What came of one turn."""
+
+    pieces: list[np.ndarray] = field(default_factory=list)
+    text: str = ""
+    status: str = ""
+    in_order: bool = True
+    decided: int = 0  # user sample at which the turn ended
+    first_audio: float = 0.0  # time.monotonic()
+    started: float = 0.0  # of the decision
+
+    @property
+    def audio(self) -> np.ndarray:
+        """All of it."""
+        return np.concatenate(self.pieces) if self.pieces else np.zeros(0, np.float32)
+
+
+@dataclass
+class User:
+    """A scripted user and what reached him."""
+
+    script: np.ndarray
+    start: float = 0.0  # time.monotonic() at which he began
+    sent: int = 0  # samples
+    replies: dict[int, Reply] = field(default_factory=dict)
+    lags: list[float] = field(default_factory=list)  # s, a chunk's arrival to its judgement
+    faults: Counter[str] = field(default_factory=Counter)
+    talk: Talk | None = None
+
+    def arrived(self, sample: int) -> float:
+        """When a sample had been sent: blocks leave on time, whatever the pool does."""
+        return self.start + -(-sample // BLOCK) * BLOCK / SAMPLE_RATE
+
+    def see(self, event: ev.DuplexEvent) -> None:
+        """Note an event."""
+        if isinstance(event, ev.ChunkState):
+            self.lags.append(event.time - self.arrived(event.at))
+        elif isinstance(event, ev.TurnEnded):
+            self.faults["dismissed"] += event.how in ("ignore", "lost")
+            self.replies[event.turn] = Reply(decided=event.at, started=event.time)
+        elif isinstance(event, ev.AudioDelta):
+            reply = self.replies[event.turn]
+            reply.in_order &= event.position == sum(piece.size for piece in reply.pieces)
+            reply.first_audio = reply.first_audio or event.time
+            reply.pieces.append(event.audio)
+        elif isinstance(event, ev.ReplyDone):
+            reply = self.replies[event.turn]
+            reply.text, reply.status = event.text, event.status
+            reply.in_order &= event.samples == sum(piece.size for piece in reply.pieces)
+        elif isinstance(event, ev.Error | ev.Closed):
+            self.faults[getattr(event, "code", "closed")] += 1
+
+    @property
+    def answered(self) -> list[Reply]:
+        """Replies, in order, without the turns that wanted none."""
+        return [self.replies[n] for n in sorted(self.replies) if self.replies[n].status]
+
+    def waits(self) -> list[float]:
+        """Seconds to first audio, of every reply."""
+        return [r.first_audio - self.arrived(r.decided) for r in self.answered if r.first_audio]
+
+
+@dataclass
+class Load:
+    """One measured run."""
+
+    sessions: int
+    seconds: float  # of wall time
+    replies: int
+    first_audio: tuple[float, float, float]  # ms: p50, p95, longest
+    chunk_lag: tuple[float, float, float]  # ms: the same, a chunk's arrival to its judgement
+    differing: int  # replies that are not, sample by sample, those of the run alone
+    out_of_order: int  # replies with a gap or a repeated sample
+    missing: int  # replies that never came
+    faults: dict[str, int]
+    memory_mib: list[float]  # resident, at equal steps of the run
+    mean_batch: dict[str, float]  # steps of several users that ran together
+    busy: float  # seconds of work over seconds of the run, all workers
+
+
+def script(questions: Sequence[np.ndarray], slot: float, seconds: float) -> np.ndarray:
+    """A question at the beginning of every slot of ``slot`` seconds, in turn, then silence."""
+    size = int(slot * SAMPLE_RATE)
+    longest = max(q.size for q in questions)
+    if longest > size:
+        raise FoError(
+            f"a question is {longest / SAMPLE_RATE:.1f} s long, a slot {slot:g} s",
+            do="give a longer --slot",
+        )
+    count = max(1, int(seconds / slot))
+    whole = np.zeros(count * size, np.float32)
+    for number in range(count):
+        question = questions[number % len(questions)]
+        whole[number * size : number * size + question.size] = question
+    return whole
+
+
+def alone(model: FreezeOmni, dialogue: DialogueConfig, wave: np.ndarray) -> list[Reply]:
+    """What the replies have to be: one user, nothing else, no clock."""
+    cfg = PoolConfig(max_sessions=2, clock="sound", input_seconds=wave.size)
+    user = User(wave)
+    with Pool(model, dialogue, cfg) as pool:
+        user.talk = pool.open()
+        user.talk.push(wave)
+        while True:
+            event = user.talk.get(timeout=0.2)
+            if event is not None:
+                user.see(event)
+            elif not pool.working(user.talk):
+                return user.answered
+
+
+def run(
+    model: FreezeOmni,
+    dialogue: DialogueConfig,
+    wave: np.ndarray,
+    sessions: int,
+    workers: int,
+    batch: int,
+    wanted: Sequence[Reply],
+    stagger: float = 1.3,
+    say: Callable[[str], None] = lambda text: None,
+) -> Load:
+    """Scripted users in real time.
+
+    Args:
+        model: Ready for talking.
+        dialogue: How it talks.
+        wave: Every user's script.
+        sessions: How many users.
+        workers: Threads of the pool.
+        batch: Steps that run together.
+        wanted: From :func:`alone`.
+        stagger: Seconds between the beginnings of two users.
+        say: Is told how it goes.
+    """
+    cfg = PoolConfig(workers=workers, max_sessions=max(sessions, 2), batch=batch)
+    users = [User(wave) for _ in range(sessions)]
+    memory: list[float] = []
+    with Pool(model, replace(dialogue, seed=dialogue.seed), cfg) as pool:
+        began = time.monotonic()
+        for number, user in enumerate(users):
+            user.talk, user.start = _open(pool), began + number * stagger
+        end = began + (sessions - 1) * stagger + wave.size / SAMPLE_RATE
+        step = (end - began) / 10
+        while any(_behind(user, len(wanted)) for user in users):
+            now = time.monotonic()
+            if now > end + TURN_SECONDS:
+                break
+            for user in users:
+                _send(user, now)
+            if now >= began + len(memory) * step:
+                memory.append(_memory())
+                say(f"{now - began:.0f} s, {sum(len(u.answered) for u in users)} replies")
+            time.sleep(max(0.0, 0.01 - (time.monotonic() - now)))
+        seconds, stats = time.monotonic() - began, pool.stats()
+    return _report(users, wanted, seconds, memory, stats)
+
+
+def _open(pool: Pool) -> Talk:
+    try:
+        return pool.open()
+    except PoolFull as error:  # cannot be: there is a place for everyone
+        raise AssertionError from error
+
+
+def _behind(user: User, wanted: int) -> bool:
+    return user.sent < user.script.size or len(user.answered) < wanted
+
+
+def _send(user: User, now: float) -> None:
+    """Send what is due, take what has come."""
+    assert user.talk is not None
+    while (now - user.start) * SAMPLE_RATE >= user.sent + BLOCK:
+        block = user.script[user.sent : user.sent + BLOCK]
+        user.sent += BLOCK
+        try:  # after the script's end: silence
+            user.talk.push(np.pad(block, (0, BLOCK - block.size)))
+        except Overflow:
+            user.faults["overflow"] += 1
+    while (event := user.talk.get(timeout=0)) is not None:
+        user.see(event)
+        if isinstance(event, ev.Closed):
+            break
+
+
+def _memory() -> float:
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Milliseconds: median, 95 %, longest."""
+    if not values:
+        return (0.0, 0.0, 0.0)
+    found = 1000 * np.percentile(np.array(values), [50, 95, 100])
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def _report(users, wanted, seconds, memory, stats) -> Load:
+    replies = [reply for user in users for reply in user.answered]
+    differing = sum(
+        reply.text != right.text or not np.array_equal(reply.audio, right.audio)
+        for user in users
+        for reply, right in zip(user.answered, wanted, strict=False)
+    )
+    faults: Counter[str] = sum((user.faults for user in users), Counter())
+    return Load(
+        sessions=len(users),
+        seconds=seconds,
+        replies=len(replies),
+        first_audio=_spread([wait for user in users for wait in user.waits()]),
+        chunk_lag=_spread([lag for user in users for lag in user.lags]),
+        differing=differing,
+        out_of_order=sum(not reply.in_order for reply in replies),
+        missing=len(wanted) * len(users) - len(replies),
+        faults={code: count for code, count in faults.items() if count},
+        memory_mib=[round(value, 1) for value in memory],
+        mean_batch={
+            kind: round(stats.steps[kind] / stats.batches[kind], 2) for kind in stats.batches
+        },
+        busy=sum(stats.seconds.values()) / seconds,
+    )
