@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -121,11 +122,8 @@ def _letters(text: str) -> dict[str, int]:
     if text.isascii():
         count = sum(map(str.isalpha, text))
         return {"en": count} if count else {}
-    found: dict[str, int] = {}
-    for char in text:
-        script = _letter_of(char)
-        if script:
-            found[script] = found.get(script, 0) + 1
+    found = Counter(map(_letter_of, text))
+    del found[""]
     return found
 
 

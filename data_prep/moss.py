@@ -47,7 +47,9 @@ def strip_markers(text: str) -> str:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "<" in text:
         text = _MARKERS.sub("", text)
-    return text.translate(_CONTROL).strip()
+    if not text.replace("\n", "").isprintable():
+        text = text.translate(_CONTROL)
+    return text.strip()
 
 
 def parse(record: Any) -> Conversation:
