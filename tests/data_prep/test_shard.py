@@ -1,8 +1,13 @@
 import gzip
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -194,3 +199,26 @@ def test_damaged_shards_are_one_clear_error(tmp_path):
     cuts.write_bytes(gzip.compress(gzip.decompress(whole).replace(b'"part"', b'"other"')))
     with pytest.raises(DataError, match="has no sound for"):
         list(open_items(shar))
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_it_ends_the_same(tmp_path):
+    source, _ = made(tmp_path, 60)
+    run(ShardConfig(2), source, tmp_path / "whole", ONE)
+    command = [sys.executable, "-c", "from fo_cli.main import app; app()", "prepare-data", "shard",
+               str(source), "--out", str(tmp_path / "cut"), "--shard-size", "2"]  # fmt: skip
+    whole = len(list((tmp_path / "whole" / "shar").iterdir()))
+    for stop in (1, 7, 15, 30, 44):
+        process = subprocess.Popen(command, start_new_session=True)
+        shar = tmp_path / "cut" / "shar"
+        while process.poll() is None and (not shar.is_dir() or len(list(shar.iterdir())) < stop):
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert len(list(shar.iterdir())) <= whole
+    subprocess.run(command, check=True)
+    for path in sorted((tmp_path / "whole" / "shar").iterdir()):
+        assert path.read_bytes() == (tmp_path / "cut" / "shar" / path.name).read_bytes()
+    assert len(list((tmp_path / "cut" / "shar").iterdir())) == whole
+    for name in ("shards.json", "rejects.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
