@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.gates import as_wave, length_fault, sound_fault
+from data_prep.gates import GateConfig, as_wave, length_fault, pace_of, short, sound_fault
 from data_prep.normalize import speakable
 from fo_core import audio
 from fo_core.config import config
@@ -99,13 +99,16 @@ class Spoken:
     made: int  # files that were not there before
 
 
-def gate(wave: np.ndarray, rate: int, text: str, cfg: SpeechConfig) -> str:
+def gate(wave: np.ndarray, rate: int, text: str, cfg: SpeechConfig, language: str = "en") -> str:
     """Why a wave [S] cannot be the text spoken; empty if it can."""
     fault = sound_fault(wave, cfg.quietest_db, cfg.clipped)
     if fault:
         return fault
     start, end = audio.speech_bounds(wave, rate)
-    return length_fault(text, (end - start) / rate, cfg.slowest, cfg.fastest)
+    pace = cfg.slowest, cfg.fastest
+    if short(language) != "en":
+        pace = pace_of(GateConfig(), language)
+    return length_fault(text, (end - start) / rate, *pace)
 
 
 _ENGINES: dict[str, Any] = {}  # of a worker process: an engine is made once
@@ -159,7 +162,7 @@ def speak(request: Request, cfg: SpeechConfig) -> np.ndarray:
     if not text:
         raise DataError(f"nothing to speak in {request.text!r}")
     wave, source = raw(request, text)
-    reason = gate(as_wave(wave), source, text, cfg)
+    reason = gate(as_wave(wave), source, text, cfg, request.language)
     if reason:
         raise DataError(reason)
     return treat(wave, source, request.rate, cfg)
