@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.metrics.wer import normalise, short_language
+from eval.metrics.wer import normalise, short_language, unit
 
 PHRASE = 6  # words of the longest phrase that is looked for in a loop
 TIMES = 3  # a phrase said so often in a row, and not so in the text, is a loop
@@ -11,8 +11,10 @@ SHORT = 0.5  # shorter than this share of what the text should take: stopped ear
 
 
 def words(text: str, language: str = "en") -> int:
-    """Words (characters where the language is written without blanks) of a text."""
-    return len(normalise(text, language).split())
+    """Words as written (characters where the language is written without blanks)."""
+    if unit(language) == "cer":
+        return len(normalise(text, language).split())
+    return sum(any(char.isalnum() for char in word) for word in text.split())
 
 
 def repeats(text: str, language: str = "en") -> int:

@@ -1,8 +1,17 @@
 """Counts worked out by hand."""
 
+import jiwer
 import pytest
 
-from eval.metrics.wer import WordErrors, corpus_wer, normalise, total, word_errors
+from eval.metrics.wer import (
+    WordErrors,
+    char_errors,
+    corpus_wer,
+    normalise,
+    short_language,
+    total,
+    word_errors,
+)
 
 
 def test_normalise_folds_case_punctuation_numbers_and_contractions():
@@ -36,3 +45,46 @@ def test_lists_must_match():
         corpus_wer(["a"], [])
     with pytest.raises(ValueError):
         corpus_wer([], [])
+
+
+REFERENCES = [
+    "He hoped there would be stew for dinner, turnips and carrots!",
+    "It's twenty-three kilometres to Mr. O'Neill's colour shop.",
+    "Yes.",
+    "The quick brown fox",
+]
+HEARD = [
+    "he hoped there would be stew for dinner turnips in carrots",
+    "it is 23 kilometers to mister o'neill's color chop today",
+    "",
+    "quick quick brown dog jumps",
+]
+
+
+def test_rates_equal_jiwers_on_fixed_cases():
+    said, heard = [normalise(t) for t in REFERENCES], [normalise(t) for t in HEARD]
+    assert corpus_wer(REFERENCES, HEARD) == pytest.approx(jiwer.wer(said, heard), abs=1e-12)
+    plain = [[t.replace(" ", "") for t in side] for side in (said, heard)]
+    chars = total([char_errors(r, h) for r, h in zip(REFERENCES, HEARD, strict=True)])
+    assert chars.rate == pytest.approx(jiwer.cer(*plain), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Mr. Smith's colour", "mister smith's color"),
+        ("two hundred and five", "205"),
+        ("$20", "20 dollars"),
+        ("won't", "will not"),
+        ("um, hello [noise] there", "hello there"),
+        ("Café", "cafe"),
+    ],
+)
+def test_english_table(text, same):
+    assert normalise(text) == normalise(same)
+
+
+def test_other_languages_keep_their_letters():
+    assert normalise("Größe, schön!", "de") == "größe schön"
+    assert normalise("こんにちは、世界", "ja").split() == list("こんにちは世界")
+    assert short_language("zh_CN") == short_language("Chinese") == "zh"
