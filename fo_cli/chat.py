@@ -51,6 +51,7 @@ def file(
     ],
     system: System = None,
     sets: options.Sets = None,
+    weights: options.Weights = "auto",
     json: options.Json = False,
 ) -> None:
     """Answer a recorded question with speech, streaming inside, and say how fast it was.
@@ -72,7 +73,7 @@ def file(
     from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
-    loaded = make_ready(load(model))
+    loaded = make_ready(load(model), options.packed_weights(weights, dialogue))
     loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
     written = _save(out, answer.wave, answer.sample_rate)
@@ -95,6 +96,7 @@ def text(
     out: Reply = None,
     system: System = None,
     sets: options.Sets = None,
+    weights: options.Weights = "auto",
     json: options.Json = False,
 ) -> None:
     """Answer a typed question; with --out also in speech."""
@@ -111,7 +113,7 @@ def text(
     from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
-    loaded = make_ready(load(model))
+    loaded = make_ready(load(model), options.packed_weights(weights, dialogue))
     session = Session(loaded, dialogue, system)
     session.hear_text(question)
     pieces, timings = [], {"first_audio_ms": 0.0, "reply_ms": 0.0, "rtf": 0.0}

@@ -61,6 +61,7 @@ def mic(
         str | None, typer.Option("--system", help="System text instead of the model's own.")
     ] = None,
     sets: options.Sets = None,
+    weights: options.Weights = "auto",
     json: options.Json = False,
 ) -> None:
     """Talk with a model: speak, be answered, interrupt. Ctrl-C ends the talk.
@@ -80,7 +81,8 @@ def mic(
         options.existing_file(recording, "recording")
     if record is not None:
         options.writable(record / "talk.json", "recording")
-    with _Talking(model, recording, fast, system, _turn(interrupt, detect, sets or [])) as talking:
+    given = _turn(interrupt, detect, sets or [])
+    with _Talking(model, recording, fast, system, given, weights) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)
         else:
@@ -111,7 +113,13 @@ class _Talking:
     """One talk in a pool of one, from a microphone or a file."""
 
     def __init__(
-        self, folder: Path, recording: Path | None, fast: bool, system: str | None, sets: list[str]
+        self,
+        folder: Path,
+        recording: Path | None,
+        fast: bool,
+        system: str | None,
+        sets: list[str],
+        weights: str,
     ) -> None:
         from fo_core import audio
         from fo_core.dialogue.live import Live
@@ -122,7 +130,7 @@ class _Talking:
 
         dialogue = read_dialogue(options.existing_folder(folder, "model folder"), sets)
         self.wave = None if recording is None else audio.read(recording, 16000, max_seconds=3600)
-        model = make_ready(load(folder))
+        model = make_ready(load(folder), options.packed_weights(weights, dialogue))
         model.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
         clock: Literal["wall", "sound"] = "sound" if fast else "wall"
         self.pool = Pool(model, dialogue, PoolConfig(max_sessions=1, clock=clock))

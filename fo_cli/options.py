@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from fo_core.errors import FoError
+
+if TYPE_CHECKING:
+    from fo_core.dialogue.settings import DialogueConfig
+    from fo_core.layers.packed import Weights as PackedWeights
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -16,6 +20,22 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a config value; may be repeated.", metavar="A.B=C"),
 ]
+
+Weights = Annotated[
+    Literal["auto", "same", "fp16", "bf16", "int8"],
+    typer.Option(
+        "--weights",
+        help="Precision of the weights on a CPU; auto: fp16, or same for a published checkpoint "
+        "that is to answer exactly as it was published.",
+    ),
+]
+
+
+def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:
+    """How to lay the weights out for a way of talking."""
+    if chosen == "auto":
+        return "same" if dialogue.compat == "official" else "fp16"
+    return cast("PackedWeights", chosen)
 
 
 def existing_folder(path: Path, what: str) -> Path:

@@ -24,9 +24,7 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Threads that work for all users.")
     ] = 1,
-    weights: Annotated[
-        str, typer.Option("--weights", help="Of the packed matrices: same, bf16, int8.")
-    ] = "same",
+    weights: options.Weights = "auto",
     certificate: Annotated[
         Path | None, typer.Option("--tls-cert", help="PEM certificate: serve https and wss.")
     ] = None,
@@ -71,7 +69,7 @@ def serve(
     dialogue = read_dialogue(model, sets or ())
     loaded = load(model)
     loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
-    ready = make_ready(loaded, weights)  # type: ignore[arg-type]
+    ready = make_ready(loaded, options.packed_weights(weights, dialogue))
     pool = Pool(ready, dialogue, PoolConfig(workers=workers, max_sessions=users))
     cfg = ServeConfig(
         host=host,

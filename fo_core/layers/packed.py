@@ -132,21 +132,22 @@ class PackedLinear(nn.Module):
 
 
 def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> Product:
-    """The packed product, or the plain one where this build or CPU cannot do it right."""
+    """The packed product; where this build or CPU cannot do it right, "same", or the plain one."""
     probe = torch.randn(2, weight.shape[1], generator=torch.Generator().manual_seed(0))
     probe = probe.to(weight.dtype)
     expected = F.linear(probe, weight, bias).float()
-    to = torch.bfloat16 if weights == "bf16" else weight.dtype
-    try:
-        if weights in ("int8", "fp16"):
-            product = (_int8 if weights == "int8" else _fp16)(weight, bias)
-        else:
-            product = _onednn(weight.to(to), None if bias is None else bias.to(to))
-        error = (product(probe).float() - expected).norm() / expected.norm().clamp_min(1e-12)
-        if error < TOLERANCE[weights]:
-            return product
-    except (RuntimeError, AttributeError, NotImplementedError):
-        pass
+    for kind in dict.fromkeys((weights, "same")):
+        try:
+            if kind in ("int8", "fp16"):
+                product = (_int8 if kind == "int8" else _fp16)(weight, bias)
+            else:
+                to = torch.bfloat16 if kind == "bf16" else weight.dtype
+                product = _onednn(weight.to(to), None if bias is None else bias.to(to))
+            error = (product(probe).float() - expected).norm() / expected.norm().clamp_min(1e-12)
+            if error < TOLERANCE[kind]:
+                return product
+        except (RuntimeError, AttributeError, NotImplementedError):
+            pass
     return lambda x: F.linear(x, weight, bias)
 
 

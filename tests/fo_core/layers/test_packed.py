@@ -101,11 +101,15 @@ def test_plain_where_the_op_is_missing(monkeypatch):
     def broken(*_):
         raise NotImplementedError
 
-    monkeypatch.setattr(packed, "_onednn", broken)
-    monkeypatch.setattr(packed, "_int8", lambda weight, bias: lambda x: x.new_zeros(len(x), 130))
+    monkeypatch.setattr(packed, "_fp16", broken)
     linear, x = nn.Linear(160, 130), torch.randn(2, 160)
     with torch.inference_mode():
-        for weights in ("same", "int8"):
+        same = PackedLinear(linear)(x)
+        assert torch.equal(PackedLinear(linear, weights="fp16")(x), same)
+    monkeypatch.setattr(packed, "_onednn", broken)
+    monkeypatch.setattr(packed, "_int8", lambda weight, bias: lambda x: x.new_zeros(len(x), 130))
+    with torch.inference_mode():
+        for weights in ("same", "fp16", "int8"):
             torch.testing.assert_close(PackedLinear(linear, weights=weights)(x), linear(x))
 
 
