@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from data_prep.synthesize import Progress, quiet
+from fo_core.checkpoint import fingerprint
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
@@ -90,6 +92,10 @@ def encode_manifest(
     items = encode_items(manifest.read(path), codec, device, progress=progress)
     if not all(item.speech_tokens for item in items):
         raise DataError(f"the codec gave no tokens for a sound of {path}")
+    quantizer = getattr(codec, "quantizer", None)
+    if quantizer is not None:  # training refuses tokens of another codec
+        mark = fingerprint(quantizer)[:19]
+        items = [replace(item, extra={**item.extra, "codec": mark}) for item in items]
     manifest.write(out or path, items)
     return items
 

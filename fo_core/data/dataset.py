@@ -70,6 +70,7 @@ class Loader:
         *,
         crop_samples: int = 0,
         augmentation: AugmentConfig | None = None,
+        speeds: Sequence[float] = (),
         sounds: Sounds | None = None,
         num_workers: int = 0,
         rank: int = 0,
@@ -80,6 +81,7 @@ class Loader:
         self.items, self.task = list(items), find_task(task)
         self.rank, self.world_size, self.endless = rank, world_size, endless
         self.crop_samples, self.augmentation = crop_samples, augmentation
+        self.speeds = tuple(speeds)
         self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
         self.epoch, self.batch = 0, 0
         self.rejects: dict[str, str] = {}
@@ -188,6 +190,9 @@ class Loader:
         if not self.task.rate:
             return np.zeros(0, dtype=np.float32)
         wave = self.sounds.load(item, self.task.rate)
+        if self.speeds:  # pitch and length change with it, as of a tape
+            speed = float(draw.choice(self.speeds))
+            wave = audio.resample(wave, round(self.task.rate * speed), self.task.rate)
         if self.crop_samples:
             wave = crop(wave, self.crop_samples, draw)
         return augment(wave, self.augmentation, draw) if self.augmentation else wave
@@ -242,6 +247,7 @@ def make_loader(
     shuffle: bool = True,
     crop_samples: int = 0,
     augmentation: AugmentConfig | None = None,
+    speeds: Sequence[float] = (),
     max_seconds: float = 30.0,
     cache_mb: float = 512.0,
     num_workers: int = 0,
@@ -262,6 +268,7 @@ def make_loader(
         shuffle: False keeps the items' order (evaluation).
         crop_samples: Cut or pad every sound to this length (codec).
         augmentation: Changes of the sound; None leaves it as it is.
+        speeds: One is drawn for every item; for the task "speech" only (nothing is aligned).
         max_seconds: Longer items are left out.
         cache_mb: Memory for decoded sounds, MB.
         num_workers: Processes that load; 0 loads here (right for sets that fit the cache).
@@ -276,6 +283,11 @@ def make_loader(
         DataError: Unknown task, nothing left, or no limit for a batch.
     """
     needs = find_task(task).needs
+    if speeds and (task != "speech" or min(speeds) < 0.5 or max(speeds) > 2.0):
+        raise DataError(
+            f"speeds {tuple(speeds)} for the task {task!r}",
+            possible="factors from 0.5 to 2, for the task 'speech' only",
+        )
     usable = [
         item
         for item in items
@@ -288,11 +300,17 @@ def make_loader(
             f" and at most {max_seconds:g} s",
             do="run the data step that adds it",
         )
+    if len(usable) < len(items):
+        long = sum(item.duration > max_seconds for item in items)
+        lacking = f"{len(items) - len(usable) - long:,} lack {' or '.join(needs) or 'nothing'}"
+        what = f"{lacking}, {long:,} are longer than {max_seconds:g} s"
+        log.warning("%s: %d of %d items are used: %s", task, len(usable), len(items), what)
     return Loader(
         usable,
         task,
         crop_samples=crop_samples,
         augmentation=augmentation,
+        speeds=speeds,
         sounds=Sounds(cache_mb),
         num_workers=num_workers,
         batch_seconds=batch_seconds,

@@ -28,6 +28,7 @@ class BatchConfig:
     workers: int = 0  # loader processes; 0 loads in the training process
     cache_mb: float = 512.0  # memory for decoded sounds, MB
     augment: AugmentConfig | None = None  # changes of the sound; None = none
+    speeds: tuple[float, ...] = ()  # one is drawn for each item and epoch (task speech); () = none
 
 
 def open_loader(
@@ -55,11 +56,9 @@ def open_loader(
         return source
     from fo_core.data.collate import find_task
     from fo_core.data.dataset import make_loader
-    from fo_core.data.manifest import read
 
-    items = read(source) if isinstance(source, str | Path) else list(source)
     return make_loader(
-        items,
+        read_items(source),
         task,
         batch_size=cfg.size,
         batch_seconds=cfg.seconds,
@@ -67,6 +66,7 @@ def open_loader(
         shuffle=training,
         crop_samples=round(cfg.crop_seconds * find_task(task).rate),
         augmentation=cfg.augment if training else None,
+        speeds=cfg.speeds if training else (),
         max_seconds=cfg.max_seconds,
         cache_mb=cfg.cache_mb,
         num_workers=cfg.workers,
@@ -77,6 +77,20 @@ def open_loader(
     )
 
 
+def read_items(source: Any) -> list[Any]:
+    """Items, or those of a manifest or of a folder of shards.
+
+    Raises:
+        DataError: It cannot be read, or is empty.
+    """
+    if not isinstance(source, str | Path):
+        return list(source)
+    from fo_core.data.manifest import read
+    from fo_core.data.shards import is_shards, open_items
+
+    return list(open_items(source)) if is_shards(source) else read(source)
+
+
 def first_items(source: Any, count: int | None) -> Any:
     """The first items of held-out data; a loader as it is.
 
@@ -85,9 +99,7 @@ def first_items(source: Any, count: int | None) -> Any:
     """
     if hasattr(source, "load_state_dict"):
         return source
-    from fo_core.data.manifest import read
-
-    items = read(source) if isinstance(source, str | Path) else list(source)
+    items = read_items(source)
     if not items[:count]:
         raise DataError("there is no held-out item", do="give a manifest for --valid")
     return items[:count]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fo_core.features import feature_lens
 from fo_core.layers.masks import draw_chunk, padding_mask
+from fo_core.training.specaugment import SpecAugmentConfig, spec_augment
 from fo_core.training.stage import Batch
 
 FRAMES = 4  # encoder frames of 40 ms a chunk of 160 ms
@@ -27,7 +28,9 @@ class Heard:
     ctc_logits: Tensor | None  # [B, T, V] where the adapter or a loss wants them
 
 
-def encode_speech(model: Any, batch: Batch, chunks: Chunks, ctc: bool) -> Heard:
+def encode_speech(
+    model: Any, batch: Batch, chunks: Chunks, ctc: bool, hide: SpecAugmentConfig | None = None
+) -> Heard:
     """Run features, encoder and CTC head.
 
     Args:
@@ -36,9 +39,12 @@ def encode_speech(model: Any, batch: Batch, chunks: Chunks, ctc: bool) -> Heard:
         chunks: "dynamic" draws a chunk size per batch while the encoder trains; otherwise, and
             for "fixed", the encoder's own chunk; "full": all context.
         ctc: Whether CTC logits are wanted.
+        hide: SpecAugment while the encoder trains; None = none.
     """
     feats = model.features(batch["wave"])
     lens = feature_lens(batch["wave_lens"].to(feats.device))
+    if hide is not None and model.speech_encoder.training:
+        feats = spec_augment(feats, lens, hide)
     chunk: int | None = None
     left: int | None = None
     if chunks == "dynamic" and model.speech_encoder.training:

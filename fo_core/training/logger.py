@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from fo_core.errors import CheckpointError
 from fo_core.training.feed import count
 from fo_core.training.stage import Batch
 from fo_core.training.team import merge
@@ -40,12 +41,22 @@ class RunLogger:
             self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def row(self, step: int, values: dict[str, float]) -> None:
-        """Write one row; keys of held-out values start with ``val_``."""
+        """Write one row; keys of held-out values start with ``val_``.
+
+        Raises:
+            CheckpointError: The disk is full.
+        """
         if self._file is None:
             return
         line = json.dumps({"step": step} | {k: _short(v) for k, v in values.items()})
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {self._file.name}: {error}",
+                do="free space there and run again: the last complete checkpoint is kept",
+            ) from error
         if self._board is not None:
             for key, value in values.items():
                 where = key.replace("val_", "val/", 1) if key.startswith("val_") else f"train/{key}"

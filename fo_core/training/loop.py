@@ -20,6 +20,7 @@ from fo_core.errors import StageError
 from fo_core.files import write_json
 from fo_core.training import report, snapshot
 from fo_core.training.cache import ItemCache
+from fo_core.training.checks import check_data
 from fo_core.training.draws import seed_draws
 from fo_core.training.ema import WeightMean
 from fo_core.training.estimate import estimate
@@ -121,6 +122,7 @@ class _Run:
         held_out = open_loader(items, stage.data, cfg.val_batch, cfg.seed, False, share)
         sizes = size(self.train), size(held_out)
         self.plan = report.make_plan(model, stage, self.groups, *sizes, cfg.max_steps)
+        self.plan["warnings"] = check_data(model, stage, getattr(self.train, "items", []))
         if team is None:
             return
         self.team = team
@@ -156,7 +158,9 @@ class _Run:
             snapshot.load_weights(self.model, saved.weights, str(saved.path))
             finished = report.read_result(folder, read_history(folder))
             if finished is not None and saved.state["step"] >= cfg.max_steps:
-                self.ema().load(saved.optim)
+                ema = self.ema()
+                ema.load(saved.optim)
+                ema.put()
                 self.export()
                 return finished
         losses = team.prepare(Objectives(self.model, self.stage.objectives), self.model)

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fo_core.errors import StageError
-from fo_core.models.chat import encode
+from fo_core.models.chat import ChatParts, encode
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.state_head import STATES
+from fo_core.training.distil import text_divergence
 from fo_core.training.error_rate import token_errors, word_errors
 from fo_core.training.hearing import (
     Chunks,
@@ -33,6 +34,7 @@ from fo_core.training.llm_rows import (
     run,
     run_with_probes,
 )
+from fo_core.training.specaugment import SpecAugmentConfig
 from fo_core.training.stage import Batch, Ratio
 
 
@@ -47,12 +49,14 @@ class CtcLoss:
 
     Attributes:
         chunks: How the encoder's chunk is chosen while training.
+        hide: SpecAugment; None = none.
     """
 
     chunks: Chunks = "dynamic"
+    hide: SpecAugmentConfig | None = None
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
-        heard = encode_speech(model, batch, self.chunks, ctc=True)
+        heard = encode_speech(model, batch, self.chunks, ctc=True, hide=self.hide)
         assert heard.ctc_logits is not None
         texts = transcripts(model, batch)
         return {"loss": model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)}
@@ -81,35 +85,47 @@ class TranscriptLoss:
         chunks: How the encoder's chunk is chosen while training.
         task: Whether the task embeddings stand before the speech.
         ctc: Weight of the CTC loss beside it; 0 = none.
+        kl: Weight of the divergence from the LLM that reads the transcript; 0 = none.
+        hide: SpecAugment; None = none.
     """
 
     chunks: Chunks = "dynamic"
     task: bool = True
     ctc: float = 0.0
+    kl: float = 0.0
+    hide: SpecAugmentConfig | None = None
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
-        heard = encode_speech(
-            model, batch, self.chunks, ctc=self.ctc > 0 or model.adapter.requires_ctc
-        )
+        ctc = self.ctc > 0 or model.adapter.requires_ctc
+        heard = encode_speech(model, batch, self.chunks, ctc, self.hide)
         vectors = speech_vectors(model, heard)
         texts = transcripts(model, batch)
         rows = self.rows(model, vectors, list(texts))
-        loss, accuracy, _ = answer_loss(model, rows, run(model, rows))
-        values = {"loss": loss, "accuracy": accuracy}
+        hidden = run(model, rows)
+        loss, accuracy, _ = answer_loss(model, rows, hidden)
+        values = {"accuracy": accuracy}
+        if self.ctc > 0 or self.kl > 0:
+            values["transcript_loss"] = loss
+        if self.kl > 0:
+            parts, said = [self.parts(model)] * len(texts), batch["text"]
+            values["kl"] = text_divergence(model, parts, said, texts, rows, hidden)
+            loss = loss + self.kl * values["kl"]
         if self.ctc > 0:
             assert heard.ctc_logits is not None
-            ctc = model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)
-            values |= {"loss": loss + self.ctc * ctc, "transcript_loss": loss, "ctc_loss": ctc}
-        return values
+            values["ctc_loss"] = model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)
+            loss = loss + self.ctc * values["ctc_loss"]
+        return {"loss": loss} | values
 
     def rows(
         self, model: FreezeOmni, vectors: list[Tensor], answers: list[list[int] | None]
     ) -> Rows:
         """LLM rows: the task's system text and embeddings, the speech, what is to be said."""
-        settings = model.config.llm
-        parts = model.chat_for(settings.task, settings.task_shots)
         task = model.task(1)[0] if self.task and model.task.used else None
-        return pack(model, [parts] * len(vectors), vectors, task, answers)
+        return pack(model, [self.parts(model)] * len(vectors), vectors, task, answers)
+
+    def parts(self, model: FreezeOmni) -> ChatParts:
+        """Chat parts of the task: what the LLM is told to do with what it hears."""
+        return model.chat_for(model.config.llm.task, model.config.llm.task_shots)
 
 
 def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
@@ -136,16 +152,24 @@ class AnswerLoss:
         states: Weight of the state loss; 0 = not trained.
         class_weights: Weight of each state in its loss.
         answers: Whether answers are learned.
+        kl: Weight of the divergence from the LLM that reads the question's text; 0 = none.
     """
 
     states: float = 1.0
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     answers: bool = True
+    kl: float = 0.0
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
         rows, hidden, logits = self.read(model, batch)
         loss, accuracy, count = answer_loss(model, rows, hidden)
         values = {"answer_loss": loss, "answer_accuracy": accuracy} if count else {}
+        if self.kl > 0 and self.answers:
+            dialogues = Dialogues(model)
+            parts = [dialogues.parts(messages) for messages in batch["messages"]]
+            answers = answer_ids(model, batch["answer"])
+            values["kl"] = text_divergence(model, parts, batch["text"], answers, rows, hidden)
+            loss = loss + self.kl * values["kl"]
         if logits is not None:
             labels = state_labels(batch, logits)
             judged = labels >= 0

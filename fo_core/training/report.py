@@ -90,6 +90,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     )
     for line in _cost(plan):
         console.print(line, highlight=False)
+    for line in plan.get("warnings", []):
+        console.print(f"warning: {line}", highlight=False, markup=False)
 
 
 def write_result(folder: Path, plan: Mapping[str, Any], result: StageResult, **more: Any) -> None:

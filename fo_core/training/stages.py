@@ -33,6 +33,7 @@ from fo_core.training.losses import (
 )
 from fo_core.training.optim import OptimConfig
 from fo_core.training.run_config import TrainConfig
+from fo_core.training.specaugment import SpecAugmentConfig
 from fo_core.training.speech_losses import (
     DISCRIMINATORS,
     CodecDiscriminatorLoss,
@@ -53,6 +54,7 @@ class Input1:
 
     type: Literal["input-1"] = "input-1"
     chunks: Chunks = "dynamic"  # encoder chunk while training: drawn, its own, or full context
+    specaugment: SpecAugmentConfig | None = None  # hide parts of the features; None = none
     measure: int = 50  # batches on which an encoder measures its normalisation first; 0 = none
     optim: OptimConfig = OptimConfig(lr=2e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "ctc_head.*")  # globs
@@ -63,7 +65,11 @@ class Input1:
             name=self.type,
             options=to_dict(self),
             summary="speech encoder learns to hear: CTC on transcripts in the LLM's tokens",
-            objectives=(Objective("ctc", self.trainable, CtcLoss(self.chunks), self.optim),),
+            objectives=(
+                Objective(
+                    "ctc", self.trainable, CtcLoss(self.chunks, self.specaugment), self.optim
+                ),
+            ),
             data="speech",
             metrics=CtcMetrics(),
             best=("token_error", "min"),
@@ -79,12 +85,16 @@ class Input2:
     chunks: Chunks = "dynamic"  # as in input-1
     task: bool = True  # task embeddings stand before the speech and are trained
     ctc: float = 0.0  # weight of a CTC loss beside; above 0 the CTC head is trained too
+    specaugment: SpecAugmentConfig | None = None  # as in input-1
+    kl: float = (
+        0.0  # weight of the divergence from the LLM that reads it (not the paper's)
+    )
     optim: OptimConfig = OptimConfig(lr=1e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides task, CTC
 
     def build(self) -> Stage:
         """The stage."""
-        loss = TranscriptLoss(self.chunks, self.task, self.ctc)
+        loss = TranscriptLoss(self.chunks, self.task, self.ctc, self.kl, self.specaugment)
         extra = (("task.*",) if self.task else ()) + (("ctc_head.*",) if self.ctc else ())
         return Stage(
             name=self.type,
@@ -104,11 +114,12 @@ class Input3:
     answers: bool = True  # train the prompt embeddings on the LLM's own answers
     states: float = 1.0  # weight of the state loss; 0 = the state head is not trained
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of states 0, 1, 2
+    kl: float = 0.0  # weight of the divergence from the LLM that reads it (not the paper's)
     optim: OptimConfig = OptimConfig(lr=6e-4)
 
     def build(self) -> Stage:
         """The stage."""
-        loss = AnswerLoss(self.states, self.class_weights, self.answers)
+        loss = AnswerLoss(self.states, self.class_weights, self.answers, self.kl)
         trainable = (("prompt.*",) if self.answers else ()) + (
             ("state_head.*",) if self.states else ()
         )

@@ -88,7 +88,7 @@ def shard(llm: Any) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     # a group of its own: the gradients' averages of DDP may come in between at any moment
-    mesh = DeviceMesh.from_group(dist.new_group(), llm.device.type)  # type: ignore[arg-type]
+    mesh = DeviceMesh.from_group(dist.new_group(), llm.device.type)
     stack = getattr(llm.backbone, "stack", None)
     if stack is not None:  # our own layers are run by parts
         stack.unfuse()

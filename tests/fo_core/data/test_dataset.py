@@ -231,3 +231,12 @@ def test_augmentation_keeps_the_length_and_the_range() -> None:
     assert not np.array_equal(changed, wave)
     same = augment(wave, cfg, np.random.default_rng(0))
     assert np.array_equal(changed, same)
+
+
+def test_speeds_change_the_length_and_only_of_plain_speech(items: list[Item]) -> None:
+    slow = make_loader(items, "speech", batch_size=4, shuffle=False, speeds=(0.8,))
+    plain = make_loader(items, "speech", batch_size=4, shuffle=False)
+    for one, two in zip(slow, plain, strict=True):
+        assert torch.allclose(one["wave_lens"] * 0.8, two["wave_lens"].float(), atol=2)
+    with pytest.raises(DataError, match="for the task 'qa'"):
+        make_loader(items, "qa", batch_size=4, speeds=(0.9, 1.1))

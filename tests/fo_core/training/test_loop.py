@@ -1,7 +1,10 @@
 """The loop alone, with a toy model: freezing, exact resume, refusals, records."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch.nn import functional as F
 from fo_core.errors import StageError
 from fo_core.training import report
 from fo_core.training.freeze import freeze_all_but, select
+from fo_core.training.guard import memory_guard
 from fo_core.training.loop import TrainConfig, plan_stage, run_stage
 from fo_core.training.optim import OptimConfig, rate
 from fo_core.training.stage import Objective, Stage
@@ -263,6 +267,85 @@ def test_a_plan_is_shown_and_leaves_nothing_behind(tmp_path, capsys):
     report.print_plan(plan_stage(Toy(), stage(), config(), Loader(), Loader(2)))
     out = capsys.readouterr()
     assert "97" in out.err and "ears.*" in out.err and not out.out
+
+
+def test_the_best_weights_are_kept_and_can_be_exported(tmp_path):
+    wild = stage(objectives=(Objective("main", ("ears.*",), losses, OptimConfig(lr=0.3)),))
+    settings = config(validate_every=1, max_steps=30, diverged=0.0)
+    _, last = run(tmp_path / "last", the_stage=wild, cfg=settings)
+    settings = config(validate_every=1, max_steps=30, diverged=0.0, export="best", save_every=7)
+    model, best = run(tmp_path / "best", the_stage=wild, cfg=settings)
+    losses_seen = [r["val_loss"] for r in last.history if "val_loss" in r][1:]
+    assert best.metrics["val_loss"] == min(losses_seen) < last.metrics["val_loss"]
+    (folder,) = (tmp_path / "best" / "checkpoints").glob("best-*")
+    assert json.loads((folder / "state.json").read_text())["value"] == pytest.approx(
+        min(losses_seen), rel=1e-4
+    )
+    found, again = run(tmp_path / "best", the_stage=wild, cfg=settings)  # found done
+    assert again == best and torch.equal(found.ears[0].weight, model.ears[0].weight)
+    quieter = config(validate_every=3, max_steps=30, diverged=0.0)  # harmless: not refused
+    run(tmp_path / "best", the_stage=wild, cfg=quieter)
+
+
+def test_a_mean_of_the_weights_is_validated_and_left_in_the_model(tmp_path):
+    plain, _ = run(tmp_path / "plain")
+    meant, result = run(tmp_path / "mean", cfg=config(ema=0.9))
+    assert not torch.equal(plain.ears[0].weight, meant.ears[0].weight)
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", cfg=config(ema=0.9), the_stage=stopping(12))
+    resumed, again = run(tmp_path / "cut", cfg=config(ema=0.9))
+    assert torch.equal(resumed.ears[0].weight, meant.ears[0].weight)
+    assert again.metrics == result.metrics
+    found, _ = run(tmp_path / "cut", cfg=config(ema=0.9))  # found done
+    assert torch.equal(found.ears[0].weight, meant.ears[0].weight)
+
+
+def test_a_full_disk_is_said_and_the_older_checkpoint_is_kept(tmp_path):
+    """Files above a limit cannot be written, as on a full disk; a process of its own."""
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_loop import Objective, losses, run, stage
+from fo_core.errors import CheckpointError
+def filling(model, batch):
+    if batch["step"] == 12:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))
+    return losses(model, batch)
+from pathlib import Path
+optim = stage().objectives[0].optim
+try:
+    objective = Objective("main", ("ears.*",), filling, optim)
+    run(Path({str(tmp_path)!r}), the_stage=stage(objectives=(objective,)))
+except CheckpointError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "free space there" in found.stdout, found.stderr
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert [n for n in names if n.startswith("step-")] == ["step-00000005", "step-00000010"]
+    model, _ = run(tmp_path)  # goes on once there is space
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_divergence_stops_with_the_batch_saved(tmp_path):
+    def leaving(model, batch):
+        scale = 100.0 if batch["step"] >= 9 and torch.is_grad_enabled() else 1.0
+        return {"loss": losses(model, batch)["loss"] * scale}
+
+    with pytest.raises(StageError, match="diverged: loss is .* at step 10, it began at"):
+        run(tmp_path, the_stage=stage(objectives=(Objective("main", ("ears.*",), leaving),)))
+    assert (tmp_path / "bad-batch-00000009.safetensors").is_file()
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path):
+    def large(model, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(StageError, match=r"out of memory at step 1 .* lower train.batch.seconds"):
+        with memory_guard("toy", 0, [{"items": [Named("a", 3.0)]}]):
+            large(None, None)
+    with pytest.raises(RuntimeError, match="another fault"), memory_guard("toy", 0, []):
+        raise RuntimeError("another fault")
 
 
 def test_learning_rates_follow_their_schedule():

@@ -11,11 +11,15 @@ from fo_core.dialogue.listener import Listener
 from fo_core.errors import DataError
 from fo_core.models.chat import encode
 from fo_core.training.cache import ItemCache, one_item
+from fo_core.training.distil import text_divergence
 from fo_core.training.error_rate import token_errors, word_errors, words
 from fo_core.training.hearing import encode_speech, speech_vectors, vectors_per_chunk
 from fo_core.training.llm_rows import earlier_turns, pack, run, run_with_probes
+from fo_core.training.loop import run_stage
 from fo_core.training.losses import AnswerLoss, TranscriptLoss, listen_once
+from fo_core.training.specaugment import SpecAugmentConfig, spec_augment
 from fo_core.training.speech_losses import answer_states, text_vectors, whole_tokens
+from fo_core.training.stages import recipe
 
 
 def batch_of(items, task="states"):
@@ -122,6 +126,31 @@ def test_input_3_counts_items_without_an_answer_for_states_only(parts, tiny_llm,
     assert all(p.grad is None for p in model.llm.parameters())
 
 
+@pytest.mark.parametrize("name", ["input-2", "input-3"])
+def test_divergence_from_text_falls_while_it_trains(name, tiny_llm, data, tmp_path):
+    model = model_with(tiny_llm)
+    model.trained |= {"speech_encoder", "adapter"}
+    sets = ["stage.kl=1.0", "train.max_steps=8", "train.curves=false", "stage.optim.lr=1e-2"]
+    cfg = recipe(name, "tiny", overrides=sets)
+    train, held_out = data[0][0], data[1][0]
+    found = run_stage(
+        model, cfg.stage.build(), cfg.train, train, held_out, tmp_path, progress=False
+    )
+    rows = [row["val_kl"] for row in found.history if "val_kl" in row]
+    assert 0 < rows[-1] < (0.9 if name == "input-2" else 0.98) * rows[0]
+
+
+@torch.no_grad()
+def test_typed_text_does_not_diverge_from_itself(tiny_llm):
+    model, texts = model_with(tiny_llm), ["ab", "cde"]
+    ids = [encode(tiny_llm.tokenizer, text) for text in texts]
+    parts, vectors = [model.chat] * 2, [tiny_llm.embed(one)[0] for one in ids]
+    rows = pack(model, parts, vectors, None, ids)
+    same = text_divergence(model, parts, texts, ids, rows, run(model, rows))
+    assert abs(float(same)) < 1e-6
+    assert float(text_divergence(model, parts, ["ef", "gh"], ids, rows, run(model, rows))) > 1e-3
+
+
 def test_states_are_causal(tiny_llm, data):
     model = model_with(tiny_llm)
     loss, batch = AnswerLoss(), batch_of(data[0][0][:1])
@@ -218,3 +247,18 @@ def test_small_pieces():
     assert earlier_turns(turns) == (("a", "b"),)
     with pytest.raises(DataError, match="roles assistant"):
         earlier_turns(turns[1:])
+
+
+def test_spec_augment_hides_parts_of_the_speech_only(tiny_llm, data):
+    feats, lens = torch.randn(3, 200, 80), torch.tensor([200, 120, 30])
+    changed = spec_augment(feats, lens, SpecAugmentConfig(share=1.0, warp=0))
+    assert (changed[0] != feats[0]).any() and torch.equal(changed[1, 120:], feats[1, 120:])
+    assert torch.equal(changed[2], feats[2])
+    hidden = (changed[0] == feats[0].mean()).float().mean()
+    assert 0.0 < float(hidden) < 0.85
+    model, batch = model_with(tiny_llm), batch_of(data[0][0][:2])
+    plain = encode_speech(model, batch, "fixed", False).frames
+    hide = SpecAugmentConfig(share=1.0)
+    assert torch.equal(encode_speech(model, batch, "fixed", False, hide).frames, plain)
+    model.speech_encoder.train()
+    assert not torch.equal(encode_speech(model, batch, "fixed", False, hide).frames, plain)

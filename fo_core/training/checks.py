@@ -1,0 +1,91 @@
+"""Classic mistakes in training data, found before the first step: refused, or counted and said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from fo_core.checkpoint import fingerprint
+from fo_core.data.manifest import Item
+from fo_core.errors import DataError
+from fo_core.models.chat import encode
+from fo_core.training.stage import Stage
+
+LOOKED_AT = 20000  # items whose texts are read
+FRAMES_A_SECOND = 25.0  # encoder frames
+
+
+def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
+    """Look at a stage's training items.
+
+    Args:
+        model: A ``FreezeOmni``; of another model nothing is known.
+        stage: The stage.
+        items: What it trains on.
+
+    Returns:
+        Warnings, one a line, with counts and the first item concerned.
+
+    Raises:
+        DataError: Speech tokens are those of another codec.
+    """
+    trains = {glob.split(".")[0] for o in stage.objectives for glob in o.trainable}
+    if "ctc_head" in trains and hasattr(model, "ctc_head"):
+        return _ctc(model, items[:LOOKED_AT])
+    if "speech_decoder" in trains and stage.data == "tts":
+        _codec(model, items)
+    return []
+
+
+def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
+    classes = set(model.ctc_head.token_ids.tolist())
+    unknown: dict[int, Item] = {}
+    lost, total, long = 0, 0, list[Item]()
+    for item in items:
+        ids = encode(model.llm.tokenizer, item.text)
+        total += len(ids)
+        for token in ids:
+            if token not in classes:
+                lost += 1
+                unknown.setdefault(token, item)
+        kept = [token for token in ids if token in classes]
+        blanks = sum(one == two for one, two in pairwise(kept))  # between equal ones stands a blank
+        if len(kept) + blanks > int(item.duration * FRAMES_A_SECOND):
+            long.append(item)
+    said = []
+    if unknown:
+        token, item = next(iter(unknown.items()))
+        said.append(
+            f"{lost:,} of {total:,} transcript tokens ({len(unknown):,} different) have no class "
+            f"in the CTC head and are not learned, first {model.llm.tokenizer.decode([token])!r} in "
+            f"{item.id}; start from a new head (ctc.tokens: []) if these texts are right"
+        )
+    if long:
+        said.append(
+            f"{len(long):,} of {len(items):,} transcripts are longer than their {1000 / 25:.0f} ms "
+            f"frames can say and teach CTC nothing, first {long[0].id} "
+            f"({long[0].duration:.2f} s: {long[0].text[:60]!r}); look for wrong texts"
+        )
+    return said
+
+
+def _codec(model: Any, items: Sequence[Item]) -> None:
+    codes = model.speech_decoder.cfg.codes
+    for item in items:
+        if max(item.speech_tokens) >= codes or min(item.speech_tokens) < 0:
+            raise DataError(
+                f"item {item.id} has the speech token {max(item.speech_tokens)}, the decoder "
+                f"knows 0 to {codes - 1}: these are another codec's tokens",
+                do="encode the manifest with this model's codec (fo prepare-data encode)",
+            )
+    marks = {str(item.extra["codec"]) for item in items if item.extra.get("codec")}
+    if not marks or "codec" not in getattr(model, "trained", ()):
+        return
+    own = fingerprint(model.codec.quantizer)
+    others = sorted(mark for mark in marks if not own.startswith(mark))
+    if others:
+        raise DataError(
+            f"the speech tokens are of the codec {', '.join(others)}, this model's is {own[:19]}",
+            do="encode the manifest with this model's codec (fo prepare-data encode)",
+        )
