@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fo_core import audio
-from fo_core.data.augment import AugmentConfig, augment
+from fo_core.data.augment import AugmentConfig, augment, augment_item
 from fo_core.data.collate import Batch, find_task
 from fo_core.data.manifest import Item
 from fo_core.data.sampler import epoch_batches
@@ -181,21 +181,26 @@ class Loader:
         for item in (self.items[i] for i in indices):
             seed = [self.batching.get("seed", 0), epoch, zlib.crc32(item.id.encode())]
             try:
-                loaded.append((item, self._sound(item, np.random.default_rng(seed))))
+                loaded.append(self._changed(item, np.random.default_rng(seed)))
             except FoError as error:
                 rejects[item.id] = str(error)
         return (self.task.collate(loaded) if loaded else None), rejects
 
-    def _sound(self, item: Item, draw: np.random.Generator) -> np.ndarray:
+    def _changed(self, item: Item, draw: np.random.Generator) -> tuple[Item, np.ndarray]:
+        """An item with its sound [S], both as this epoch's draws have them."""
         if not self.task.rate:
-            return np.zeros(0, dtype=np.float32)
+            return item, np.zeros(0, dtype=np.float32)
         wave = self.sounds.load(item, self.task.rate)
         if self.speeds:  # pitch and length change with it, as of a tape
             speed = float(draw.choice(self.speeds))
             wave = audio.resample(wave, round(self.task.rate * speed), self.task.rate)
         if self.crop_samples:
             wave = crop(wave, self.crop_samples, draw)
-        return augment(wave, self.augmentation, draw) if self.augmentation else wave
+        if self.augmentation is None:
+            return item, wave
+        if self.crop_samples:  # its length must stay
+            return item, augment(wave, self.augmentation, draw, self.task.rate)
+        return augment_item(item, wave, self.task.rate, self.augmentation, draw)
 
     def state_dict(self) -> dict[str, int]:
         """Where all processes are; loading it goes on with the very next batch of each."""
