@@ -7,6 +7,7 @@ Whatever is damaged becomes a record with a fault; reading goes on where it can.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -44,40 +45,55 @@ class Records:
     Attributes:
         done: Bytes read so far (unpacked ones, for a zip).
         total: Bytes there are.
+        stamp: Hash of the files' names, sizes and times of change.
 
     Raises:
         DataError: A path does not exist, is of no known form, or is a zip that was cut short.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.files = [file for path in paths for file in _files(Path(path))]
-        self.done, self.total = 0, sum(_size(file) for file in self.files)
+        self.paths = [Path(path) for path in paths]
+        self.done, self.total = 0, 0
+        digest = hashlib.sha256()
+        for path, label in self._all():
+            self.total += _size(path)
+            state = path.stat()
+            digest.update(
+                f"{label}\0{state.st_size}\0{state.st_mtime_ns}\0".encode(errors="replace")
+            )
+        self.stamp = digest.hexdigest()
+
+    def _all(self) -> Iterator[tuple[Path, str]]:
+        """Every file with its name below what was asked for; not held, as there may be many."""
+        for root in self.paths:
+            for file in _files(root):
+                yield file, file.relative_to(root.parent).as_posix()
 
     def __iter__(self) -> Iterator[Record]:
         self.done = 0
-        for file in self.files:
+        for file, label in self._all():
             before = self.done
-            yield from self._file(file)
+            yield from self._file(file, label)
             self.done = before + _size(file)
 
-    def _file(self, path: Path) -> Iterator[Record]:
+    def _file(self, path: Path, label: str) -> Iterator[Record]:
         name = path.name.lower()
         if name.endswith(".zip"):
-            yield from self._zip(path)
+            yield from self._zip(path, label)
             return
         try:
             with path.open("rb") as raw:
                 if name.endswith(".gz"):
-                    yield from self._stream(gzip.GzipFile(fileobj=raw), path.name, name[:-3], raw)
+                    yield from self._stream(gzip.GzipFile(fileobj=raw), label, name[:-3], raw)
                 else:
-                    yield from self._stream(raw, path.name, name, raw)
+                    yield from self._stream(raw, label, name, raw)
         except OSError as error:
-            yield Record(path.name, fault=f"cannot be read: {error}")
+            yield Record(label, fault=f"cannot be read: {error}")
 
-    def _zip(self, path: Path) -> Iterator[Record]:
+    def _zip(self, path: Path, label: str) -> Iterator[Record]:
         with _open_zip(path) as archive:
             for member in _members(archive):
-                source = f"{path.name}!{member.filename}"
+                source = f"{label}!{member.filename}"
                 before = self.done
                 try:
                     with archive.open(member) as file:

@@ -179,8 +179,7 @@ def run(
 
 def _made_by(cfg: SampleConfig, records: Records) -> str:
     """Hash of what the sample depends on: the settings, and the files as they are now."""
-    files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in records.files]
-    said = json.dumps([to_dict(replace(cfg, input=())), files], sort_keys=True)
+    said = json.dumps([to_dict(replace(cfg, input=())), records.stamp], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
