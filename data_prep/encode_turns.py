@@ -11,6 +11,7 @@ import hashlib
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,11 @@ class Encoding:
         Raises:
             CheckpointError: The model folder holds no trained codec.
         """
+        from fo_core.checkpoint import fingerprint
         from fo_core.models.freeze_omni import load_codec
 
         self.codec = load_codec(self.cfg.model, self.cfg.device)
+        self.mark = fingerprint(self.codec.quantizer)[:19]  # training refuses tokens of another
 
     def __call__(self, groups: Sequence[Row]) -> list[Made]:
         """The turns of every group with their tokens."""
@@ -158,7 +161,8 @@ class Encoding:
                     if not i.speech_tokens]  # fmt: skip
         counts = {"turns": len(good), "tokens": sum(len(i.speech_tokens) for i in good),
                   "audio_seconds": sum(i.duration for i in good)}  # fmt: skip
-        return Made([manifest.to_cut(item) for item in good], rejects, counts)
+        marked = (replace(item, extra={**item.extra, "codec": self.mark}) for item in good)
+        return Made([manifest.to_cut(item) for item in marked], rejects, counts)
 
 
 def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ at once, so all faults of a file are reported together with dotted paths.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: With every fault of the whole tree, each with its dotted path.
     """
-    tree = merge({}, data)
+    tree = copy.deepcopy(dict(data))  # the caller's sections stay as they are
     for assignment in overrides:
         set_dotted(tree, assignment)
     try:

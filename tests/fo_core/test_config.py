@@ -70,3 +70,12 @@ def test_yaml_faults_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read_yaml(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_overrides_leave_the_caller_s_mapping_alone():
+    """They used to be written into its sections, and into the next config made from it."""
+    from fo_core.models.freeze_omni import FreezeOmniConfig
+
+    data = {"llm": {"dtype": "float32"}}
+    assert load(FreezeOmniConfig, data, ["llm.dtype=float16"]).llm.dtype == "float16"
+    assert data == {"llm": {"dtype": "float32"}}

@@ -1,0 +1,256 @@
+"""The whole chain on a few dialogues: an endpoint answers, flite speaks, a tiny codec encodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import encode_turns
+from data_prep.chain import FOLDERS, ChainConfig, run_chain
+from data_prep.encode_turns import EncodeConfig
+from data_prep.report import write_report
+from data_prep.runner import RunConfig, quiet
+from fo_core.config import load, read_yaml, to_dict
+from fo_core.data import manifest
+from fo_core.data.dataset import make_loader
+from fo_core.errors import ConfigError, DataError, FoError
+from fo_core.files import write_json
+
+REPO = Path(__file__).resolve().parents[2]
+TINY = {
+    "llm": {"spec": "tiny", "dtype": "float32"},
+    "codec": {"type": "istft", "encoder_dim": 16, "encoder_blocks": 1, "token_dim": 16,
+              "token_blocks": 1, "frame_dim": 16, "frame_blocks": 1,
+              "quantizer": {"dim": 8, "codes": 64},
+              "global_quantizer": {"dim": 8, "codes": 16, "groups": 2}},
+}  # fmt: skip
+flite = pytest.mark.skipif(shutil.which("flite") is None, reason="no flite here")
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from fo_core.checkpoint import save_tensors
+    from fo_core.models import freeze_omni
+    from fo_core.models.istft_codec import IstftCodec
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    made = load(freeze_omni.FreezeOmniConfig, TINY)
+    write_json(folder / "config.json", to_dict(made))
+    save_tensors(folder / "codec.safetensors", IstftCodec(made.codec).state_dict(), {})  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture
+def moss(tmp_path: Path) -> Path:
+    path = tmp_path / "moss.jsonl"
+    with path.open("w") as file:
+        for i in range(7):
+            turns = [{"human": f"What is thing number {i} of kind {k}?", "assistant": "No."}
+                     for k in range(1 + i % 3)]  # fmt: skip
+            file.write(json.dumps({"conversation_id": str(i), "conversation": turns}) + "\n")
+        file.write("{cut short\n")
+    return path
+
+
+@pytest.fixture
+def settings(moss: Path, codec: Path, llm_server: Any, tmp_path: Path) -> dict[str, Any]:
+    voice = {"engine": "flite", "voice": "slt"}
+    return {
+        "source": "moss",
+        "sample": {"input": [str(moss)]},
+        "regenerate": {"engine": "openai", "llm": "m", "base_url": llm_server.url, "dialogues": 2},
+        "synthesize": {"users": [voice, {**voice, "voice": "rms"}], "assistants": [voice]},
+        "label_states": {"val": 0.2, "backchannel": 0.5, "hesitation": 0.5},
+        "encode": {"model": str(codec), "check": 0, "group": 5},
+        "run": {"workers": 2},
+    }
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Everything that a run leaves, but journals, reports (they hold times) and locks."""
+    kept = [p for p in out.rglob("*") if p.is_file() and p.suffix in (".jsonl", ".flac")]
+    return {
+        str(p.relative_to(out)): p.read_bytes()
+        for p in kept
+        if p.name != "journal.jsonl" and p.parent.name != "answers"
+    }
+
+
+@flite
+def test_the_chain_makes_what_training_reads_and_a_report(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    with pytest.raises(DataError, match="no step has run"):
+        write_report(out)
+    reports = run_chain(load(ChainConfig, settings), out)
+    assert list(reports) == list(FOLDERS)
+    user, answers = (manifest.read(out / side / "train.jsonl") for side in ("user", "assistant"))
+    asked = [i for i in user if i.kind == "question"]
+    assert len(asked) == len(answers) and {i.dialogue for i in asked} == {
+        i.dialogue for i in answers
+    }
+    held = {i.dialogue for i in manifest.read(out / "user" / "val.jsonl")}
+    assert len(held) == 1 and held == {
+        i.dialogue for i in manifest.read(out / "assistant" / "val.jsonl")
+    }
+    for item in answers:
+        assert len(item.speech_tokens) == -(-round(item.duration * 24000) // 600)
+        assert item.messages[-1]["role"] == "user" and item.extra["codec"]
+    for items, task in ((user, "speech"), (user, "states"), (answers, "tts"), (answers, "codec")):
+        more = {"crop_samples": 6000} if task == "codec" else {}
+        assert len(list(make_loader(items, task, batch_size=4, **more))) > 1
+    before = files(out)
+    again = run_chain(load(ChainConfig, settings), out)
+    assert files(out) == before and again["encode"]["counts"] == reports["encode"]["counts"]
+    _check_report(out)
+
+
+def _check_report(out: Path) -> None:
+    paths = write_report(out)
+    page = paths["html"].read_text()
+    for word in ("Steps", "Dropped, by rule", "Voices", "flite/rms", "state 2", "CC BY-NC 4.0",
+                 "Ten turns to listen to", "Histograms of lengths", "not JSON"):  # fmt: skip
+        assert word in page, word
+    assert page.count("<audio") == 20 and "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count("<h2") == page.count("</section>")
+    assert "| regenerate |" in paths["md"].read_text()
+    listed = [json.loads(line) for line in (out / "rejects.jsonl").open()]
+    assert any(row["step"] == "sample" and "not JSON" in row["reason"] for row in listed)
+    data = json.loads(paths["json"].read_text())
+    assert data["turns"]["user"] == data["steps"]["synthesize"]["rows"] // 2
+    shutil.rmtree(out / "user" / "recordings")
+    assert "no sound file" in write_report(out)["html"].read_text()
+
+
+def _kills(
+    settings: dict[str, Any], tmp_path: Path, moments: Callable[[float], list[float]]
+) -> int:
+    """Run whole; then run with kills at so many seconds after each start; compare all files."""
+    write_json(tmp_path / "run.yaml", settings)
+    out = tmp_path / "data"
+    command = [sys.executable, "-c", "from fo_cli.main import app; app()", "prepare-data", "all",
+               "--config", str(tmp_path / "run.yaml"), "--out", str(out)]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    started = time.monotonic()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    whole = time.monotonic() - started
+    (out).rename(tmp_path / "ref")
+    killed = 0
+    for moment in moments(whole):
+        child = subprocess.Popen(
+            command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            child.wait(moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            killed += 1
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert files(out) == files(tmp_path / "ref")
+    return killed
+
+
+@flite
+def test_killed_in_the_middle_all_goes_on_to_the_same_files(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    assert _kills(settings, tmp_path, lambda whole: [0.6 * whole]) == 1
+
+
+@flite
+@pytest.mark.slow
+def test_killed_at_five_random_points_all_goes_on_to_the_same_files(
+    settings: dict[str, Any], llm_server: Any, tmp_path: Path
+) -> None:
+    llm_server.slow = 0.2
+    draw = random.Random(time.time_ns())
+    found = _kills(
+        settings, tmp_path, lambda whole: [draw.uniform(0.15, 0.7) * whole for _ in range(5)]
+    )
+    assert found >= 4
+
+
+@flite
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_workers_makes_the_same(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    out = tmp_path / "data"
+    run_chain(load(ChainConfig, settings), out)
+    out.rename(tmp_path / "local")
+    try:
+        run_chain(load(ChainConfig, settings, ["run.engine=ray"]), out)
+    finally:
+        ray.shutdown()
+    assert files(out) == files(tmp_path / "local")
+
+
+def test_steps_in_the_wrong_order_and_unknown_ones(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    cfg = load(ChainConfig, settings)
+    with pytest.raises(DataError, match="run regenerate before synthesize"):
+        run_chain(cfg, tmp_path / "data", ("synthesize",))
+    with pytest.raises(DataError, match="unknown step 'speak'"):
+        run_chain(cfg, tmp_path / "data", ("speak",))
+    with pytest.raises(FoError, match="no file or folder /no/such"):
+        run_chain(load(ChainConfig, settings, ["sample.input=[/no/such]"]), tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["moss-smol", "paper"])
+def test_shipped_configs_load(name: str) -> None:
+    cfg = load(ChainConfig, read_yaml(REPO / "fo_core" / "conf" / "data" / f"{name}.yaml"))
+    assert cfg.sample.number in (300, 60_000)
+    spoken = {s.language for s in cfg.synthesize.users}
+    assert set(cfg.sample.languages) == spoken == {s.language for s in cfg.synthesize.assistants}
+
+
+def test_encode_says_what_is_missing_and_lists_bad_sounds(codec: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from fo_core import audio
+
+    rows = []
+    for i in range(9):
+        path = tmp_path / f"{i}.flac"
+        audio.write(path, 0.1 * np.sin(np.arange(9000 + 300 * i) * 0.05), 24000)
+        item = manifest.describe(path, id=f"d{i}-01", role="assistant", dialogue=f"d{i}", turn=1)
+        rows.append(manifest.to_cut(item))
+    (tmp_path / "0.flac").unlink()
+    (tmp_path / "1.flac").write_bytes(b"")
+    (tmp_path / "2.flac").write_bytes(b"RIFF")
+    rows[3] = {"id": "d3-01"}
+    lines = [json.dumps(row) for row in rows] + ["{", '"text"', "{}"]
+    source, how = tmp_path / "in.jsonl", RunConfig(workers=1)
+    source.write_text("\n".join(lines) + "\n")
+    cfg = EncodeConfig(str(codec), check=0, group=4)
+    report = encode_turns.run(cfg, source, tmp_path / "a", how, quiet)
+    assert report.counts["turns"] == 5 and report.rows == 5
+    names = [json.loads(x)["id"] for x in (tmp_path / "a" / "rejects.jsonl").open()]
+    assert names[:4] == [f"d{i}-01" for i in range(4)] and len(names) == 7
+    found = encode_turns.check(tmp_path / "a" / "manifest.jsonl", EncodeConfig(str(codec), check=3))
+    assert found["items"] == 3 and found["mel_distance"] > 0
+    with pytest.raises(DataError, match="is not what was encoded"):  # the codec is not trained
+        encode_turns.run(EncodeConfig(str(codec), check=5), source, tmp_path / "b", how, quiet)
+    with pytest.raises(ConfigError, match="--model"):
+        encode_turns.run(EncodeConfig(), source, tmp_path / "c", how, quiet)
+    with pytest.raises(ConfigError, match="no trained codec"):
+        encode_turns.run(EncodeConfig(str(tmp_path)), source, tmp_path / "c", how, quiet)
