@@ -136,11 +136,9 @@ def run(
         raise DataError(f"manifest {manifest} is empty", do="run the step that writes it again")
     sizes = [count_lines(path) for path in against]
     tell = _Teller(progress, total + sum(sizes))
-    with _writing(rejects) as listed, tempfile.TemporaryFile("w+", encoding="utf-8") as cleaned:
+    with _writing(rejects) as listed, _spool(fix) as cleaned:
         faults = Findings(listed)
-        report, seen = _check_all(
-            Path(manifest), cfg, how, faults, cleaned if fix is not None else None, tell
-        )
+        report, seen = _check_all(Path(manifest), cfg, how, faults, cleaned, tell)
         pairs = [(f"same-{kind}", f"the {kind} of line {{}}", seen.twins(kind))
                  for kind in ("id", "audio")]  # fmt: skip
         for path in against:
@@ -148,7 +146,7 @@ def run(
             pairs += [(f"leak-{kind}", f"the {kind} of line {{}} in {path}",
                        seen.shared(kind, other)) for kind in ("id", "audio", "text")]  # fmt: skip
         _compare(faults, manifest, [pair for pair in pairs if pair[0] not in cfg.ignore])
-        if fix is not None:
+        if fix is not None and cleaned is not None:
             report["kept"] = _clean(cleaned, faults.fatal, Path(fix))
     checks = {name: {"level": LEVELS[name], "count": faults.counts[name],
                      "examples": faults.examples[name]}
@@ -177,6 +175,21 @@ def _writing(path: str | Path | None) -> Iterator[IO[str] | None]:
         return
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file
+
+
+@contextlib.contextmanager
+def _spool(fix: str | Path | None) -> Iterator[IO[str] | None]:
+    """Where the cleaned copy waits for the twins and leaks to be known, beside its place."""
+    if fix is None:
+        yield None
+        return
+    folder = Path(fix).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"cannot write in {folder}: {error}", do="free space there") from error
 
 
 def _check_all(
