@@ -12,25 +12,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 
+from eval.latency_bounds import CODEC, Cost, Footprint, bandwidth, footprint, peak
 from eval.latency_original import original
 from eval.latency_talk import CHUNKS, LEGS, SENTENCE, dialogue, noise, talk
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import TEXT_SAMPLING
 from fo_core.dialogue.vocoder import VocoderConfig, cut_point
-from fo_core.layers.packed import SMALLEST, Weights
-from fo_core.models.codec import TiCodec
+from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.llm_backbone import LeanBackbone
 from fo_core.models.ready import make_ready
 from fo_core.sampling import sample
 
 AGES = (5, 20, 60)  # seconds of talk before a chunk
 LENGTHS = (30, 800, 2000)  # positions in the LLM's cache
 SPANS = ((10, 50), (210, 250))  # speech tokens over which the rate is taken
-CODEC = ((30, (0, 20)), (50, (0, 40)), (60, (10, 50)))  # tokens in, tokens kept
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Row:
     label: str
     value: float  # median of the runs (legs: of the run with the median total)
     unit: str  # "ms" | "tokens/s" | "" for a ratio
-    bound: float | None = None  # what reading the weights alone would take, same unit
+    bound: float | None = None  # what no program can beat (latency_bounds), same unit
     original: float | None = None  # the original program's, measured on such a machine
 
 
@@ -54,71 +51,13 @@ class Report:
     threads: int
     repeat: int
     bandwidth: float  # bytes a second
+    peak: float  # operations a second in the codec's dtype
     share: float = 1.0  # CPU time over time of the parts on one thread: 1 on a quiet machine
     growth: list[float] = field(default_factory=list)  # whole listening steps of 60 s of talk, ms
     rows: list[Row] = field(default_factory=list)
 
     def __getitem__(self, key: str) -> Row:
         return next(row for row in self.rows if row.key == key)
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes of weights that a step reads."""
-
-    listen: int  # encoder and adapter
-    llm: int  # layers
-    head: int  # the LLM's output
-    prefill: int  # pre-network, prefix stack
-    speak: int  # main stack and output of the speech decoder
-    codec: int  # what decodes
-
-
-def bandwidth(megabytes: int = 256) -> float:
-    """Bytes a second of a streaming read with torch's threads: the best of several."""
-    data = torch.ones(megabytes << 18)
-    best = float("inf")
-    for _ in range(6):
-        for read in (data.sum, lambda: torch.dot(data, data)):
-            began = time.perf_counter()
-            read()
-            best = min(best, time.perf_counter() - began)
-    return data.numel() * data.element_size() / best
-
-
-def weight_bytes(module: nn.Module | None, weights: Weights = "same") -> int:
-    """Bytes of a module's parameters once it is packed; position rows are looked up, not read."""
-    total = 0
-    for name, part in module.named_modules() if module is not None else ():
-        for own, weight in part.named_parameters(recurse=False):
-            size = weight.element_size()
-            matrix = isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d) and own == "weight"
-            if weights != "same" and matrix and weight.numel() >= SMALLEST:
-                size = {"fp16": 2, "bf16": 2, "int8": 1}[weights]
-            total += 0 if name.endswith(".position") else size * weight.numel()
-    return total
-
-
-def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
-    """Counted before packing."""
-    llm, decoder, codec = model.llm, model.speech_decoder, model.codec
-    if isinstance(codec, TiCodec):
-        voice = weight_bytes(codec.fold_weight_norm().generator)
-        voice //= 1 if weights == "same" else 2
-    else:
-        voice = weight_bytes(codec)
-    lean = isinstance(llm.backbone, LeanBackbone)
-    table = llm.embedding_table
-    head = table.numel() * table.element_size()
-    layers = weight_bytes(llm.backbone.stack, weights) if lean else weight_bytes(llm) - head  # type: ignore[arg-type]
-    return Footprint(
-        listen=weight_bytes(model.speech_encoder, weights) + weight_bytes(model.adapter, weights),
-        llm=layers,
-        head=head,
-        prefill=weight_bytes(decoder.pre_network, weights) + weight_bytes(decoder.prefix, weights),
-        speak=weight_bytes(decoder.decoder, weights) + weight_bytes(decoder.out, weights),
-        codec=voice,
-    )
 
 
 def milliseconds(work: Callable[[], object], repeat: int, before: int = 2) -> float:
@@ -154,7 +93,8 @@ def measure(
     """
     torch.set_num_threads(threads)
     say("measuring the memory, packing")
-    report = Report(size, weights, threads, repeat, bandwidth())
+    codec_dtype = torch.float32 if weights == "same" else torch.bfloat16
+    report = Report(size, weights, threads, repeat, bandwidth(), peak(codec_dtype))
     bench = Bench(model, report, footprint(model, weights))
     make_ready(model, weights)
     if not steps:
@@ -176,23 +116,22 @@ class Bench:
     def __init__(self, model: FreezeOmni, report: Report, reads: Footprint) -> None:
         self.model, self.report, self.reads = model, report, reads
         self.repeat = report.repeat
-        self.found: list[tuple[str, str, float, int | None, str]] = []
+        self.found: list[tuple[str, str, float, list[Cost], str]] = []
         self.noise = noise()
 
-    def add(
-        self, key: str, label: str, value: float, reads: int | None = None, unit: str = "ms"
-    ) -> None:
-        """One row; ``reads``: bytes of weights behind it."""
-        self.found.append((key, label, value, reads, unit))
+    def add(self, key: str, label: str, value: float, *costs: int | Cost, unit: str = "ms") -> None:
+        """One row; ``costs``: bytes of weights, or more, of what is done one after the other."""
+        exact = [cost if isinstance(cost, Cost) else Cost(cost) for cost in costs]
+        self.found.append((key, label, value, exact, unit))
 
     def finish(self) -> None:
         """Measure the memory once more (other programs may have used it) and write the rows."""
         report = self.report
         report.bandwidth = max(report.bandwidth, bandwidth())
-        for key, label, value, reads, unit in self.found:
+        for key, label, value, costs, unit in self.found:
             bound = None
-            if reads is not None:
-                seconds = reads / report.bandwidth
+            if costs:
+                seconds = sum(cost.seconds(report.bandwidth, report.peak) for cost in costs)
                 bound = 1 / seconds if unit == "tokens/s" else 1000 * seconds
             theirs = original(report.size, key, report.threads)
             report.rows.append(Row(key, label, value, unit, bound, theirs))
@@ -296,7 +235,7 @@ class Bench:
         for start, stop in SPANS:
             label = f"speech decoder, tokens {start} to {stop}"
             rate = statistics.median(rates[start])
-            self.add(f"ar_{start}", label, rate, self.reads.speak, "tokens/s")
+            self.add(f"ar_{start}", label, rate, self.reads.speak, unit="tokens/s")
 
     def codec(self) -> None:
         """The calls that the vocoder makes, and its search for a pause."""
@@ -305,7 +244,7 @@ class Bench:
             tokens = torch.randint(codec.codes, (1, count, 1))
             spent = milliseconds(lambda t=tokens, k=keep: codec.decode(t, voice, k), self.repeat, 1)  # type: ignore[misc]
             label = f"codec, {count} tokens in, {keep[1] - keep[0]} kept"
-            self.add(f"codec_{count}", label, spent, self.reads.codec)
+            self.add(f"codec_{count}", label, spent, self._codec_cost(count))
         wave, window = torch.randn(24000), VocoderConfig().cut_window
         spent = milliseconds(lambda: cut_point(wave, window, 9.0), self.repeat)
         self.add("cut", "search for the cut in 24000 samples", spent)
@@ -326,20 +265,23 @@ class Bench:
             if ahead:  # the LLM writes the next piece meanwhile
                 self.add(key, f"{label}, LLM writing on", sum(legs.values()))
                 continue
-            reads = self._reads(first)
-            self.add(key, label, sum(legs.values()), sum(reads.values()))
+            costs = self._costs(first)
+            self.add(key, label, sum(legs.values()), *costs.values())
             for leg, spent in legs.items():
-                self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, reads[leg])
+                self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, costs[leg])
         reads_all = self.reads.listen + self.reads.llm
         self.add("listen", "whole listening step of 160 ms", statistics.median(heard), reads_all)
 
-    def _reads(self, first: int) -> dict[str, int]:
-        r = self.reads
+    def _codec_cost(self, tokens: int) -> Cost:
+        return Cost(self.reads.codec, self.reads.codec_flops[tokens])
+
+    def _costs(self, first: int) -> dict[str, int | Cost]:
+        r, tokens = self.reads, first + VocoderConfig().overlap
         return {
             "listen": r.listen + r.llm,
             "read": r.llm,
             "write": SENTENCE * r.head + (SENTENCE - 1) * r.llm,
             "prefill": r.prefill + 2 * r.speak,
-            "speak": (first + VocoderConfig().overlap - 1) * r.speak,
-            "codec": r.codec,
+            "speak": (tokens - 1) * r.speak,
+            "codec": self._codec_cost(tokens),
         }

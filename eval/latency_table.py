@@ -119,7 +119,10 @@ def report_notes(report: Report) -> str:
     busy = ""
     if report.threads == 1:
         busy = f" The program had its core for {100 * min(1.0, report.share):.0f} % of the time."
-    return f"Medians of {report.repeat} runs; {report.bandwidth / 1e9:.1f} GB/s measured.{busy}"
+    return (
+        f"Medians of {report.repeat} runs; {report.bandwidth / 1e9:.1f} GB/s and "
+        f"{report.peak / 1e9:.0f} GFLOP/s measured.{busy}"
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

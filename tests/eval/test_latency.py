@@ -9,7 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from eval import latency_models, latency_talk
-from eval.latency import Report, measure, weight_bytes
+from eval.latency import Report, measure
+from eval.latency_bounds import Cost, codec_flops, weight_bytes
 from eval.latency_legs import FOUR, Legs, measure_legs, spread
 from eval.latency_original import ORIGINAL
 from eval.latency_table import as_dict, legs_dict, markdown
@@ -150,6 +151,15 @@ def test_bytes_that_are_read():
     assert weight_bytes(linear, "int8") == 256 * 128 + 4 * 128
     assert weight_bytes(None) == 0
     assert PackedLinear(linear, weights="int8")(torch.ones(1, 256)).shape == (1, 128)
+
+
+def test_what_bounds_a_step():
+    cost = Cost(reads=100, flops=50)
+    assert cost.seconds(bandwidth=10, peak=1000) == 10
+    assert cost.seconds(bandwidth=10, peak=1) == 50
+    model = latency_models.random_model("tiny")
+    all_kept, some_kept = (codec_flops(model, 50, keep) for keep in ((0, 50), (0, 20)))
+    assert 0.4 * all_kept < some_kept < 0.95 * all_kept  # what nobody hears is not computed
 
 
 def test_the_command(tmp_path):
