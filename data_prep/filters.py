@@ -35,7 +35,7 @@ _LANGUAGES = (
     "matlab|latex|regex|json|xml|yaml|vba"
 )
 _CODE = re.compile(
-    r"```|`[^`\n]+`|^\s*(?:def \w+\(|class \w+\s*[:({]|import \w+|from \w+ import |#include|#!/"
+    r"```|`[^`\n]+`|^[ \t]*(?:def \w+\(|class \w+\s*[:({]|import \w+|from \w+ import |#include|#!/"
     r"|public (?:static|class|void)|function\s+\w*\s*\(|(?:var|let|const) \w+\s*=|<\?php|return .*;"
     r"|for\s*\(|while\s*\(|if\s*\(.*\)\s*\{)|\bselect\b.{1,60}\bfrom \w+\s*(?:;|where)"
     r"|\w\([^()\n]*\)\s*[;{]|[;{}]\s*\n.*[;{}]\s*$|=>|==|!=|\+\+|&&|\|\|",
@@ -50,7 +50,7 @@ _ASKS_CODE = re.compile(
     rf"(?:代码|代碼|函数|函數|脚本|腳本|程序|正则|{_LANGUAGES})",
     re.IGNORECASE | re.DOTALL,
 )
-_TABLE = re.compile(r"^\s*\|.*\|\s*$|\|\s*:?-{2,}|\S\t+\S.*\t", re.MULTILINE)
+_TABLE = re.compile(r"^[ \t]*\|.*\|\s*$|\|\s*:?-{2,}|\S\t+\S.*\t", re.MULTILINE)
 _ASKS_TABLE = re.compile(
     r"\b(?:in|as|into|with|make|create|draw|generate)\b.{0,20}\b(?:tables?|spreadsheet|csv|chart|"
     r"diagram)\b(?! (?:for|tennis))|表格|图表|圖表|流程图|流程圖|(?:做|画|列)(?:一?[个张張])表",
@@ -58,12 +58,12 @@ _ASKS_TABLE = re.compile(
 )
 _ASKS_PICTURE = re.compile(
     r"\b(?:draw|paint|sketch|generate|create|make|show|design)(?: me)? (?:an?|another|some)\b"
-    r".{0,25}\b(?:image|picture|photo|drawing|painting|illustration|logo)s?\b|^\s*draw\b"
+    r".{0,25}\b(?:image|picture|photo|drawing|painting|illustration|logo)s?\b|^[ \t]*draw\b"
     r"|(?:画|畫|绘制|生成).{0,20}(?:图|圖|画|畫|照片)|^.{0,6}(?:画|畫)(?:一|个|出)",
     re.IGNORECASE,
 )
 _ITEM = re.compile(
-    r"^\s*(?:[-*+•·]|\d{1,2}[.)、:]|[(（]?[a-hA-H一二三四五六七八九十][.)、）])\s*\S", re.M
+    r"^[ \t]*(?:[-*+•·]|\d{1,2}[.)、:]|[(（]?[a-hA-H一二三四五六七八九十][.)、）])\s*\S", re.M
 )
 _LINK = re.compile(
     r"https?:|www\.|\b[\w.+-]+@[\w-]+\.\w|\b[\w-]+\.(?:com|org|net|cn|io|gov|edu)\b"
@@ -75,7 +75,7 @@ _LATEX = re.compile(
     r"|\w\^[\w{(]|[a-z]_\{|[√∑∫∂≤≥≠∞∈∀∃→⇒]|\b\d*[a-z]\s?[=<>]\s?-?\d|\d\s?[*/^]\s?[\d(a-z]",
     re.IGNORECASE,
 )
-_MARKUP = re.compile(r"</?[a-z][^<>]{0,80}>|<!--|^\s*#{1,6} \S|\*\*\S|&\w{2,6};", re.I | re.M)
+_MARKUP = re.compile(r"</?[a-z][^<>]{0,80}>|<!--|^[ \t]*#{1,6} \S|\*\*\S|&\w{2,6};", re.I | re.M)
 _BLANK = re.compile(
     r"\[[^\]\n]{1,40}\]|\{[^{}\n]{1,40}\}|<[^<>\n]{1,40}>|_{3,}|\.{5,}|…{3,}|【[^】\n]*】|\bXX+\b",
 )
@@ -272,7 +272,6 @@ FILTERS: dict[str, Filter] = {
 }
 
 
-HUGE = 5000  # characters of a turn that is long whatever it holds
 _NEED_STRUCTURE = {"code", "table", "link", "latex", "markup", "symbols"}
 
 
@@ -288,8 +287,8 @@ def faults(
         checks: The filters that are on; None is all of them.
     """
     on = FILTERS if checks is None else checks
-    if "long" in on and len(text) > HUGE:
-        return ["long"]
+    if "long" in on and len(text) > 20 * max(limits.words, limits.characters):
+        return ["long"]  # whatever else it holds
     plain = _PLAIN.fullmatch(text) is not None
     return [
         name

@@ -85,14 +85,14 @@ def test_a_smaller_sample_is_the_head_of_a_larger_one(tmp_path):
 
 
 def test_every_dialogue_has_the_same_chance(tmp_path):
-    """300 draws of 20 out of 60: each is drawn 100 times, sigma 8; a biased heap would show."""
+    """120 draws of 20 out of 60: each is drawn 40 times, sigma 5.2; a biased heap would show."""
     source = as_jsonl(tmp_path, [record(i, turns=1) for i in range(60)])
     drawn = Counter()
-    for seed in range(300):
+    for seed in range(120):
         run(SampleConfig(number=20, seed=seed), source, tmp_path / "out")
         drawn.update(ids(tmp_path / "out"))
     assert len(drawn) == 60
-    assert min(drawn.values()) > 65 and max(drawn.values()) < 135
+    assert min(drawn.values()) > 18 and max(drawn.values()) < 62
 
 
 def test_twins_are_drawn_once_and_counted(tmp_path):
