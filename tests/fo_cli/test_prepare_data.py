@@ -50,3 +50,53 @@ def test_a_place_below_a_file_is_refused_before_any_work(tmp_path):
     found = run(app, ["prepare-data", "all", "--out", str(tmp_path / "file" / "d")])
     assert found.exit_code == 1
     assert "is not a folder" in found.stderr
+
+
+MOSS = '{"conversation_id": "1", "conversation": [{"human": "How are you today?"}]}\n'
+
+
+def test_the_folder_remembers_its_source(tmp_path):
+    (tmp_path / "moss.jsonl").write_text(MOSS)
+    out = ["--out", str(tmp_path / "d")]
+    found = run(app, ["prepare-data", "sample", str(tmp_path / "moss.jsonl"), *out])
+    assert found.exit_code == 0, found.stderr
+    assert (tmp_path / "d" / "sample" / "manifest.jsonl").is_file()
+    found = run(app, ["prepare-data", "synthesize", *out])
+    assert found.exit_code == 1 and "run regenerate before synthesize" in found.stderr
+    found = run(app, ["prepare-data", "report", *out])
+    assert found.exit_code == 0 and (tmp_path / "d" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["all", "--config", "moss-smoll"], "did you mean 'moss-smol'"),
+        (["all", "--config", "moss-smol"], "sample has no input"),
+        (["all", "--set", "source=mos"], "unknown source 'mos'"),
+        (["all", "--limit", "3"], "--limit and --engine are of the source moss"),
+        (["all", "--engine", "ray"], "--limit and --engine are of the source moss"),
+        (["synthesize", "--set", "source=moss", "--user-voice", "slt"], "ENGINE/VOICE"),
+        (
+            ["regenerate", "--set", "source=moss", "--set", "regenerate.llms=x"],
+            "did you mean 'llm'",
+        ),
+        (["regenerate", "--set", "source=moss", "--set", "run.engine=slurm"], "run.engine"),
+        (["encode", "--set", "source=moss", "--input", "/no/such.jsonl"], "--model"),
+        (["encode", "--set", "source=moss", "--input", "/x.jsonl", "--model", "/x"], "no trained"),
+        (["label-states", "--set", "source=moss", "--input", "/no/such.jsonl"], "no manifest"),
+        (["report"], "does not exist"),
+    ],
+)
+def test_faults_of_the_moss_source_are_one_line(args, line, tmp_path):
+    found = run(app, ["prepare-data", *args, "--out", str(tmp_path / "d")])
+    assert found.exit_code == 1, found.output
+    assert line in found.stderr and found.stderr.count("error:") == 1
+    assert "Traceback" not in found.output
+
+
+@pytest.mark.parametrize(
+    "step", ["all", "sample", "regenerate", "synthesize", "label-states", "encode", "report"]
+)
+def test_every_step_has_help_of_its_own(step):
+    found = run(app, ["prepare-data", step, "--help"])
+    assert found.exit_code == 0 and "--out" in found.stdout
