@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fo_core.config import replace
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull, Talk
 from fo_core.dialogue.settings import DialogueConfig
@@ -126,9 +125,9 @@ def script(questions: Sequence[np.ndarray], slot: float, seconds: float) -> np.n
     return whole
 
 
-def alone(model: FreezeOmni, dialogue: DialogueConfig, wave: np.ndarray) -> list[Reply]:
+def alone(model: FreezeOmni, dialogue: DialogueConfig, wave: np.ndarray, batch: int) -> list[Reply]:
     """What the replies have to be: one user, nothing else, no clock."""
-    cfg = PoolConfig(max_sessions=2, clock="sound", input_seconds=wave.size)
+    cfg = PoolConfig(max_sessions=2, batch=batch, clock="sound", input_seconds=wave.size)
     user = User(wave)
     with Pool(model, dialogue, cfg) as pool:
         user.talk = pool.open()
@@ -168,7 +167,7 @@ def run(
     cfg = PoolConfig(workers=workers, max_sessions=max(sessions, 2), batch=batch)
     users = [User(wave) for _ in range(sessions)]
     memory: list[float] = []
-    with Pool(model, replace(dialogue, seed=dialogue.seed), cfg) as pool:
+    with Pool(model, dialogue, cfg) as pool:
         began = time.monotonic()
         for number, user in enumerate(users):
             user.talk, user.start = _open(pool), began + number * stagger

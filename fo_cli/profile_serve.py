@@ -56,7 +56,7 @@ def serve(
     loaded = make_ready(load(model))
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     say(f"alone: {wave.size / 16000:.0f} s of sound")
-    wanted = alone(loaded, dialogue, wave)
+    wanted = alone(loaded, dialogue, wave, batch)
     if not wanted:
         raise FoError("the model answered none of the questions", do="give questions it answers")
     runs = [

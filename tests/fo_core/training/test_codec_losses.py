@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from fo_core.errors import ConfigError
+from fo_core.models.codec import TiCodec, TiCodecConfig
 from fo_core.models.codec_output import CodecOutput
 from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
+from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.training.codec_losses import (
     CodecLossConfig,
     CodecLosses,
@@ -19,7 +21,8 @@ from fo_core.training.codec_losses import (
 
 def output(wave: torch.Tensor) -> CodecOutput:
     tokens = torch.zeros(1, 1, 1, dtype=torch.long)
-    return CodecOutput(wave, tokens, tokens, torch.tensor(0.5), torch.tensor(2.0))
+    zero = torch.zeros(len(wave), 1, 8)
+    return CodecOutput(wave, tokens, tokens, torch.tensor(0.5), torch.tensor(2.0), zero)
 
 
 def judges() -> Discriminators:
@@ -65,3 +68,27 @@ def test_feature_distance_is_relative():
 def test_windows_need_their_mels():
     with pytest.raises(ConfigError, match="2 windows but 1 mel"):
         CodecLossConfig(windows=[512, 1024], mels=[40])
+
+
+def make_codec(kind):
+    if kind == "ticodec":
+        small = {"resblock": "2", "width": 16, "block_kernels": [3], "block_dilations": [[1, 3]]}
+        return TiCodec(TiCodecConfig(**small))
+    small = {"encoder_dim": 16, "token_dim": 16, "frame_dim": 16}
+    return IstftCodec(IstftCodecConfig(**small))
+
+
+@pytest.mark.parametrize("size", ["istft", "ticodec"])
+def test_exchanged_voices_come_from_the_other_half(size):
+    torch.manual_seed(0)
+    codec = make_codec(size).eval()
+    wave = 0.1 * torch.randn(4, 4800)
+    plain, exchanged = codec(wave), codec(wave, exchange=True)
+    assert torch.equal(exchanged.tokens, plain.tokens)
+    swapped = torch.cat((plain.global_tokens[2:], plain.global_tokens[:2]))
+    assert torch.equal(exchanged.global_tokens, swapped)
+    terms = CodecLosses(CodecLossConfig(windows=[512], mels=[40]))
+    assert terms.generator_losses(exchanged, wave, None, exchange=True)["voice"] > 0
+    same = torch.cat((wave[:2], wave[:2]))
+    twins = terms.generator_losses(codec(same, exchange=True), same, None, exchange=True)
+    assert float(twins["voice"]) < 1e-5

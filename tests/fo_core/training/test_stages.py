@@ -5,16 +5,19 @@ import random
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fo_core import testing
-from fo_core.config import load, read_yaml, to_dict
+from fo_core.config import load, read_yaml, replace, to_dict
 from fo_core.data import manifest
+from fo_core.engines.asr import ASR
 from fo_core.errors import ConfigError, StageError
 from fo_core.models.freeze_omni import FreezeOmniConfig
-from fo_core.training.loop import run_stage
+from fo_core.training.estimate import measure
+from fo_core.training.loop import plan_stage, run_stage
 from fo_core.training.stages import NAMES, SIZES, Recipe, recipe, shipped
 
 MOVES = {
@@ -199,6 +202,70 @@ def test_the_gan_begins_when_it_is_told_to(model, data, tmp_path):
     assert "codec.adversarial" in rows[7] and rows[7]["discriminator.loss"] > 0
     plan = result.trainable_parameters
     assert plan > sum(p.numel() for p in model.codec.parameters())
+
+
+def test_a_codec_is_heard_seen_and_judged(model, data, tmp_path, monkeypatch):
+    """Sounds and a picture at each validation; a judge's errors beside those of the original."""
+
+    class Judge:
+        def transcribe(self, wave):
+            assert len(wave) > 1000
+            return "a" if float(abs(wave).max()) > 0.2 else ""
+
+    monkeypatch.setattr(ASR, "load", lambda name: SimpleNamespace(Engine=Judge))
+    sets = ["train.max_steps=4", "stage.exchange_voices=true", "stage.judge=any", "train.ema=0.5"]
+    result = run(model, "output-1", data, tmp_path, *sets)
+    assert {"val_wer", "val_wer_original", "val_perplexity"} <= set(result.metrics)
+    assert 1.0 < result.metrics["val_perplexity"] <= testing.CODES
+    rows = [row for row in result.history if "codec.voice" in row]
+    assert rows and rows[-1]["codec.voice"] > 0
+    for step in (0, 4):
+        folder = tmp_path / "samples" / f"step-{step:08d}"
+        assert len(list(folder.glob("*-original.wav"))) == len(list(folder.glob("*-codec.wav"))) == 2
+        assert (folder / "spectrograms.png").stat().st_size > 2000
+
+
+def test_a_decoder_with_a_codec_is_heard(model, data, tmp_path):
+    model.trained.add("codec")
+    run(model, "output-2", data, tmp_path / "2", "train.samples=1", "train.validate_every=20")
+    assert len(list((tmp_path / "2" / "samples" / "step-00000012").glob("*.wav"))) == 1
+    model.speech_decoder.out.bias.data[model.speech_decoder.eos] = -100.0  # it has something to say
+    run(model, "output-3", data, tmp_path / "3", "train.samples=1", "train.max_steps=2")
+    assert len(list((tmp_path / "3" / "samples" / "step-00000002").glob("*.wav"))) == 1
+
+
+@pytest.mark.parametrize("sets", [["train.checkpointing=true"], ["train.cache_hidden=CACHE"]])
+@pytest.mark.parametrize("name", ["input-2", "output-3"])
+def test_switches_that_do_not_change_what_is_learned(name, sets, tiny_llm, data, tmp_path):
+    sets = [one.replace("CACHE", str(tmp_path / "cache")) for one in sets]
+    plain, other, again = (fresh(tiny_llm) for _ in range(3))
+    run(plain, name, data, tmp_path / "plain", "train.max_steps=4")
+    run(other, name, data, tmp_path / "other", "train.max_steps=4", *sets)
+    run(again, name, data, tmp_path / "again", "train.max_steps=4", *sets)  # from what is kept
+    for key, value in plain.state_dict().items():
+        assert torch.allclose(other.state_dict()[key], value, atol=1e-6), key
+        assert torch.allclose(again.state_dict()[key], value, atol=1e-6), key
+    kept = list((tmp_path / "cache").rglob("*.safetensors"))
+    assert bool(kept) == ("cache" in sets[0] and name == "output-3")
+
+
+def test_a_plan_says_steps_memory_and_time(model, data):
+    cfg = recipe("input-2", "tiny")
+    sets = data[0][0], data[1][0]
+    plan = plan_stage(model, cfg.stage.build(), cfg.train, *sets)
+    assert 5 < plan["step"]["items"] <= 8 and plan["step"]["text_tokens"] > 10
+    assert plan["step"]["epochs"] * plan["step"]["batches_an_epoch"] == 12
+    memory = plan["memory_gb"]
+    trained = plan["trainable_parameters"] * 4 / 2**30
+    assert memory["gradients"] == pytest.approx(trained)
+    assert memory["optimiser"] == pytest.approx(2 * trained)
+    assert memory["activations"] > 0
+    less = plan_stage(
+        model, cfg.stage.build(), replace(cfg.train, checkpointing=True), *sets
+    )["memory_gb"]
+    assert less["activations"] < 0.8 * memory["activations"]
+    found = measure(model, cfg.stage.build(), cfg.train, *sets)
+    assert found["seconds"] == pytest.approx(12 * found["seconds_a_step"])
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,0 +1,71 @@
+"""How much of an answer was heard: whole pieces exactly, inside of a piece whole words."""
+
+import pytest
+
+from fo_core.dialogue.history import Spoken, Turn, tokens_heard
+from fo_core.dialogue.playback import Playback
+from fo_core.dialogue.segmenter import Segment
+from fo_core.dialogue.writer import Answer, Part
+from fo_core.streaming import SAMPLE_RATE
+
+WORDS = ["The", " cap", "ital", " is", " Rome", ".", " It", " is", " old", "."]
+
+
+class Tokenizer:
+    def decode(self, token_ids, /, skip_special_tokens=True):
+        return "".join(WORDS[i] for i in token_ids)
+
+    def encode(self, text, /, add_special_tokens=False):
+        raise NotImplementedError
+
+
+def part(index: int, start: int, stop: int) -> Part:
+    text = "".join(WORDS[start:stop])
+    return Part(index, Segment(text, text, [], start, stop), None)
+
+
+@pytest.fixture
+def turn() -> Turn:
+    answer = Answer(0, list(range(10)), ended=True, text="".join(WORDS))
+    return Turn(0, answer=answer, parts=[part(0, 0, 6), part(1, 6, 10)])
+
+
+def heard(turn: Turn, spoken: list[Spoken], played: int) -> str:
+    tokens = tokens_heard(turn, spoken, played, 24000, Tokenizer())
+    return "".join(WORDS[:tokens])
+
+
+def test_pieces_and_words(turn):
+    spoken = [Spoken(0, 600, True), Spoken(600, 1000, True)]
+    assert heard(turn, spoken, 0) == ""
+    assert heard(turn, spoken, 99) == ""
+    assert heard(turn, spoken, 250) == "The"  # in the middle of "capital"
+    assert heard(turn, spoken, 300) == "The capital"
+    assert heard(turn, spoken, 599) == "The capital is Rome"
+    assert heard(turn, spoken, 600) == "The capital is Rome."
+    assert heard(turn, spoken, 999) == "The capital is Rome. It is old"
+    assert heard(turn, spoken, 1000) == "".join(WORDS)
+
+
+def test_a_piece_whose_sound_is_not_all_made(turn):
+    assert heard(turn, [Spoken(0, 600, True)], 600) == "The capital is Rome."
+    late = [Spoken(0, 24000, False)]  # six tokens take about 1.8 s
+    assert heard(turn, late, 24000) == "The capital"
+    assert tokens_heard(Turn(0), late, 9, 24000, Tokenizer()) == 0
+
+
+def test_the_play_head():
+    play = Playback(0, 24000)
+    play.begin_part()
+    assert play.add(2400, clock=1000) == 0 and play.head(1000) == 0
+    assert play.head(1800) == 1200 and not play.over(1800)
+    assert play.head(90000) == 2400  # it waits for more
+    assert play.add(2400, clock=90000) == 2400
+    assert play.head(90160) == 2640 and play.ahead(90160) == pytest.approx(2160 / 24000)
+    play.tell(3000)
+    assert play.head(10 * SAMPLE_RATE * 60) == 3000  # who tells is believed
+    play.tell(10)
+    assert play.head(0) == 3000  # never back
+    play.tell(10**9)
+    play.done = True
+    assert play.head(0) == 4800 and play.over(0)
