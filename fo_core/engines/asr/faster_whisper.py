@@ -66,6 +66,22 @@ class Engine:
         )
         return " ".join(segment.text.strip() for segment in segments).strip()
 
+    def words(self, wave: np.ndarray) -> list[tuple[str, float, float]]:
+        """Words heard in float32 [S] at 16 kHz with their start and end, s."""
+        segments, _ = self._model.transcribe(
+            np.ascontiguousarray(wave, dtype=np.float32),
+            language=self.language,
+            beam_size=1,
+            temperature=0.0,
+            word_timestamps=True,
+            condition_on_previous_text=False,
+        )
+        return [
+            (word.word.strip(), round(word.start, 3), round(word.end, 3))
+            for segment in segments
+            for word in segment.words or ()
+        ]
+
 
 def _wheel_model() -> Path:
     try:
