@@ -10,6 +10,7 @@ import typer
 
 from fo_cli import options, render
 from fo_cli.profile_serve import serve
+from fo_cli.profile_throughput import throughput
 from fo_core.errors import FoError
 from fo_core.registry import did_you_mean
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fo_core.models.freeze_omni import FreezeOmni
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
+app.command("throughput")(throughput)
 app.command("serve")(serve)
 
 SIZES = ("small", "paper", "smol", "tiny")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -16,3 +17,10 @@ class CodecOutput:
     global_tokens: Tensor  # [B, 1, G] int64
     codebook_loss: Tensor  # []
     commitment_loss: Tensor  # []
+    voice: Tensor  # [B, 1, G] global vectors before quantising
+
+
+def exchanged(vectors: Tensor) -> Tensor:
+    """Vectors ``[2 B, ...]`` whose two halves have changed places."""
+    first, second = vectors.chunk(2)
+    return torch.cat((second, first))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
-from fo_core.models.codec_output import CodecOutput
+from fo_core.models.codec_output import CodecOutput, exchanged
 from fo_core.models.convnext import ConvNextBlock
 from fo_core.models.mel import LogMel
 from fo_core.models.quantizer import Quantizer, QuantizerConfig
@@ -192,16 +192,21 @@ class IstftCodec(nn.Module):
             x = block(x)
         return self.head(self.decoder_norm(x))
 
-    def forward(self, wave: Tensor) -> CodecOutput:
-        """Training pass over ``wave [B, S]`` at 24 kHz, S a multiple of 600."""
+    def forward(self, wave: Tensor, exchange: bool = False) -> CodecOutput:
+        """Training pass over ``wave [B, S]`` at 24 kHz, S a multiple of 600.
+
+        With ``exchange`` the rows of the batch's first half are spoken with the global vectors of
+        its second half and the other way round (two parts of the same recordings).
+        """
         x, g = self.features(wave)
-        codes, voice = self.quantizer(x), self.global_quantizer(g)
+        codes, voice = self.quantizer(x), self.global_quantizer(exchanged(g) if exchange else g)
         return CodecOutput(
             wave=self.synthesize(codes.vectors, voice.vectors),
             tokens=codes.tokens,
             global_tokens=voice.tokens,
             codebook_loss=codes.codebook_loss + voice.codebook_loss,
             commitment_loss=codes.commitment_loss + voice.commitment_loss,
+            voice=g,
         )
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
     trains = {glob.split(".")[0] for o in stage.objectives for glob in o.trainable}
     if "ctc_head" in trains and hasattr(model, "ctc_head"):
         return _ctc(model, items[:LOOKED_AT])
-    if "speech_decoder" in trains and stage.data == "tts":
+    if "speech_decoder" in trains and stage.data in ("tts", "reply"):
         _codec(model, items)
     return []
 
@@ -58,8 +58,9 @@ def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
         token, item = next(iter(unknown.items()))
         said.append(
             f"{lost:,} of {total:,} transcript tokens ({len(unknown):,} different) have no class "
-            f"in the CTC head and are not learned, first {model.llm.tokenizer.decode([token])!r} in "
-            f"{item.id}; start from a new head (ctc.tokens: []) if these texts are right"
+            f"in the CTC head and are not learned, first "
+            f"{model.llm.tokenizer.decode([token])!r} in {item.id}; "
+            "start from a new head (ctc.tokens: []) if these texts are right"
         )
     if long:
         said.append(

@@ -29,6 +29,7 @@ class CodecLossConfig:
     features: float = 2.0  # L1 of the discriminators' inner features
     codebook: float = 1.0  # pulls codes to vectors (gradient codebooks only)
     commitment: float = 0.25  # pulls vectors to codes
+    voice: float = 1.0  # 1 - cosine of the global vectors of a crop's halves (exchanged voices)
     kind: Literal["lsgan", "hinge"] = "lsgan"  # form of the adversarial loss
     windows: list[int] = field(default_factory=lambda: [512, 1024, 2048])  # STFT windows, samples
     mels: list[int] = field(default_factory=lambda: [40, 80, 120])  # mel bands of each window
@@ -111,7 +112,11 @@ class CodecLosses(nn.Module):
         self.mel = MultiScaleMel(cfg, rate)
 
     def generator_losses(
-        self, output: CodecOutput, wave: Tensor, discriminators: nn.Module | None
+        self,
+        output: CodecOutput,
+        wave: Tensor,
+        discriminators: nn.Module | None,
+        exchange: bool = False,
     ) -> dict[str, Tensor]:
         """Weighted losses of the codec; their sum is what to minimise.
 
@@ -119,6 +124,7 @@ class CodecLosses(nn.Module):
             output: The codec's training pass over ``wave``.
             wave: ``[B, S]`` at the codec's rate.
             discriminators: Called with a wave, gives ``(scores, features)``; None = none yet.
+            exchange: The batch's halves are two parts of the same recordings.
 
         Returns:
             Scalars by name, each already multiplied by its weight.
@@ -129,6 +135,10 @@ class CodecLosses(nn.Module):
             "codebook": cfg.codebook * output.codebook_loss,
             "commitment": cfg.commitment * output.commitment_loss,
         }
+        if exchange and cfg.voice:
+            one, other = output.voice.flatten(1).chunk(2)  # [B, G]
+            apart = 1 - F.cosine_similarity(one, other.detach()).mean()
+            losses["voice"] = cfg.voice * apart
         if discriminators is not None and (cfg.adversarial or cfg.features):
             with torch.no_grad():
                 _, real = discriminators(wave)

@@ -18,7 +18,7 @@ from fo_core.text import speakable
 from fo_core.training.codec_losses import CodecLosses
 from fo_core.training.hearing import encode_speech, speech_vectors
 from fo_core.training.llm_rows import Dialogues, pack, run
-from fo_core.training.stage import Batch, Ratio
+from fo_core.training.stage import Batch
 
 DISCRIMINATORS = "codec_discriminators"  # their name in the model while output-1 lasts
 _OUTPUT = "codec_output"
@@ -32,19 +32,25 @@ class CodecGeneratorLoss:
     Attributes:
         terms: Weighted terms.
         gan_from: First step with adversarial terms; None = never.
+        exchange: The two halves of a crop exchange their global vectors: each is spoken with the
+            voice of the other, so that the global tokens carry the voice and not the words.
     """
 
     terms: CodecLosses
     gan_from: int | None = None
+    exchange: bool = False
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
         wave = whole_tokens(batch["wave"], model.codec.hop)
+        exchange = self.exchange and model.codec.training and wave.shape[1] >= 2 * model.codec.hop
+        if exchange:
+            wave = batch["wave"] = torch.cat(halves(wave, model.codec.hop))  # [2 B, S / 2]
         self.terms.to(wave.device)
-        output = model.codec(wave)
+        output = model.codec(wave, exchange)
         judges: nn.Module | None = None
         if self.gan_from is not None and batch["step"] >= self.gan_from:
             judges = getattr(model, DISCRIMINATORS)
-        values = self.terms.generator_losses(output, wave, judges)
+        values = self.terms.generator_losses(output, wave, judges, exchange)
         batch[_OUTPUT] = output
         return {"loss": torch.stack(list(values.values())).sum(), **values}
 
@@ -66,20 +72,10 @@ class CodecDiscriminatorLoss:
         return {"loss": torch.stack(list(values.values())).sum(), **values}
 
 
-@dataclass(frozen=True)
-class CodecMetrics:
-    """Mel distance of the reconstruction in nat, and the share of the codebook in use."""
-
-    terms: CodecLosses
-
-    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
-        wave = whole_tokens(batch["wave"], model.codec.hop)
-        output = model.codec(wave)
-        mel = float(self.terms.to(wave.device).mel(output.wave, wave))
-        used = output.tokens[..., 0].unique().numel() / min(
-            model.codec.codes, output.tokens[..., 0].numel()
-        )
-        return {"mel_distance": (mel * len(wave), float(len(wave))), "codes_used": used}
+def halves(wave: Tensor, hop: int) -> tuple[Tensor, Tensor]:
+    """The two halves ``[B, S']`` of waves ``[B, S]``, in whole tokens."""
+    size = wave.shape[1] // (2 * hop) * hop
+    return wave[:, :size], wave[:, size : 2 * size]
 
 
 def whole_tokens(wave: Tensor, hop: int) -> Tensor:

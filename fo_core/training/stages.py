@@ -22,7 +22,9 @@ from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.registry import did_you_mean
 from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
+from fo_core.training.codec_metrics import CodecMetrics
 from fo_core.training.hearing import Chunks, measure_normalisation
+from fo_core.training.listen import SpeechSounds, codec_sounds
 from fo_core.training.losses import (
     AnswerLoss,
     CtcLoss,
@@ -38,7 +40,6 @@ from fo_core.training.speech_losses import (
     DISCRIMINATORS,
     CodecDiscriminatorLoss,
     CodecGeneratorLoss,
-    CodecMetrics,
     Context,
     SpeechLoss,
     answer_states,
@@ -86,9 +87,7 @@ class Input2:
     task: bool = True  # task embeddings stand before the speech and are trained
     ctc: float = 0.0  # weight of a CTC loss beside; above 0 the CTC head is trained too
     specaugment: SpecAugmentConfig | None = None  # as in input-1
-    kl: float = (
-        0.0  # weight of the divergence from the LLM that reads it (not the paper's)
-    )
+    kl: float = 0.0  # weight of the divergence from the LLM that reads it (not the paper's)
     optim: OptimConfig = OptimConfig(lr=1e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides task, CTC
 
@@ -142,6 +141,8 @@ class Output1:
     type: Literal["output-1"] = "output-1"
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)  # weights of the terms
     gan_from: int | None = 20000  # first step with discriminators; None = never
+    exchange_voices: bool = False  # a crop's halves are spoken with each other's global tokens
+    judge: str = ""  # ASR engine whose WER of reconstruction and original is a metric; "" = none
     discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
     optim: OptimConfig = OptimConfig(
         lr=2e-4, betas=(0.5, 0.9), weight_decay=0.0, schedule="exponential", decay=0.98
@@ -153,7 +154,7 @@ class Output1:
     def build(self) -> Stage:
         """The stage."""
         terms = CodecLosses(self.losses)
-        generator = CodecGeneratorLoss(terms, self.gan_from)
+        generator = CodecGeneratorLoss(terms, self.gan_from, self.exchange_voices)
         objectives = [Objective("codec", ("codec.*",), generator, self.optim)]
         if self.gan_from is not None:
             objectives.append(
@@ -171,7 +172,8 @@ class Output1:
             summary="codec learns to turn speech into tokens and back",
             objectives=tuple(objectives),
             data="codec",
-            metrics=CodecMetrics(terms),
+            metrics=CodecMetrics(terms, self.judge),
+            samples=codec_sounds,
             best=("mel_distance", "min"),
             helpers=None if self.gan_from is None else self._helpers,
         )
@@ -204,6 +206,7 @@ class Output2:
                 ),
             ),
             data="tts",
+            samples=SpeechSounds(),
         )
 
 
@@ -234,6 +237,7 @@ class Output3:
             data="tts" if self.context == "typed" else "reply",
             starts_from=("speech_decoder",) if self.context == "typed" else TALKING,
             precompute=partial(answer_states, context=self.context),
+            samples=SpeechSounds(self.context),
         )
 
 

@@ -221,7 +221,9 @@ def test_a_codec_is_heard_seen_and_judged(model, data, tmp_path, monkeypatch):
     assert rows and rows[-1]["codec.voice"] > 0
     for step in (0, 4):
         folder = tmp_path / "samples" / f"step-{step:08d}"
-        assert len(list(folder.glob("*-original.wav"))) == len(list(folder.glob("*-codec.wav"))) == 2
+        assert (
+            len(list(folder.glob("*-original.wav"))) == len(list(folder.glob("*-codec.wav"))) == 2
+        )
         assert (folder / "spectrograms.png").stat().st_size > 2000
 
 
@@ -260,9 +262,9 @@ def test_a_plan_says_steps_memory_and_time(model, data):
     assert memory["gradients"] == pytest.approx(trained)
     assert memory["optimiser"] == pytest.approx(2 * trained)
     assert memory["activations"] > 0
-    less = plan_stage(
-        model, cfg.stage.build(), replace(cfg.train, checkpointing=True), *sets
-    )["memory_gb"]
+    less = plan_stage(model, cfg.stage.build(), replace(cfg.train, checkpointing=True), *sets)[
+        "memory_gb"
+    ]
     assert less["activations"] < 0.8 * memory["activations"]
     found = measure(model, cfg.stage.build(), cfg.train, *sets)
     assert found["seconds"] == pytest.approx(12 * found["seconds_a_step"])
