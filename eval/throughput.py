@@ -73,8 +73,10 @@ def _describe(argument: Any) -> Any:
 def _remake(description: Any, device: torch.device) -> Any:
     if isinstance(description, tuple) and description[:1] == ("tensor",):
         _, shape, stride, dtype = description
-        made = torch.empty_strided(shape, stride, dtype=dtype, device=device)
-        return made.normal_() if dtype.is_floating_point else made.zero_()
+        size = 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        made = torch.zeros(size, dtype=dtype, device=device)  # expanded ones share memory
+        made = made.normal_() if dtype.is_floating_point else made
+        return made.as_strided(shape, stride)
     return list(description) if isinstance(description, tuple) else description
 
 
