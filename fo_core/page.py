@@ -13,9 +13,9 @@ from pathlib import Path
 
 STYLE = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #d9e2ec; --card: #fff; --page: #f5f7fa;
-  --accent: #0b6e99; }
+  --accent: #0b6e99; --good: #12664f; --bad: #b42318; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7eb; --soft: #9aa5b1; --line: #3e4c59;
-  --card: #1f2933; --page: #12181f; --accent: #62b0e8; } }
+  --card: #1f2933; --page: #12181f; --accent: #62b0e8; --good: #65d6ad; --bad: #ff9b8e; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -24,15 +24,27 @@ h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 0 
 h3 { font-size: 1.02rem; margin: 0 0 .5rem; } p { margin: .2rem 0 .8rem; color: var(--soft); }
 section, article { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   padding: 1.1rem 1.3rem; margin: 1.1rem 0; }
+article { margin: .8rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .3rem 0 .6rem; }
 th, td { text-align: left; padding: .38rem .7rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: anywhere; }
-thead th { color: var(--soft); font-weight: 600; }
+thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+.missing { color: var(--soft); font-style: italic; }
+.aims { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; margin: 1rem 0 0;
+  list-style: none; }
+.aims li { border: 1px solid var(--line); border-radius: 2rem; padding: .15rem .8rem;
+  background: var(--card); font-size: .9rem; }
 img { width: 100%; height: auto; background: #fff; border-radius: .4rem; }
-audio { width: 100%; max-width: 30rem; display: block; margin: .3rem 0; }
-nav a { color: var(--accent); margin-right: .9rem; font-size: .9rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0 0 .8rem; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+.players { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: .8rem; }
+.players figure { margin: 0; flex: 1 1 16rem; } audio { width: 100%; max-width: 40rem; }
+figcaption { font-size: .85rem; color: var(--soft); }
+a { color: var(--accent); } nav { font-size: .9rem; margin-top: .8rem; }
+nav a { margin-right: .9rem; }
 """
 
 
