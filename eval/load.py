@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull, Talk
+from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull, PoolStats, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
 from fo_core.models.freeze_omni import FreezeOmni
@@ -106,6 +106,7 @@ class Load:
     memory_mib: list[float]  # resident, at equal steps of the run
     mean_batch: dict[str, float]  # steps of several users that ran together
     busy: float  # seconds of work over seconds of the run, all workers
+    cores: float  # processor seconds of this process over seconds of the run
 
 
 def script(questions: Sequence[np.ndarray], slot: float, seconds: float) -> np.ndarray:
@@ -168,7 +169,7 @@ def run(
     users = [User(wave) for _ in range(sessions)]
     memory: list[float] = []
     with Pool(model, dialogue, cfg) as pool:
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         for number, user in enumerate(users):
             user.talk, user.start = _open(pool), began + number * stagger
         end = began + (sessions - 1) * stagger + wave.size / SAMPLE_RATE
@@ -184,7 +185,8 @@ def run(
                 say(f"{now - began:.0f} s, {sum(len(u.answered) for u in users)} replies")
             time.sleep(max(0.0, 0.01 - (time.monotonic() - now)))
         seconds, stats = time.monotonic() - began, pool.stats()
-    return _report(users, wanted, seconds, memory, stats)
+        used = time.process_time() - used
+    return _report(users, wanted, seconds, used, memory, stats)
 
 
 def _open(pool: Pool) -> Talk:
@@ -228,7 +230,14 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
     return float(found[0]), float(found[1]), float(found[2])
 
 
-def _report(users, wanted, seconds, memory, stats) -> Load:
+def _report(
+    users: list[User],
+    wanted: Sequence[Reply],
+    seconds: float,
+    used: float,
+    memory: list[float],
+    stats: PoolStats,
+) -> Load:
     replies = [reply for user in users for reply in user.answered]
     differing = sum(
         reply.text != right.text or not np.array_equal(reply.audio, right.audio)
@@ -251,4 +260,5 @@ def _report(users, wanted, seconds, memory, stats) -> Load:
             kind: round(stats.steps[kind] / stats.batches[kind], 2) for kind in stats.batches
         },
         busy=sum(stats.seconds.values()) / seconds,
+        cores=used / seconds,
     )

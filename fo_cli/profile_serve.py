@@ -68,7 +68,7 @@ def serve(
         return
     head = (
         "users", "replies", "first audio p50", "p95", "longest", "chunk lag p50", "p95",
-        "differing", "out of order", "missing", "batch", "busy", "memory MiB",
+        "differing", "out of order", "missing", "batch", "cores", "memory MiB",
     )  # fmt: skip
     render.table(head, [_cells(found) for found in runs])
     for found in runs:
@@ -91,6 +91,6 @@ def _cells(load: Load) -> list[str]:
         f"{lag[1]:.0f} ms",
         *(str(value) for value in (load.differing, load.out_of_order, load.missing)),
         batch,
-        f"{load.busy:.2f}",
+        f"{load.cores:.2f}",
         f"{load.memory_mib[0]:.0f} to {load.memory_mib[-1]:.0f}" if load.memory_mib else "",
     ]
