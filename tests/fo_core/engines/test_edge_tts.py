@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -272,3 +273,41 @@ def test_several_threads_ask_at_the_same_time(service: Service) -> None:
         waves = list(pool.map(one.synthesize, [f"{SENTENCE} Number {n}." for n in range(8)]))
     assert len(waves) == 8 and all(len(wave) > RATE for wave in waves)
     assert 2 <= service.most <= 4
+
+
+def test_dialogues_are_spoken_through_all_that(service: Service, tmp_path: Path) -> None:
+    """The step synthesize over a service that throttles, cuts off and says nothing now and then."""
+    from data_prep import synthesize
+    from data_prep.runner import RunConfig
+    from data_prep.synthesize_turns import SynthesizeConfig, run
+    from fo_core.config import load
+    from fo_core.data import manifest
+
+    options = {"timeout": 10.0, "retries": 3, "pause": 0.01}
+    speaker = {"engine": "edge-tts", "voice": "en-US-AriaNeural", "options": options}
+    cfg = load(SynthesizeConfig, {"users": [speaker], "assistants": [speaker]})
+    rows = [
+        {"id": f"d{n}", "turns": [{"user": f"Is it number {n}?", "assistant": f"It is {n}, yes."}]}
+        for n in range(6)
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    service.behaviours = [
+        "speak",
+        "speak",
+        "429",
+        "close early",
+        "no audio",
+        "503",
+        "odd path",
+        "speak",
+    ]
+    synthesize._ENGINES.clear()
+    report = run(cfg, source, tmp_path / "out", RunConfig(workers=1))
+    items = manifest.read(tmp_path / "out" / "manifest.jsonl")
+    assert report.made == 6 and len(items) == 12 and not report.rejected
+    assert {"429", "503", "close early", "no audio", "odd path"} <= set(service.calls)
+    assert 2 <= service.most <= 4
+    for item in items:
+        said = 0.06 * len(item.extra["spoken"])
+        assert item.duration == pytest.approx(said, abs=0.2) and item.load_audio(16000).any()
