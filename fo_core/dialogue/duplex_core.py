@@ -38,6 +38,7 @@ from fo_core.vad import Vad, make_vad
 IDLE, LISTENING = DialogueState.IDLE, DialogueState.LISTENING
 SPEAKING, JUDGING = DialogueState.SPEAKING, DialogueState.JUDGING
 REMEMBERED = 64  # replies whose audio can still be truncated
+PREFIXES = 8  # system texts whose reading is kept for the next user
 Prefixes = dict[tuple[int, ...], LLMState]  # what the LLM has read of system texts, by their ids
 
 
@@ -395,4 +396,6 @@ class DuplexCore(Lanes):
         session, key = self.session, tuple(self.session.parts.system_ids)
         yield from refeed_steps(session, self.cfg.duplex.refeed, self._prefixes.get(key))
         if not session.turns and key not in self._prefixes:
+            for old in list(self._prefixes)[: 1 - PREFIXES]:  # all but the newest
+                self._prefixes.pop(old, None)
             self._prefixes[key] = session.cache.fork(0)

@@ -382,3 +382,16 @@ def test_a_model_that_raises_loses_the_reply_not_the_dialogue(tiny_model, vad, m
 def test_what_is_no_sound_is_refused(tiny_model, vad, block):
     with pytest.raises(AudioError):
         Duplex(tiny_model, CFG, vad=vad).push(block)
+
+
+def test_system_texts_are_read_once_and_few_are_kept(tiny_model, vad):
+    prefixes: dict = {}
+    for number in range(12):
+        duplex = Duplex(tiny_model, CFG, vad=vad, system=f"Rule {number}.", prefixes=prefixes)
+        list(duplex.run())
+    assert len(prefixes) == 8 and tuple(duplex.session.parts.system_ids) in prefixes
+    again = Duplex(tiny_model, CFG, vad=vad, system="Rule 11.", prefixes=prefixes)
+    steps = 0
+    while again.urgency() is not None:
+        steps += again.resume() is not None
+    assert steps == 0 and again.session.length == duplex.session.length
