@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fo_cli import evaluate_options as shared
 from fo_cli import evaluate_duplex, evaluate_sets, options, render
+from fo_cli import evaluate_options as shared
 from fo_cli.progress import Bars
 from fo_core.errors import FoError
 
