@@ -156,8 +156,6 @@ class _Run:
                 yield _Task(digest, str(name), row)
                 continue
             self.ended += 1
-            if self.ended % 100 == 0:
-                self.tell()
 
     def keep(self, task: _Task, outcome: Row) -> None:
         """An outcome has come."""
@@ -226,6 +224,7 @@ def _do(name: str, jobs: Iterator[list[_Task]], work: Work, how: RunConfig, run:
     first = next(jobs, None)
     if first is None:
         return
+    run.tell()  # rates count from here on, without what was done before
     backend = open_backend(how.engine, answer, work, how.workers)
     jobs = itertools.chain([first], jobs)
     flying: dict[Any, list[_Task]] = {}
