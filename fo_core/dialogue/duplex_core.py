@@ -38,8 +38,8 @@ from fo_core.vad import Vad, make_vad
 IDLE, LISTENING = DialogueState.IDLE, DialogueState.LISTENING
 SPEAKING, JUDGING = DialogueState.SPEAKING, DialogueState.JUDGING
 REMEMBERED = 64  # replies whose audio can still be truncated
-PREFIXES = 8  # system texts whose reading is kept for the next user
-Prefixes = dict[tuple[int, ...], LLMState]  # what the LLM has read of system texts, by their ids
+PREFIXES = 8  # system texts that stay read for the next user
+Prefixes = dict[tuple[int, ...], LLMState]  # by the texts' ids
 
 
 class DuplexCore(Lanes):
@@ -384,9 +384,8 @@ class DuplexCore(Lanes):
     def read_context(self) -> Steps[None]:
         """Forget the oldest turns if the context is full, and read the rest again."""
         duplex, before = self.cfg.duplex, self.session.length
-        dropped = 0
-        if before > duplex.context:
-            dropped = drop_oldest(self.session, int(duplex.keep * duplex.context))
+        full = before > duplex.context
+        dropped = drop_oldest(self.session, int(duplex.keep * duplex.context)) if full else 0
         yield from self._read_context()
         if dropped:
             self.emit(ev.ContextDropped(dropped, before, self.session.length))
