@@ -256,7 +256,7 @@ def make_loader(
     max_seconds: float = 30.0,
     cache_mb: float = 512.0,
     num_workers: int = 0,
-    buckets: int = 8,
+    buckets: int = 30,
     drop_last: bool = False,
     rank: int = 0,
     world_size: int = 1,

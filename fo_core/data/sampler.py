@@ -21,7 +21,7 @@ def epoch_batches(
     batch_seconds: float | None = None,
     batch_size: int | None = None,
     shuffle: bool = True,
-    buckets: int = 8,
+    buckets: int = 30,
     drop_last: bool = False,
 ) -> list[list[int]]:
     """Indices of the items of every batch of an epoch, for all processes together.
@@ -59,7 +59,11 @@ def epoch_batches(
     if shuffle:  # lhotse draws from its buffer; the order it starts from is ours
         random.Random(f"{seed}/{epoch}").shuffle(order)
     cuts = [cut(item) for item in order]
-    many = min(buckets, len({round(item.duration, 2) for item in items}), len(items) // 4)
+    mean = sum(cut.duration for cut in cuts) / len(cuts)
+    full = min(batch_size or len(cuts), (batch_seconds or 1e9) / mean)  # items in a full batch
+    different = len({round(item.duration, 2) for item in items})
+    whole = int(len(items) / (2 * max(1.0, full)))  # classes of two full batches each
+    many = min(buckets, different, max(min(8, len(items) // 4), whole))
     if shuffle and many > 1:
         sampler = DynamicBucketingSampler(cuts, num_buckets=many, shuffle=True, seed=seed, **common)
         sampler.set_epoch(epoch)

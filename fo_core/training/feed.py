@@ -24,7 +24,7 @@ class BatchConfig:
     seconds: float | None = None  # most sound a batch, s; with both the first reached counts
     max_seconds: float = 30.0  # longer items are left out
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
-    buckets: int = 8  # most classes of length
+    buckets: int = 30  # most classes of length; fewer where they would hold less than two batches
     workers: int = 0  # loader processes; 0 loads in the training process
     cache_mb: float = 512.0  # memory for decoded sounds, MB
     augment: AugmentConfig | None = None  # changes of the sound; None = none

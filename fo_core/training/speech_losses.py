@@ -103,11 +103,9 @@ class SpeechLoss:
 
     Attributes:
         prefix: Read the LLM's hidden states (``output-3``).
-        token_noise: Share of the speech tokens read that are replaced; None: the decoder's own.
     """
 
     prefix: bool = False
-    token_noise: float | None = None
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
         text, text_lens = text_vectors(model, batch["text"])
@@ -115,9 +113,8 @@ class SpeechLoss:
         prefix_lens: Tensor | None = None
         if self.prefix:
             prefix, prefix_lens = _pad(self._prefix(model, batch), model)
-        tokens, lens = batch["speech_tokens"], batch["token_lens"]
         found = model.speech_decoder.loss(
-            text, text_lens, tokens, lens, prefix, prefix_lens, self.token_noise
+            text, text_lens, batch["speech_tokens"], batch["token_lens"], prefix, prefix_lens
         )
         return {"loss": found.loss, "accuracy": found.accuracy}
 

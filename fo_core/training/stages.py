@@ -188,10 +188,13 @@ class Output2:
 
     type: Literal["output-2"] = "output-2"
     optim: OptimConfig = OptimConfig(lr=5e-5)
+    trainable: tuple[str, ...] = tuple(  # globs; name no pre-network where there is none
+        f"speech_decoder.{part}.*"
+        for part in ("pre_network", "decoder", "embedding", "norm", "out")
+    )
 
     def build(self) -> Stage:
         """The stage."""
-        parts = ("pre_network", "decoder", "embedding", "norm", "out")
         return Stage(
             name=self.type,
             options=to_dict(self),
@@ -199,7 +202,7 @@ class Output2:
             objectives=(
                 Objective(
                     "speech",
-                    tuple(f"speech_decoder.{part}.*" for part in parts),
+                    self.trainable,
                     SpeechLoss(),
                     self.optim,
                     active=("speech_decoder",),
@@ -216,7 +219,6 @@ class Output3:
 
     type: Literal["output-3"] = "output-3"
     context: Context = "typed"  # the LLM reads the question typed (paper), spoken, or either
-    token_noise: float | None = None  # share of the tokens read that are replaced; None = decoder's
     optim: OptimConfig = OptimConfig(lr=5e-5)
 
     def build(self) -> Stage:
@@ -227,11 +229,7 @@ class Output3:
             summary="prefix stack learns to use the LLM's states while the decoder speaks",
             objectives=(
                 Objective(
-                    "prefix",
-                    ("speech_decoder.prefix.*",),
-                    SpeechLoss(prefix=True, token_noise=self.token_noise),
-                    self.optim,
-                    active=("speech_decoder",),  # its noise: else the tokens read say everything
+                    "prefix", ("speech_decoder.prefix.*",), SpeechLoss(prefix=True), self.optim
                 ),
             ),
             data="tts" if self.context == "typed" else "reply",

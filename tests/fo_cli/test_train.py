@@ -103,3 +103,33 @@ def test_faults_are_one_line_and_leave_nothing(change, line, data):
     assert found.exit_code == 1, found.exception
     assert line in found.stderr and found.stderr.count("error:") == 1
     assert not (data / "run" / "model").exists()
+
+
+def test_a_dry_run_can_measure(data):
+    found = run(app, args(data, "--dry-run", "--measure", "--json"))
+    assert found.exit_code == 0, found.stderr
+    plan = json.loads(found.stdout)
+    assert plan["measured"]["seconds_a_step"] > 0 and plan["step"]["audio_seconds"] == 4.0
+    assert "memory of a process" in found.stderr and "measured:" in found.stderr
+    refused = run(app, args(data, "--measure"))
+    assert refused.exit_code == 1 and "--measure is for --dry-run" in refused.stderr
+    assert not (data / "run").exists()
+
+
+def test_changed_settings_need_force_and_the_card_tells_the_story(data, caplog):
+    assert run(app, args(data, *SHORT)).exit_code == 0
+    changed = args(data, "--set", "train.max_steps=3", "--set", "stage.chunks=fixed", "--json")
+    refused = run(app, changed)
+    assert refused.exit_code == 1 and "options.chunks was 'dynamic', now 'fixed'" in refused.stderr
+    assert run(app, [*changed, "--force"]).exit_code == 0
+    model = data / "run" / "model"
+    more = args(data, *SHORT, "--llm", "tiny", stage="input-2", model=model)
+    more[more.index(str(data / "run"))] = str(data / "run2")
+    second = run(app, more)
+    assert second.exit_code == 0, second.stderr
+    assert "kept speech_encoder; to be trained again: input-1 (its CTC head" in caplog.text
+    card = (data / "run" / "model" / "README.md").read_text()
+    assert "## input-1" in card and "| wer | " in card and "stood still" in card
+    after = (data / "run2" / "model" / "README.md").read_text()
+    assert "## input-1" in after and "## input-2" in after
+    assert not (data / "run2" / "model" / "ctc_head.safetensors").exists()
