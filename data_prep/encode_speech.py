@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 
 from data_prep.synthesize import Progress, quiet
-from fo_core.checkpoint import fingerprint
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
@@ -92,21 +90,27 @@ def encode_manifest(
     items = encode_items(manifest.read(path), codec, device, progress=progress)
     if not all(item.speech_tokens for item in items):
         raise DataError(f"the codec gave no tokens for a sound of {path}")
-    quantizer = getattr(codec, "quantizer", None)
-    if quantizer is not None:  # training refuses tokens of another codec
-        mark = fingerprint(quantizer)[:19]
-        items = [replace(item, extra={**item.extra, "codec": mark}) for item in items]
     manifest.write(out or path, items)
     return items
 
 
-def answered(questions: Iterable[Item], answers: Iterable[Item]) -> list[Item]:
+def answered(
+    questions: Iterable[Item], answers: Iterable[Item], most: int | None = None
+) -> list[Item]:
     """Spoken questions with the speech tokens of their answers: data of the task ``reply``.
 
     Args:
         questions: The user's turns; one whose answer has no tokens is left out.
         answers: Assistant turns with tokens.
+        most: Questions an answer at most, each worded differently (the first ones); None: all.
     """
     spoken = {item.text: item for item in answers}
-    pairs = ((item, spoken.get(item.answer)) for item in questions)
-    return [q.with_tokens(a.speech_tokens, a.global_tokens) for q, a in pairs if a]
+    wordings: dict[str, set[str]] = {}
+    pairs = []
+    for item in questions:
+        answer, asked = spoken.get(item.answer), wordings.setdefault(item.answer, set())
+        if answer is None or most is not None and (item.text in asked or len(asked) >= most):
+            continue
+        asked.add(item.text)
+        pairs.append(item.with_tokens(answer.speech_tokens, answer.global_tokens))
+    return pairs

@@ -36,6 +36,7 @@ class SpeechDecoderConfig:
     heads: int = 14  # attention heads
     ffn: int = 4864  # inner width of the feed-forward
     layers: int = 4  # of the main and of the prefix stack; the pre-network has half as many
+    pre_network: bool = True  # whether the text vectors go through a stack of their own first
     prefix: bool = True  # whether the LLM's hidden states are read
     dropout: float = 0.1  # on text and speech vectors and before the output, in training
     token_noise: float = 0.0  # share of the speech tokens read in training that are replaced
@@ -106,7 +107,7 @@ class SpeechDecoder(nn.Module):
         self.bos, self.sos, self.eos, self.pad = (cfg.codes + i for i in range(SPECIALS))
         size = cfg.codes + SPECIALS
         self.embedding = nn.Embedding(size, cfg.dim, padding_idx=self.pad)
-        self.pre_network = LlamaStack(self._shape(cfg.layers // 2))
+        self.pre_network = LlamaStack(self._shape(cfg.layers // 2)) if cfg.pre_network else None
         self.prefix = LlamaStack(self._shape(cfg.layers)) if cfg.prefix else None
         self.decoder = LlamaStack(self._shape(cfg.layers))
         self.norm = nn.RMSNorm(cfg.dim, eps=1e-6)
@@ -136,6 +137,8 @@ class SpeechDecoder(nn.Module):
 
     def read_text(self, text: Tensor, text_valid: Tensor | None = None) -> Tensor:
         """Pre-network: text vectors [B, N, D] → [B, N, D], bidirectional."""
+        if self.pre_network is None:
+            return text
         mask = _full_mask(text_valid)
         return self.pre_network(text, positions=0, mask=mask, causal=False)
 
@@ -161,7 +164,6 @@ class SpeechDecoder(nn.Module):
         token_lens: Tensor | None,
         prefix: Tensor | None = None,
         prefix_lens: Tensor | None = None,
-        token_noise: float | None = None,
     ) -> Tensor:
         """Teacher forcing: text rows see prefix and text; speech rows also earlier speech.
 
@@ -172,7 +174,6 @@ class SpeechDecoder(nn.Module):
             token_lens: [B], or None.
             prefix: LLM states [B, P, D].
             prefix_lens: [B], or None.
-            token_noise: Instead of the config's.
 
         Returns:
             Logits [B, T + 1, S]: row t predicts token t, the row after the last one eos.
@@ -190,7 +191,7 @@ class SpeechDecoder(nn.Module):
             prefix_valid = prefix_valid[:, :0]
 
         read = self.read_text(self._drop(text), text_valid if text_lens is not None else None)
-        speech = self.embedding(self._inputs(tokens, token_valid, token_noise))  # [B, T+1, D]
+        speech = self.embedding(self._inputs(tokens, token_valid))  # [B, T+1, D]
         x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
 
         text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos
@@ -216,10 +217,9 @@ class SpeechDecoder(nn.Module):
         token_lens: Tensor | None,
         prefix: Tensor | None = None,
         prefix_lens: Tensor | None = None,
-        token_noise: float | None = None,
     ) -> SpeechLoss:
         """Cross-entropy on the tokens and then eos; arguments as in :meth:`forward`."""
-        logits = self(text, text_lens, tokens, token_lens, prefix, prefix_lens, token_noise)
+        logits = self(text, text_lens, tokens, token_lens, prefix, prefix_lens)
         B, T = tokens.shape
         valid = _valid(token_lens, B, T, text.device)
         lens = valid.sum(dim=1, keepdim=True)
@@ -239,13 +239,13 @@ class SpeechDecoder(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.cfg.dropout, self.training)
 
-    def _inputs(self, tokens: Tensor, valid: Tensor, noise: float | None = None) -> Tensor:
+    def _inputs(self, tokens: Tensor, valid: Tensor) -> Tensor:
         """[B, T + 1]: sos and the tokens, some of them replaced by random codes in training."""
         tokens = tokens.masked_fill(~valid, self.pad)
-        share = self.cfg.token_noise if noise is None else noise
-        if self.training and share > 0:
-            hit = torch.rand(tokens.shape, device=tokens.device) < share
-            tokens = torch.where(hit & valid, torch.randint_like(tokens, self.cfg.codes), tokens)
+        if self.training and self.cfg.token_noise > 0:
+            hit = torch.rand(tokens.shape, device=tokens.device) < self.cfg.token_noise
+            noise = torch.randint_like(tokens, self.cfg.codes)
+            tokens = torch.where(hit & valid, noise, tokens)
         return F.pad(tokens, (1, 0), value=self.sos)
 
     # --- streaming ---

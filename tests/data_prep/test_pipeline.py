@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_prep import synthesize
-from data_prep.encode_speech import encode_items, encode_manifest
+from data_prep.encode_speech import answered, encode_items, encode_manifest
 from data_prep.pipeline import PrepareConfig, prepare, read_plan
 from data_prep.questions import QuestionsConfig, VoiceConfig
 from fo_core import config
@@ -166,3 +166,17 @@ def test_tokens_do_not_depend_on_the_batch(tmp_path: Path) -> None:
         assert alone == item
     loader = make_loader(items, "tts", batch_size=4)
     assert next(iter(loader))["token_lens"].min() > 0
+
+
+def test_questions_carry_the_tokens_of_their_answers(tmp_path: Path) -> None:
+    prepare(CFG, tmp_path, engine=Llm())
+    coded = encode_items(manifest.read(tmp_path / "assistant" / "train.jsonl"), Codec())
+    asked = manifest.read(tmp_path / "user" / "train.jsonl")
+    pairs = answered(asked, coded)
+    assert len(pairs) == 24 and all(pair.kind == "question" for pair in pairs)
+    tokens = {item.text: item.speech_tokens for item in coded}
+    assert all(pair.speech_tokens == tokens[pair.answer] for pair in pairs)
+    assert next(iter(make_loader(pairs, "reply", batch_size=4)))["text"][0] in tokens
+    few = answered([*asked, *asked], coded, most=1)
+    assert len({pair.answer for pair in few}) == len(few) <= len(coded)
+    assert answered(asked, coded[1:]) == [p for p in pairs if p.answer != coded[0].text]

@@ -52,6 +52,17 @@ def test_forward_is_prefill_and_steps(prefix):
 
 
 @torch.inference_mode()
+def test_without_a_pre_network_the_text_is_read_as_it_is():
+    decoder, x = make(pre_network=False), inputs()
+    assert not [name for name in decoder.state_dict() if name.startswith("pre_network")]
+    assert torch.equal(decoder.read_text(x["text"]), x["text"])
+    whole = decoder(x["text"], None, x["tokens"], None, x["prefix"])
+    torch.testing.assert_close(
+        steps(decoder, x["text"], x["tokens"], x["prefix"]), whole, rtol=0, atol=1e-5
+    )
+
+
+@torch.inference_mode()
 def test_padding_is_inert():
     decoder, x = make(), inputs()
     lens = {"text": [7, 4, 2], "tokens": [3, 9, 1], "prefix": [5, 0, 3]}

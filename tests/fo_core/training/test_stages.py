@@ -64,6 +64,17 @@ def test_each_stage_learns_and_moves_its_own_parts_only(name, model, data, tmp_p
     assert not hasattr(model, "codec_discriminators")
 
 
+def test_a_decoder_without_a_pre_network_trains_what_it_has(tiny_llm, data, tmp_path):
+    shape = {"dim": 32, "codes": 16, "heads": 2, "ffn": 64, "layers": 2, "pre_network": False}
+    model = fresh(tiny_llm, speech_decoder=shape)
+    with pytest.raises(StageError, match="pre_network"):
+        run(model, "output-2", data, tmp_path / "a")
+    parts = ", ".join(f"speech_decoder.{p}.*" for p in ("decoder", "embedding", "norm", "out"))
+    result = run(model, "output-2", data, tmp_path / "b", f"stage.trainable=[{parts}]")
+    losses = [row["val_loss"] for row in result.history if "val_loss" in row]
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("context", ["spoken", "both"])
 def test_the_prefix_learns_from_spoken_questions_too(context, tiny_llm, data, tmp_path):
     def pairs(side):
