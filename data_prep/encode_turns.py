@@ -80,9 +80,11 @@ def run(
                 "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
     if how.engine == "local" and how.workers > 1 and cfg.device != "cpu":
         how = RunConfig(1, how.engine, how.limit)  # one process a device
+    count = sum(map(_assistant, rows_of(source)))
+    count = -(-min(count, how.limit or count) // cfg.group)
     groups = _groups(itertools.islice(turns, how.limit or None), cfg.group)
     report = run_step("encode", groups, work, out, how=RunConfig(how.workers, how.engine),
-                      settings=settings, progress=progress, batch=1)  # fmt: skip
+                      settings=settings, progress=progress, batch=1, total=count)  # fmt: skip
     split(out, held_out(source, cfg.val, cfg.seed))
     if cfg.check:
         found = check(out / "manifest.jsonl", cfg)

@@ -91,8 +91,9 @@ def run(
     work = Labelling(cfg, out)
     said = to_dict(changed(cfg, val=0.0, speakers=()))
     turns = (row for row in rows_of(source) if _role(row) == "user")
-    report = run_step("label-states", turns, work, out, how=how,
-                      settings={"version": VERSION, **said}, progress=progress)  # fmt: skip
+    total = sum(_role(row) == "user" for row in rows_of(source))
+    report = run_step("label-states", turns, work, out, how=how, progress=progress, total=total,
+                      settings={"version": VERSION, **said})  # fmt: skip
     held = held_out(source, cfg.val, cfg.seed)
     split(out, held)
     counts = _shares(out / "manifest.jsonl", cfg)

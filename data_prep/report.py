@@ -93,7 +93,7 @@ def _tables(
     steps = []
     for step, report in reports.items():
         counts = report.get("counts", {})
-        more = {k: v for k, v in counts.items() if not k.startswith("dialogues in the voice")}
+        more = {k: v for k, v in counts.items() if not k.startswith("dialogues of ")}
         dropped = sum(report.get("rejected", {}).values())
         steps.append(
             (step, f"{report['items']:,}", f"{report['made']:,}", f"{report['rows']:,}",
@@ -127,7 +127,7 @@ def _tables(
     if states:
         shares = [(f"state {s}", f"{share:.4f}", states["built"].get(s, "")) for s, share in
                   states["state_share"].items()]  # fmt: skip
-        kinds = [(k, f"{v:,}", f"{states['asked_for_a_turn'].get(k, '')}") for k, v in
+        kinds = [(k, f"{v:,}", str(states["asked_for_a_turn"].get(k.removesuffix("s"), ""))) for k, v in
                  {**states["recordings"], **states["with"]}.items()]  # fmt: skip
         shown.append(("States", f"{states['chunks']:,} chunks of 160 ms.",
                       ("state", "share of chunks", "how it was built"), shares))  # fmt: skip

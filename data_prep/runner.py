@@ -82,6 +82,7 @@ def run_step(
     progress: Progress = quiet,
     key: str = "id",
     batch: int = 0,
+    total: int = 0,
 ) -> StepReport:
     """Do what is not done yet, then write the manifest.
 
@@ -98,6 +99,7 @@ def run_step(
         progress: Called with (name, rows done, rows).
         key: Field of a row's name.
         batch: Above 0, ``work`` takes a list of at most so many rows and gives as many outcomes.
+        total: How many rows come, where ``items`` does not tell.
 
     Raises:
         FoError: Another run works in the folder; the work stopped the run; the disk is full;
@@ -105,7 +107,7 @@ def run_step(
     """
     how = how or RunConfig()
     with only_run(out), Journal(out / "journal.jsonl") as journal:
-        run = _Run(name, journal, settings, progress, key, _count(items, how.limit))
+        run = _Run(name, journal, settings, progress, key, _count(items, how.limit, total))
         todo = run.todo(itertools.islice(rows_of(items), how.limit or None))
         each = batch or (CHUNK if how.workers > 1 or how.engine == "ray" else 1)
         jobs = iter(lambda: list(itertools.islice(todo, each)), [])
@@ -298,7 +300,7 @@ def rows_of(items: Path | Iterable[Row | str]) -> Iterator[Row | str]:
         raise DataError(f"cannot read {items}: {error}") from error
 
 
-def _count(items: Path | Iterable[Row | str], limit: int) -> int:
+def _count(items: Path | Iterable[Row | str], limit: int, total: int) -> int:
     """Rows to come, as far as that is known beforehand."""
     if isinstance(items, (str, Path)):
         try:
@@ -307,5 +309,5 @@ def _count(items: Path | Iterable[Row | str], limit: int) -> int:
         except OSError:
             return 0
     else:
-        total = len(items) if isinstance(items, Sequence) else 0
+        total = len(items) if isinstance(items, Sequence) else total
     return min(total, limit) if limit and total else total
