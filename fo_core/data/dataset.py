@@ -17,6 +17,7 @@ from fo_core.data.sampler import epoch_batches
 from fo_core.errors import DataError, FoError
 
 log = logging.getLogger(__name__)
+STEPS = {"states": "label-states", "speech_tokens": "encode", "answer": "regenerate"}
 Place = tuple[int, int]  # an epoch, a batch of it
 CROP_TRIES = 8  # places looked at for a crop that is not silent
 
@@ -303,7 +304,9 @@ def make_loader(
         raise DataError(
             f"no item of {len(items)} can be used for {task!r}: each needs {lacking}"
             f" and at most {max_seconds:g} s",
-            do="run the data step that adds it",
+            do=f"run fo prepare-data {' and '.join(STEPS[n] for n in needs if n in STEPS)}"
+            if any(n in STEPS for n in needs)
+            else "check the manifest",
         )
     if len(usable) < len(items):
         long = sum(item.duration > max_seconds for item in items)

@@ -177,7 +177,8 @@ class _Run:
         elif self.stage.begin is not None:
             start = self.train.state_dict()
             seed_draws(cfg.seed)  # every process on the same batches
-            self.stage.begin(self.model, self.open_train((0, 1)))
+            whole = self.train if team.size == 1 else self.open_train((0, 1))
+            self.stage.begin(self.model, whole)
             self.train.load_state_dict(start)
         team.wait()
         logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
