@@ -33,7 +33,7 @@ LEVELS = {  # every check there is, in the order of the table
     "length": ERROR,  # the file has another length, or the cut reaches beyond its end
     "not-finite": ERROR,  # NaN or infinite samples
     "silence": ERROR,  # nothing to hear
-    "no-text": ERROR,  # speech without its text
+    "no-text": ERROR,  # whole speech without its text
     "text-too-long": ERROR,  # nobody speaks so fast
     "states": ERROR,  # not one label a chunk, or a label that is none
     "tokens": ERROR,  # not one speech token a frame, a negative one, or no voice tokens
@@ -225,7 +225,7 @@ def _samples(file: soundfile.SoundFile, item: Item, cfg: CheckConfig, found: Che
 def _labels(item: Item, seconds: float, cfg: CheckConfig) -> Iterator[tuple[str, str]]:
     """Text, states and tokens against the length of the sound."""
     amount = letters(item.text)
-    if item.kind != "noise" and not amount:
+    if item.kind not in ("noise", "incomplete") and not amount:
         yield "no-text", f"the text is {item.text!r}"
     elif seconds and amount / seconds > cfg.fastest and amount > 8:
         yield "text-too-long", f"{amount:.0f} letters in {seconds:.2f} s"

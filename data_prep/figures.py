@@ -51,10 +51,9 @@ def states(items: Sequence[Item]) -> bytes:
                          color=STATES.get(state, "#fff"), alpha=0.45, lw=0)  # fmt: skip
         axes.plot(np.arange(len(wave)) / RATE, wave, color=INK, lw=0.4)
         axes.axvline(item.speech_end, color=BAR, lw=1, ls="--")
-        said = item.text if len(item.text) < 90 else item.text[:87] + "..."
-        axes.set_title(
-            f"{item.kind}: {said or item.extra.get('noise', '')}", fontsize=8, loc="left"
-        )
+        said = item.text or str(item.extra.get("whole_text", item.extra.get("noise", "")))
+        said = said if len(said) < 90 else said[:87] + "..."
+        axes.set_title(f"{item.kind}: {said}", fontsize=8, loc="left")
         axes.set_xlim(0, len(wave) / RATE)
         axes.set_yticks([])
         axes.tick_params(labelsize=7)

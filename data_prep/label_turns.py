@@ -37,7 +37,7 @@ from fo_core.data.manifest import Item
 from fo_core.errors import FoError
 from fo_core.files import read_json, replacing, write_json
 
-VERSION = 1  # of the treatment below: a change of it makes new recordings
+VERSION = 2  # of the treatment below: a change of it makes new recordings
 Texts = Mapping[str, tuple[str, ...]]
 
 
@@ -251,7 +251,8 @@ class Labelling:
             share = round(at / len(speech), 3)
             before, _ = label_states.apart(speech, at)
             item = changed(turn, answer="")
-            return self._record(item, name, kind, before, turn.text, {"cut_at": share})
+            more = {"cut_at": share, "whole_text": turn.text}  # which words are left is not known
+            return self._record(item, name, kind, before, "", more)
         texts = (self.cfg.backchannels if kind == "backchannel" else self.cfg.asides).get(
             gates.short(turn.language), ()
         )

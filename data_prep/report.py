@@ -127,8 +127,9 @@ def _tables(
     if states:
         shares = [(f"state {s}", f"{share:.4f}", states["built"].get(s, "")) for s, share in
                   states["state_share"].items()]  # fmt: skip
-        kinds = [(k, f"{v:,}", str(states["asked_for_a_turn"].get(k.removesuffix("s"), ""))) for k, v in
-                 {**states["recordings"], **states["with"]}.items()]  # fmt: skip
+        asked = states["asked_for_a_turn"]
+        kinds = [(k, f"{v:,}", str(asked.get(k.removesuffix("s"), "")))
+                 for k, v in {**states["recordings"], **states["with"]}.items()]  # fmt: skip
         shown.append(("States", f"{states['chunks']:,} chunks of 160 ms.",
                       ("state", "share of chunks", "how it was built"), shares))  # fmt: skip
         shown.append(("Recordings", "", ("kind", "recordings", "asked for a turn"), kinds))
