@@ -46,7 +46,8 @@ def estimate(
     if crop:
         seconds = padded = [len(batch) * crop for batch in batches]
     some = items[:SAMPLED]
-    text = [len(model.llm.tokenizer(i.answer or i.text).input_ids) for i in some]  # type: ignore[operator,union-attr]
+    texts = [i.text if stage.data == "speech" else i.answer or i.text for i in some]
+    text = [len(model.llm.tokenizer(one).input_ids) for one in texts]  # type: ignore[operator,union-attr]
     speech = [len(i.speech_tokens) for i in some]
     count = sum(map(len, batches)) / len(batches)
     step = {
