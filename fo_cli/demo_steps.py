@@ -37,17 +37,24 @@ TRAINS = {  # parts of the model that hold trained weights after a stage
     "output-2": ("speech_decoder",),
     "output-3": ("speech_decoder",),
 }
-PLAN = ((2, ("prepare",)), (1, ("listen", "speak")), (1, ("evaluate",)))  # threads, side by side
+PLAN = (  # threads, jobs side by side
+    (2, ("prepare",)),
+    (1, ("listen", "speak")),
+    (1, ("follow",)),
+    (1, ("evaluate",)),
+)
 STEPS_OF = {  # steps of each job of the plan
     "prepare": ("prepare-data", "model"),
     "listen": INPUT,
-    "speak": ("output-1", "encode", "output-2", "output-3"),
+    "speak": ("output-1", "encode", "output-2"),
+    "follow": ("output-3",),
     "evaluate": ("evaluate-known", "evaluate-unseen"),
 }
 LISTENING = ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head")
 SPEAKING = ("speech_decoder", "codec")
 TRAINING = ("train", "val")
 TOKENS = ".tokens.jsonl"  # ending of a manifest with speech tokens
+WORDINGS = 2  # spoken questions from which output-3 learns an answer: their states cost time
 SETS = {"known": "heldout_a", "unseen": "heldout_b"}
 
 
@@ -142,7 +149,7 @@ def listen(progress: Progress, out: Path, cfg: DemoConfig) -> None:
 
 
 def speak(progress: Progress, out: Path, cfg: DemoConfig) -> None:
-    """The codec, the speech tokens of the answers, and the two decoder stages."""
+    """The codec, the speech tokens of the answers, and the decoder that reads them aloud."""
     steps = Steps(out)
     folder = steps.data / "assistant"
     val, train = folder / "val.jsonl", [folder / "train.jsonl", folder / "read.jsonl"]
@@ -150,12 +157,26 @@ def speak(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     sound = {"train": [i for path in train for i in manifest.read(path)], "val": manifest.read(val)}
     _stages(progress, steps, cfg, {"output-1": sound}, SPEAKING)
     steps.run("encode", partial(_encode, progress, steps, [*train, val]))
-    if all(steps.done(name) for name in OUTPUT):
+    if steps.done("output-2"):
         return
     coded = {path: manifest.read(path.with_suffix(TOKENS)) for path in (*train, val)}
-    answers = {"train": coded[train[0]], "val": coded[val]}
-    every = {"train": [i for path in train for i in coded[path]], "val": coded[val]}
-    _stages(progress, steps, cfg, {"output-2": every, "output-3": answers}, SPEAKING)
+    every = [item for path in train for item in coded[path]]
+    _stages(progress, steps, cfg, {"output-2": {"train": every, "val": coded[val]}}, SPEAKING)
+
+
+def follow(progress: Progress, out: Path, cfg: DemoConfig) -> None:
+    """The decoder's prefix: after both lanes, for it may learn from spoken questions."""
+    steps = Steps(out)
+    if steps.done("output-3"):
+        return
+    data = {}
+    for split in TRAINING:
+        said = manifest.read(steps.data / "assistant" / f"{split}{TOKENS}")
+        if cfg.stages["output-3"].stage.build().data == "reply":  # the question is heard
+            asked = manifest.read(steps.data / "user" / f"{split}.jsonl")
+            said = encode_speech.answered(asked, said, WORDINGS)
+        data[split] = said
+    _stages(progress, steps, cfg, {"output-3": data}, freeze_omni.PARTS)
 
 
 def _stages(
