@@ -87,6 +87,7 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         system: Its system prompt, as clients see it.
         cfg: Limits.
     """
+
     def allowed(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
         sent = key_of(headers, query)
         return cfg.api_key is None or hmac.compare_digest(sent.encode(), cfg.api_key.encode())
@@ -163,6 +164,7 @@ async def _refuse(socket: Any, message: str, code: str, close: int) -> None:
 
 async def _serve(socket: Any, talk: Talk, settings: SessionSettings, cfg: ServeConfig) -> None:
     """Serve one connection until either side ends it."""
+
     async def send(text: str) -> None:
         # not wait_for: before Python 3.12 it may swallow a cancellation
         async with asyncio.timeout(cfg.send_seconds):
