@@ -70,12 +70,14 @@ def serve(
     loaded = load(model)
     loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
     ready = make_ready(loaded, options.packed_weights(weights, dialogue))
-    pool = Pool(ready, dialogue, PoolConfig(workers=workers, max_sessions=users))
+    seconds = 60 * session_minutes
+    limits = PoolConfig(workers=workers, max_sessions=users, session_seconds=seconds)
+    pool = Pool(ready, dialogue, limits)
     cfg = ServeConfig(
         host=host,
         port=port,
         api_key=key,
-        session_seconds=60 * session_minutes,
+        session_seconds=seconds,
         certificate=certificate,
         private_key=private_key,
     )

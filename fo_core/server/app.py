@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import socketio
 from fastapi import FastAPI, Response, WebSocket
@@ -39,7 +39,7 @@ class ServeConfig:
     host: str = "127.0.0.1"  # address to listen at; anything else is reachable from outside
     port: int = 8000  # TCP port
     api_key: str | None = None  # wanted from every client; None = none is wanted
-    session_seconds: float = 3600.0  # longest session
+    session_seconds: float = 3600.0  # longest session, as the pool has it
     message_bytes: int = 21 * 2**20  # of one message: 15 MiB of audio in base64
     messages_per_second: float = 400.0  # of one client, sustained
     burst: int = 2000  # messages at once
@@ -77,6 +77,15 @@ def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
     return query.get("api_key", "")
 
 
+def same_origin(headers: Mapping[str, str]) -> bool:
+    """Whether it is no browser, or a browser that shows our own page.
+
+    A browser lets any site open a WebSocket to this machine; the origin tells which site it was.
+    """
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
 def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: ServeConfig) -> Any:
     """The application for an ASGI server.
 
@@ -91,9 +100,6 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
     def allowed(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
         sent = key_of(headers, query)
         return cfg.api_key is None or hmac.compare_digest(sent.encode(), cfg.api_key.encode())
-
-    def open_talk() -> Talk:
-        return pool.open()
 
     def environ_allowed(environ: dict[str, Any]) -> bool:
         headers = {"authorization": environ.get("HTTP_AUTHORIZATION", "")}
@@ -114,9 +120,7 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
     @app.middleware("http")
     async def headers(request: Any, call_next: Any) -> Any:
         answer = await call_next(request)
-        answer.headers["Content-Security-Policy"] = (
-            "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'"
-        )
+        answer.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.headers["Cache-Control"] = "no-cache"
         return answer
@@ -136,11 +140,14 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         asked = socket.headers.get("sec-websocket-protocol", "")
         offered = [part.strip() for part in asked.split(",")]
         await socket.accept(subprotocol="realtime" if "realtime" in offered else None)
+        if not same_origin(socket.headers):
+            await _refuse(socket, "pages of other sites may not talk", "wrong_origin", POLICY)
+            return
         if not allowed(socket.headers, socket.query_params):
             await _refuse(socket, "the API key is wrong or missing", "invalid_api_key", POLICY)
             return
         try:
-            talk = open_talk()
+            talk = pool.open()
         except FoError as wrong:
             full = isinstance(wrong, PoolFull)
             code = "too_many_sessions" if full else "model"
@@ -153,7 +160,7 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
 
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
-    dialect = Dialect(open_talk, environ_allowed)
+    dialect = Dialect(pool.open, environ_allowed)
     return socketio.ASGIApp(dialect.server, other_asgi_app=app)
 
 
@@ -190,15 +197,10 @@ async def _serve(socket: Any, talk: Talk, settings: SessionSettings, cfg: ServeC
             await client.say_error(f"the session ended: {reason}", "session_expired")
         return (1000 if reason in ("client", "idle", "too_long") else ERROR), reason
 
-    async def expire() -> tuple[int, str]:
-        await asyncio.sleep(cfg.session_seconds)
-        await client.say_error("the session has lasted as long as allowed", "session_expired")
-        return 1000, "session_expired"
-
     tasks: list[asyncio.Task[tuple[int, str]]] = []
     try:
         await client.hello()
-        tasks = [asyncio.create_task(part) for part in (listen(), speak(), expire())]
+        tasks = [asyncio.create_task(part) for part in (listen(), speak())]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         code, why = next(iter(done)).result()
     except (WebSocketDisconnect, TimeoutError, OSError, RuntimeError):

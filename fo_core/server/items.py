@@ -21,6 +21,7 @@ class Item:
     spoken: bool = True  # audio with a transcript instead of text
     status: Literal["in_progress", "completed", "incomplete"] = "completed"
     milliseconds: int = 0  # of an answer's audio, as it was made
+    previous: str | None = None  # id of the item before it
 
     def to_dict(self) -> dict[str, Any]:
         """As the protocol shows it; audio itself is not kept."""
@@ -48,13 +49,17 @@ class Conversation:
 
     items: dict[str, Item] = field(default_factory=dict)
 
-    def add(self, item: Item) -> str | None:
-        """Put an item at the end; the id of the one before it."""
-        before = next(reversed(self.items), None)
+    @property
+    def last(self) -> str | None:
+        """Id of the newest item."""
+        return next(reversed(self.items), None)
+
+    def add(self, item: Item) -> None:
+        """Put an item at the end."""
+        item.previous = self.last
         self.items[item.id] = item
         if len(self.items) > MAX_ITEMS:
             del self.items[next(iter(self.items))]
-        return before
 
     def get(self, id: str, param: str = "item_id") -> Item:  # noqa: A002 the protocol's word
         """An item.

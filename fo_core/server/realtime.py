@@ -13,14 +13,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Talk
+from fo_core.dialogue.pool import Overflow, Talk
 from fo_core.errors import FoError
 from fo_core.server.items import Item
 from fo_core.server.messages import Refused, new_id, read_event, read_message
 from fo_core.server.responses import Event
-from fo_core.server.settings import SessionSettings, short, speaks, tokens
-from fo_core.server.translate import RATE, Translator, Wanted, error
-from fo_core.server.wire import Resampler, WireFormat, from_base64
+from fo_core.server.settings import MAX_TOKENS, SessionSettings, short, speaks, tokens
+from fo_core.server.translate import Translator, Wanted, error
+from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, from_base64
+from fo_core.streaming import SAMPLE_RATE
 
 Send = Callable[[str], Awaitable[None]]
 MAX_AUDIO = 15 * 2**20  # bytes of one append
@@ -50,7 +51,7 @@ class Realtime:
         self._send = send
         self._expires_at = int(time.time() + seconds)
         self._out = Translator(lambda: self.settings, states)
-        self._resampler = Resampler(settings.audio_in.rate, RATE)
+        self._resampler = Resampler(settings.audio_in.rate, SAMPLE_RATE)
         self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
 
     async def hello(self) -> None:
@@ -88,7 +89,7 @@ class Realtime:
             except Refused as refused:
                 await self._emit([error(str(refused), refused.code, refused.param, event_id)])
             except FoError as wrong:
-                code = "overflow" if type(wrong).__name__ == "Overflow" else "invalid_value"
+                code = "overflow" if isinstance(wrong, Overflow) else "invalid_value"
                 await self._emit([error(str(wrong), code, None, event_id)])
 
     async def say_error(self, message: str, code: str) -> None:
@@ -106,12 +107,12 @@ class Realtime:
         old, new = self.settings, self.settings.updated(session)
         self.settings = new
         if new.audio_in != old.audio_in:
-            self._resampler = Resampler(new.audio_in.rate, RATE)
+            self._resampler = Resampler(new.audio_in.rate, SAMPLE_RATE)
         self.talk.configure(
             turn=new.turn if new.turn != old.turn else None,
             system=new.instructions if new.instructions != old.instructions else None,
             speak=new.speak,
-            max_tokens=new.max_tokens,
+            max_tokens=new.max_tokens or MAX_TOKENS,  # None would leave an older limit
         )
         yield {"type": "session.updated", "session": new.to_dict(self.id, self._expires_at)}
 
@@ -139,8 +140,8 @@ class Realtime:
         return ()
 
     def _create_item(self, event: Any) -> Iterable[Event]:
-        asked, last = event.item, next(reversed(self._out.conversation.items), None)
-        if event.previous_item_id not in (None, last):
+        asked = event.item
+        if event.previous_item_id not in (None, self._out.conversation.last):
             what = "items can only be put at the end of the conversation"
             raise Refused(what, "previous_item_id", "unsupported")
         role = getattr(asked, "role", None)
@@ -175,7 +176,7 @@ class Realtime:
         wave = fmt.decode(from_base64(audio or "", MAX_AUDIO))
         if not len(wave):
             raise Refused("the audio is empty", "item.content.0.audio")
-        resampler = Resampler(fmt.rate, RATE)
+        resampler = Resampler(fmt.rate, SAMPLE_RATE)
         for part in (resampler.step(wave), resampler.flush()):
             self.talk.push(part)
         item = Item(id, "user")
@@ -198,7 +199,7 @@ class Realtime:
             raise Refused(what, "audio_end_ms")
         self._out.truncations[item.turn] = event.audio_end_ms
         self._out.expect("no_such_turn", event.event_id)
-        self.talk.truncate(item.turn, event.audio_end_ms * 24)
+        self.talk.truncate(item.turn, event.audio_end_ms * SPEECH_RATE // 1000)
         return ()
 
     def _delete(self, event: Any) -> Iterable[Event]:
@@ -223,14 +224,15 @@ class Realtime:
             if asked.output_modalities is not None:
                 wanted.speak = speaks(asked.output_modalities, "response.output_modalities")
             if asked.max_output_tokens is not None:
-                limit = tokens(asked.max_output_tokens, "response.max_output_tokens")
-                wanted.max_tokens = limit
+                where = "response.max_output_tokens"
+                wanted.max_tokens = tokens(asked.max_output_tokens, where)
             if asked.instructions is not None:
                 system = short(asked.instructions, "response.instructions")
             wanted.metadata = dict(asked.metadata or {})
         self._out.wanted.append(wanted)
         self._out.expect("reply_active", event.event_id)
-        self.talk.respond(speak=wanted.speak, max_tokens=wanted.max_tokens, system=system)
+        limit = wanted.max_tokens or MAX_TOKENS
+        self.talk.respond(speak=wanted.speak, max_tokens=limit, system=system)
         return ()
 
     def _cancel(self, event: Any) -> Iterable[Event]:

@@ -9,10 +9,9 @@ import numpy as np
 
 from fo_core.server.items import Item
 from fo_core.server.messages import new_id
-from fo_core.server.wire import Resampler, WireFormat, to_base64
+from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, to_base64
 
 Event = dict[str, Any]
-RATE = 24000  # Hz of the model's speech
 
 
 class Reply:
@@ -35,7 +34,7 @@ class Reply:
         self.id = new_id("resp")
         self.fmt, self.speak = fmt, speak
         self.item = Item(new_id("item"), "assistant", turn, "", speak, "in_progress")
-        self._resampler = Resampler(RATE, fmt.rate)
+        self._resampler = Resampler(SPEECH_RATE, fmt.rate)
         self._status = "in_progress"
         self._details: Event | None = None
         self._conversation, self._max_tokens = conversation, max_tokens
@@ -77,7 +76,7 @@ class Reply:
 
     def audio(self, wave: np.ndarray) -> Event | None:
         """Some audio, float32 [S] at 24 kHz; None if all of it stays in the resampler."""
-        self.item.milliseconds += round(1000 * len(wave) / RATE)
+        self.item.milliseconds += round(1000 * len(wave) / SPEECH_RATE)
         return self._delta(self._resampler.step(wave))
 
     def _delta(self, wave: np.ndarray) -> Event | None:
@@ -97,7 +96,7 @@ class Reply:
         self._status, self._details = status, details
         self.item.status = "completed" if status == "completed" else "incomplete"
         if self.speak:
-            self.item.milliseconds = round(1000 * samples / RATE)
+            self.item.milliseconds = round(1000 * samples / SPEECH_RATE)
             rest = self._delta(self._resampler.flush()) if status != "cancelled" else None
             if rest is not None:
                 yield rest

@@ -20,6 +20,7 @@ from fo_core.server.wire import WireFormat
 Detect = Literal["semantic_vad", "server_vad"]
 PATIENCE_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}  # as eagerness says
 CANNOT = ("tools", "prompt", "tracing")  # asked for and ignored would be worse than refused
+MAX_TOKENS = 4096  # of a reply, by the protocol
 MAX_TEXT = 32_768  # characters of instructions or of a typed message
 
 
@@ -168,8 +169,8 @@ def tokens(limit: Any, param: str) -> int | None:
     """A limit of text tokens; None = the model's own."""
     if limit in (None, "inf"):
         return None
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 4096:
-        raise Refused('1 to 4096 tokens or "inf"', param)
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_TOKENS:
+        raise Refused(f'1 to {MAX_TOKENS} tokens or "inf"', param)
     return limit
 
 

@@ -19,12 +19,12 @@ from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import PoolFull, Talk
 from fo_core.errors import DataError, FoError
 from fo_core.server.settings import MAX_TEXT
-from fo_core.server.wire import Resampler, WireFormat
+from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat
+from fo_core.streaming import SAMPLE_RATE
 
-RATE = 16000  # Hz of what the talk hears
 MAX_MESSAGE = 2**20  # bytes; a client sends 30 ms at a time
 MAX_ERRORS = 100  # bad messages of one client, then it is put out
-_OUT = WireFormat("audio/pcm", 24000)
+_OUT = WireFormat("audio/pcm", SPEECH_RATE)
 log = logging.getLogger(__name__)
 
 
@@ -70,9 +70,7 @@ class Dialect:
     ) -> None:
         import socketio
 
-        self.server = socketio.AsyncServer(
-            async_mode="asgi", cors_allowed_origins=[], max_http_buffer_size=MAX_MESSAGE
-        )
+        self.server = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=MAX_MESSAGE)
         self._open, self._allowed = open_talk, allowed
         self._clients: dict[str, Client] = {}
         on = self.server.on
@@ -153,7 +151,7 @@ class Dialect:
         try:
             wave, rate = read_audio(message)
             if client.resampler is None or client.resampler.rates[0] != rate:
-                client.resampler = Resampler(rate, RATE)
+                client.resampler = Resampler(rate, SAMPLE_RATE)
             client.talk.push(client.resampler.step(wave))
         except FoError as error:
             await self._count(sid, client, str(error))

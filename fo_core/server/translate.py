@@ -13,8 +13,9 @@ from fo_core.server.items import Conversation, Item
 from fo_core.server.messages import new_id
 from fo_core.server.responses import Event, Reply
 from fo_core.server.settings import SessionSettings
+from fo_core.server.wire import SPEECH_RATE
+from fo_core.streaming import SAMPLE_RATE
 
-RATE = 16000  # Hz of what the talk hears
 CODES = {  # of the talk's errors, in the protocol's words
     "empty_commit": "input_audio_buffer_commit_empty",
     "no_reply": "response_cancel_not_active",
@@ -76,25 +77,18 @@ class Translator:
 
     def add(self, item: Item) -> Iterator[Event]:
         """Put an item into the conversation and say so (also by the older event's name)."""
-        before = self.conversation.add(item)
+        self.conversation.add(item)
         for name in ("added", "created"):
-            data = {"previous_item_id": before, "item": item.to_dict()}
-            yield {"type": f"conversation.item.{name}", **data}
+            yield self._item(name, item)
 
-    def _done(self, item: Item) -> Event:
-        ids = list(self.conversation.items)
-        at = ids.index(item.id) if item.id in self.conversation.items else 0
-        before = ids[at - 1] if at else None
-        return {
-            "type": "conversation.item.done",
-            "previous_item_id": before,
-            "item": item.to_dict(),
-        }
+    def _item(self, name: str, item: Item) -> Event:
+        data = {"previous_item_id": item.previous, "item": item.to_dict()}
+        return {"type": f"conversation.item.{name}", **data}
 
     def user(self, item: Item) -> Iterator[Event]:
         """A whole user message."""
         yield from self.add(item)
-        yield self._done(item)
+        yield self._item("done", item)
 
     def _user_id(self, turn: int) -> str:
         return self._ids.setdefault(turn, new_id("item"))
@@ -119,7 +113,7 @@ class Translator:
         self._open.add(turn)
         return {
             "type": "input_audio_buffer.speech_started",
-            "audio_start_ms": self._starts[turn] * 1000 // RATE,
+            "audio_start_ms": self._starts[turn] * 1000 // SAMPLE_RATE,
             "item_id": self._user_id(turn),
         }
 
@@ -128,7 +122,7 @@ class Translator:
             self._open.discard(turn)
             yield {
                 "type": "input_audio_buffer.speech_stopped",
-                "audio_end_ms": end * 1000 // RATE,
+                "audio_end_ms": end * 1000 // SAMPLE_RATE,
                 "item_id": self._user_id(turn),
             }
 
@@ -162,9 +156,8 @@ class Translator:
             self.typed.popleft().turn = turn
             return
         item = Item(self._user_id(turn), "user", turn)
-        before = next(reversed(self.conversation.items), None)
         kind = "input_audio_buffer.committed"
-        yield {"type": kind, "item_id": item.id, "previous_item_id": before}
+        yield {"type": kind, "item_id": item.id, "previous_item_id": self.conversation.last}
         yield from self.user(item)
 
     @translate.register
@@ -179,7 +172,7 @@ class Translator:
         at = {"item_id": item.id, "content_index": 0}
         if event.text:
             yield {"type": f"{kind}.delta", **at, "delta": event.text}
-        seconds = (event.at - self._starts.get(event.turn, event.at)) / RATE
+        seconds = (event.at - self._starts.get(event.turn, event.at)) / SAMPLE_RATE
         usage = {"type": "duration", "seconds": round(max(0.0, seconds), 3)}
         yield {"type": f"{kind}.completed", **at, "transcript": event.text, "usage": usage}
 
@@ -235,7 +228,7 @@ class Translator:
             error = {"type": "server_error", "code": "model", "message": self._trouble}
             details = {"error": error}
         yield from reply.closed(event.status, details, event.samples)
-        yield self._done(reply.item)
+        yield self._item("done", reply.item)
         yield {"type": "response.done", "response": reply.to_dict()}
         if cut is not None:
             yield from self._shortened(cut)
@@ -256,7 +249,7 @@ class Translator:
             return
         item.text, item.status = cut.text, "incomplete"
         if item.spoken:
-            yield self._truncated(item, cut.played * 1000 // 24000)
+            yield self._truncated(item, cut.played * 1000 // SPEECH_RATE)
 
     def _truncated(self, item: Item, audio_end_ms: int) -> Event:
         at = {"item_id": item.id, "content_index": 0, "audio_end_ms": audio_end_ms}
@@ -284,7 +277,7 @@ class Translator:
 
     @translate.register
     def _(self, event: ev.IdleTimeout) -> Iterator[Event]:
-        now = event.at * 1000 // RATE
+        now = event.at * 1000 // SAMPLE_RATE
         yield {
             "type": "input_audio_buffer.timeout_triggered",
             "audio_start_ms": max(0, now - self._settings().turn.idle_ms),
@@ -299,7 +292,7 @@ class Translator:
         shares = {"keep": event.listen, "answer": event.answer, "ignore": event.ignore}
         yield {
             "type": "freeze_omni.dialogue_state",
-            "audio_end_ms": event.at * 1000 // RATE,
+            "audio_end_ms": event.at * 1000 // SAMPLE_RATE,
             "state": max(shares, key=lambda name: shares[name]),
             "probabilities": {name: round(value, 4) for name, value in shares.items()},
             "judging": event.judging,

@@ -14,6 +14,7 @@ from fo_core.errors import DataError
 
 Kind = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 _G711: dict[str, str] = {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
+SPEECH_RATE = 24000  # Hz of what the model says
 MIN_RATE, MAX_RATE = 8000, 96000  # Hz
 
 

@@ -170,7 +170,7 @@ async function start() {
 
 async function stop(reason = "Stopped.") {
   const [old, mic, out] = [line, microphone, speaker];
-  line = microphone = null;
+  line = microphone = response = null;
   old?.close();
   timeline.stop();
   await Promise.allSettled([mic?.close(), out?.close()]);

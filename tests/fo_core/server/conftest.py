@@ -74,7 +74,9 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
     dialogue = replace(TALK, **limits.pop("talk", {}))
     cfg = ServeConfig(**limits)
     model.trained |= set(PARTS)  # random weights talk nonsense, but they talk
-    pool = Pool(model, dialogue, PoolConfig(workers=1, max_sessions=users))
+    pool = Pool(
+        model, dialogue, PoolConfig(max_sessions=users, session_seconds=cfg.session_seconds)
+    )
     app = make_app(pool, dialogue, "tiny", "Be brief.", cfg)
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_level="error", ws_max_size=cfg.message_bytes)

@@ -233,3 +233,38 @@ def test_a_model_that_raises_costs_one_reply(serve: Any, mumbler: Any, monkeypat
         assert "the decoder broke" in failed["status_details"]["error"]["message"]
         assert fine["status"] in ("completed", "incomplete")
         assert server.empty()
+
+
+def test_pages_of_other_sites_cannot_talk(server: Any) -> None:
+    """A browser would let them: the server looks at the origin."""
+
+    async def first(origin: str) -> str:
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
+        async with websockets.connect(url, origin=origin) as socket:
+            return json.loads(await socket.recv())["type"]
+
+    assert asyncio.run(first(f"http://127.0.0.1:{server.port}")) == "session.created"
+    assert asyncio.run(first("https://evil.example")) == "error"
+    assert asyncio.run(first("null")) == "error"
+
+    async def polling(origin: str) -> int:
+        import aiohttp
+
+        url = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"
+        async with aiohttp.ClientSession() as web, web.get(url, headers={"Origin": origin}) as got:
+            return got.status
+
+    assert asyncio.run(polling("https://evil.example")) == 400
+    assert asyncio.run(polling(f"http://127.0.0.1:{server.port}")) == 200
+
+
+def test_metrics_count(server: Any) -> None:
+    from urllib.request import urlopen
+
+    asyncio.run(works(server))
+    with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
+        text = answer.read().decode()
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(found["fo_opened_total"]) >= 1
+    replies = [float(v) for k, v in found.items() if k.startswith("fo_replies_total")]
+    assert sum(replies) >= 1

@@ -258,3 +258,20 @@ def test_full_and_locked_servers_say_so(serve: Any, sdk: Any, mumbler: Any) -> N
         asyncio.run(two(server))
         assert server.empty()
         assert asyncio.run(enter(server, "right"))["type"] == "session.created"
+
+
+def test_a_limit_of_tokens_can_be_lifted_again(server: Any, sdk: Any) -> None:
+    async def talk() -> list[str]:
+        words = []
+        async with sdk(server).realtime.connect(model="tiny") as connection:
+            await until(connection, "conversation.created")
+            for limit in (3, "inf"):
+                session = MANUAL | {"max_output_tokens": limit}
+                await connection.session.update(session=session)
+                await until(connection, "session.updated")
+                done = (await ask(connection, 1))[-1]["response"]
+                words.append(done["output"][0]["content"][0]["transcript"])
+        return words
+
+    short, long = asyncio.run(talk())
+    assert len(short) < len(long)
