@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -21,6 +20,7 @@ from fo_core.config import config
 from fo_core.dialogue.pool import Pool, PoolFull, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
+from fo_core.server.budget import Budget
 from fo_core.server.messages import new_id
 from fo_core.server.metrics import measure
 from fo_core.server.realtime import Realtime
@@ -46,24 +46,6 @@ class ServeConfig:
     send_seconds: float = 20.0  # a client that takes nothing for so long is put out
     certificate: Path | None = None  # PEM file for TLS
     private_key: Path | None = None  # PEM file for TLS
-
-
-class Budget:
-    """A token bucket of messages."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._rate, self._burst = per_second, float(burst)
-        self._left, self._then = float(burst), time.monotonic()
-
-    def spend(self) -> bool:
-        """Whether one more message is within the budget."""
-        now = time.monotonic()
-        self._left = min(self._burst, self._left + (now - self._then) * self._rate)
-        self._then = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
@@ -160,7 +142,9 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
 
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
-    dialect = Dialect(pool.open, environ_allowed)
+    dialect = Dialect(
+        pool.open, environ_allowed, lambda: Budget(cfg.messages_per_second, cfg.burst)
+    )
     return socketio.ASGIApp(dialect.server, other_asgi_app=app)
 
 

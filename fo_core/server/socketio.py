@@ -18,6 +18,7 @@ from typing import Any
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import PoolFull, Talk
 from fo_core.errors import DataError, FoError
+from fo_core.server.budget import Budget
 from fo_core.server.settings import MAX_TEXT
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat
 from fo_core.streaming import SAMPLE_RATE
@@ -34,6 +35,7 @@ class Client:
 
     talk: Talk
     task: asyncio.Task[None]
+    budget: Budget
     recording: bool = False
     errors: int = 0
     resampler: Resampler | None = None
@@ -63,15 +65,19 @@ class Dialect:
     Args:
         open_talk: Gives a new user's talk, or raises ``PoolFull``.
         allowed: Whether a client with these query parameters and headers may connect.
+        budget: Gives a new client's budget of messages.
     """
 
     def __init__(
-        self, open_talk: Callable[[], Talk], allowed: Callable[[dict[str, Any]], bool]
+        self,
+        open_talk: Callable[[], Talk],
+        allowed: Callable[[dict[str, Any]], bool],
+        budget: Callable[[], Budget],
     ) -> None:
         import socketio
 
         self.server = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=MAX_MESSAGE)
-        self._open, self._allowed = open_talk, allowed
+        self._open, self._allowed, self._budget = open_talk, allowed, budget
         self._clients: dict[str, Client] = {}
         on = self.server.on
         on("connect", self._connect)
@@ -90,7 +96,7 @@ class Dialect:
             # as the published server does: connected, told, put out
             asyncio.get_running_loop().create_task(self._refuse(sid))
             return None
-        self._clients[sid] = Client(talk, asyncio.create_task(self._run(sid, talk)))
+        self._clients[sid] = Client(talk, asyncio.create_task(self._run(sid, talk)), self._budget())
         return None
 
     async def _refuse(self, sid: str) -> None:
@@ -133,7 +139,7 @@ class Dialect:
             client.talk.interrupt()
 
     async def _prompt(self, sid: str, text: Any = None, *_: Any) -> None:
-        client = self._clients.get(sid)
+        client = await self._within_budget(sid)
         if client is None:
             return
         if not isinstance(text, str) or len(text) > MAX_TEXT:
@@ -145,7 +151,7 @@ class Dialect:
         await self.server.emit("prompt_success", to=sid)
 
     async def _audio(self, sid: str, message: Any = None, *_: Any) -> None:
-        client = self._clients.get(sid)
+        client = await self._within_budget(sid)
         if client is None or not client.recording:
             return
         try:
@@ -155,6 +161,15 @@ class Dialect:
             client.talk.push(client.resampler.step(wave))
         except FoError as error:
             await self._count(sid, client, str(error))
+
+    async def _within_budget(self, sid: str) -> Client | None:
+        """The client; None if it is gone, or has sent so much that it is put out now."""
+        client = self._clients.get(sid)
+        if client is None or client.budget.spend():
+            return client
+        log.warning("Socket.IO client %s: too many messages", sid)
+        await self.server.disconnect(sid)
+        return None
 
     async def _count(self, sid: str, client: Client, what: str) -> None:
         """The dialect has no error event: note it, and put out a client that only sends rubbish."""

@@ -133,6 +133,20 @@ def test_rubbish_is_put_out_in_the_end_and_others_go_on(serve: Any, mumbler: Any
         assert server.empty()
 
 
+def test_a_flood_is_put_out(serve: Any, mumbler: Any) -> None:
+    async def talk(server: Any) -> None:
+        bad = Client()
+        await bad.io.connect(f"http://127.0.0.1:{server.port}")
+        for _ in range(60):
+            await bad.io.emit("prompt_text", "again")
+        async with asyncio.timeout(10):
+            await bad.io.wait()
+
+    with serve(mumbler, messages_per_second=1, burst=20) as server:
+        asyncio.run(talk(server))
+        assert server.empty()
+
+
 @pytest.mark.parametrize(
     "message",
     ["x" * (2**20 + 1), "[" * 50_000, '{"audio": [], "sample_rate": true}', b"{}", {"audio": []}],
