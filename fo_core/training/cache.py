@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fo_core.checkpoint import load_tensors, save_tensors
-from fo_core.training.stage import Batch
+from fo_core.config import to_dict
+from fo_core.training.stage import Batch, Stage
 from fo_core.training.team import Team
 
 
@@ -19,7 +21,8 @@ class ItemCache:
     """Fills batches with what a stage's ``precompute`` gives, calling it for unseen items only.
 
     It is called for one item at a time: the values do not depend on the batch that an item came
-    in, so a resumed run computes the same bits.
+    in, so a resumed run computes the same bits. A value belongs to everything that the manifest
+    says of an item, not to its id alone: of two items with one id each has its own.
 
     Args:
         compute: ``Stage.precompute``; None leaves batches as they are.
@@ -42,7 +45,8 @@ class ItemCache:
         if self.compute is None:
             return batch
         items = batch["items"]
-        rows = [self._kept.get(item.id) or self._from_disk(item.id, model) for item in items]
+        keys = [_key(item) for item in items]
+        rows = [self._kept.get(key) or self._from_disk(key, model) for key in keys]
         missing = [row for row, found in enumerate(rows) if found is None]
         rounds = team.most(len(missing)) if team and team.sharded else len(missing)
         for number in range(rounds):  # sharded: every process runs the LLM equally often
@@ -51,29 +55,56 @@ class ItemCache:
                 found = self.compute(model, one_item(batch, row))
             if number < len(missing):
                 rows[row] = found
-                self._keep(items[row].id, found)
+                self._keep(keys[row], found)
         whole = [row for row in rows if row is not None]
         return batch | {name: [row[name] for row in whole] for name in whole[0]}
 
-    def _keep(self, name: str, found: Mapping[str, Tensor], write: bool = True) -> None:
+    def _keep(self, key: str, found: Mapping[str, Tensor], write: bool = True) -> None:
         if self.folder is not None and write:
-            save_tensors(self._path(name), found)
+            save_tensors(self._path(key), found)
         size = sum(t.numel() * t.element_size() for t in found.values())
         if size <= self.free:
             self.free -= size
-            self._kept[name] = found
+            self._kept[key] = found
 
-    def _from_disk(self, name: str, model: Any) -> Mapping[str, Tensor] | None:
-        if self.folder is None or not self._path(name).is_file():
+    def _from_disk(self, key: str, model: Any) -> Mapping[str, Tensor] | None:
+        if self.folder is None or not self._path(key).is_file():
             return None
-        found = {k: v.to(model.device) for k, v in load_tensors(self._path(name)).items()}
-        self._keep(name, found, write=False)
+        found = {k: v.to(model.device) for k, v in load_tensors(self._path(key)).items()}
+        self._keep(key, found, write=False)
         return found
 
-    def _path(self, name: str) -> Path:
+    def _path(self, key: str) -> Path:
         assert self.folder is not None
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        return self.folder / digest[:2] / f"{digest[2:24]}.safetensors"
+        return self.folder / key[:2] / f"{key[2:24]}.safetensors"
+
+
+def _key(item: Any) -> str:
+    return hashlib.sha256(repr(item).encode()).hexdigest()
+
+
+def place(
+    root: str, stage: Stage, model: Any, prints: Mapping[str, Mapping[str, str]]
+) -> Path | None:
+    """Folder for a stage's values on disk: another one when a part that they come from is another.
+
+    Args:
+        root: The folder for all stages; "" = none.
+        stage: Its ``reads`` name the parts.
+        model: Gives ``config`` (texts of the dialogue, sizes).
+        prints: Fingerprints of all parts.
+    """
+    if not root:
+        return None
+    settings = to_dict(model.config)
+    facts = {
+        "call": repr(getattr(stage.precompute, "keywords", None)),
+        "parts": {part: prints.get(part, {}).get("frozen") for part in stage.reads},
+        "settings": {part: settings.get(part) for part in stage.reads},
+        "width": settings["speech_decoder"]["dim"],  # output-3 keeps states in rows of it
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Path(root) / f"{stage.name}-{digest[:16]}"
 
 
 def one_item(batch: Batch, row: int) -> Batch:

@@ -19,7 +19,7 @@ from fo_core.config import to_dict
 from fo_core.errors import StageError
 from fo_core.files import write_json
 from fo_core.training import report, snapshot
-from fo_core.training.cache import ItemCache
+from fo_core.training.cache import ItemCache, place
 from fo_core.training.checks import check_data
 from fo_core.training.draws import seed_draws
 from fo_core.training.ema import WeightMean
@@ -126,9 +126,12 @@ class _Run:
         if team is None:
             return
         self.team = team
-        kept = Path(cfg.cache_hidden) / stage.name if cfg.cache_hidden else None
-        self.cache = ItemCache(stage.precompute, cfg.remember_mb, kept)
-        self.held_out = HeldOut(stage, held_out, self.cache, cfg.max_steps, cfg.seed)
+        self.before = fingerprints(model, self.trainable)
+        kept = place(cfg.cache_hidden, stage, model, self.before)
+        cache = ItemCache(stage.precompute, cfg.remember_mb, kept)
+        self.held_out = HeldOut(stage, held_out, cache, cfg.max_steps, cfg.seed)
+        changing = cfg.batch.augment is not None  # an item sounds different in each epoch
+        self.cache = ItemCache(stage.precompute, 0.0) if changing else cache
 
     def open_train(self, share: tuple[int, int]) -> Any:
         """A loader of a process's share of the training data."""
@@ -145,7 +148,6 @@ class _Run:
     ) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
         cfg, folder, team = self.cfg, self.folder, self.team
-        self.before = fingerprints(self.model, self.trainable)
         with team.accelerator.main_process_first():
             if team.main and not resume:
                 _clear(folder)

@@ -57,6 +57,7 @@ class Stage:
             aggregated over the whole set as ratio of sums, a plain number as mean over batches.
         precompute: Values that depend on frozen parts only: named tensors of a batch of one item,
             computed once per item and kept. The losses find lists of them in the batch.
+        reads: Top-level modules whose weights and settings ``precompute`` depends on.
         helpers: Modules that only training needs (discriminators): part of the model, under these
             names, while the stage lasts.
         begin: ``begin(model, loader)`` measures on training data, once before the first step.
@@ -72,6 +73,7 @@ class Stage:
     starts_from: tuple[str, ...] = ()
     metrics: Metrics | None = None
     precompute: Callable[[Any, Batch], Mapping[str, Tensor]] | None = None
+    reads: tuple[str, ...] = ()
     helpers: Callable[[Any], Mapping[str, nn.Module]] | None = None
     begin: Callable[[Any, Any], None] | None = None
     best: tuple[str, Literal["min", "max"]] = ("loss", "min")

@@ -46,6 +46,7 @@ from fo_core.training.speech_losses import (
 )
 from fo_core.training.stage import Objective, Stage
 
+LISTENING = ("llm", "speech_encoder", "ctc_head", "adapter", "prompt")
 TALKING = ("speech_encoder", "adapter", "prompt", "speech_decoder")  # of a spoken turn
 
 
@@ -131,6 +132,7 @@ class Input3:
             starts_from=("speech_encoder", "adapter"),
             metrics=StateMetrics(loss),
             precompute=listen_once,
+            reads=("llm", "speech_encoder", "ctc_head", "adapter", "state_head"),
         )
 
 
@@ -235,6 +237,7 @@ class Output3:
             data="tts" if self.context == "typed" else "reply",
             starts_from=("speech_decoder",) if self.context == "typed" else TALKING,
             precompute=partial(answer_states, context=self.context),
+            reads=("llm",) if self.context == "typed" else LISTENING,
             samples=SpeechSounds(self.context),
         )
 

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fo_core.data.augment import AugmentConfig
 from fo_core.errors import StageError
 from fo_core.training import report
+from fo_core.training.feed import BatchConfig
 from fo_core.training.freeze import freeze_all_but, select
 from fo_core.training.guard import memory_guard
 from fo_core.training.loop import TrainConfig, plan_stage, run_stage
@@ -246,6 +248,23 @@ def test_precomputed_values_are_made_once_per_item(tmp_path):
     run(tmp_path, the_stage=stage(objectives=(Objective("main", ("mouth.*",), use),),
                                   precompute=compute))  # fmt: skip
     assert len(calls) == len(set(calls)) == 7
+
+
+def test_what_changes_every_epoch_is_not_remembered(tmp_path):
+    """Fails if an augmented item is given what was computed from its sound of another epoch."""
+
+    class Changing(Loader):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield batch | {"x": batch["x"] + torch.rand(1)}
+
+    def use(model, batch):
+        assert torch.equal(batch["kept"][0], batch["x"][:1] * 2)
+        return losses(model, batch)
+
+    run(tmp_path, cfg=config(batch=BatchConfig(augment=AugmentConfig())), loader=Changing(),
+        the_stage=stage(objectives=(Objective("main", ("mouth.*",), use),),
+                        precompute=lambda model, batch: {"kept": batch["x"] * 2}))  # fmt: skip
 
 
 def test_helper_modules_live_as_long_as_the_stage(tmp_path):

@@ -16,6 +16,7 @@ from fo_core.data import manifest
 from fo_core.engines.asr import ASR
 from fo_core.errors import ConfigError, StageError
 from fo_core.models.freeze_omni import FreezeOmniConfig
+from fo_core.training.cache import ItemCache, place
 from fo_core.training.estimate import measure
 from fo_core.training.loop import plan_stage, run_stage
 from fo_core.training.stages import NAMES, SIZES, Recipe, recipe, shipped
@@ -28,6 +29,7 @@ MOVES = {
     "output-2": {"speech_decoder"},
     "output-3": {"speech_decoder"},
 }
+CONTEXTS = ("typed", "spoken")
 
 
 def fresh(llm, **parts):
@@ -260,6 +262,37 @@ def test_switches_that_do_not_change_what_is_learned(name, sets, tiny_llm, data,
         assert torch.allclose(again.state_dict()[key], value, atol=1e-6), key
     kept = list((tmp_path / "cache").rglob("*.safetensors"))
     assert bool(kept) == ("cache" in sets[0] and name == "output-3")
+
+
+def test_values_on_disk_are_of_the_same_parts_texts_and_items(tiny_llm, data, tmp_path):
+    """Fails if another LLM, system text, context or answer is given the values of the first."""
+    made = {c: recipe("output-3", "tiny", overrides=[f"stage.context={c}"]) for c in CONTEXTS}
+    typed, spoken = (made[c].stage.build() for c in CONTEXTS)
+    model, other = fresh(tiny_llm), fresh(tiny_llm)
+    prints = {"llm": {"frozen": "a"}, "adapter": {"frozen": "b"}}
+    first = place(str(tmp_path), typed, model, prints)
+    assert first == place(str(tmp_path), typed, other, prints | {"adapter": {"frozen": "c"}})
+    moved = place(str(tmp_path), spoken, model, prints | {"adapter": {"frozen": "c"}})
+    other.config = replace(other.config, llm=replace(other.config.llm, system="Be brief."))
+    places = {
+        first,
+        moved,
+        place(str(tmp_path), spoken, model, prints),
+        place(str(tmp_path), typed, other, prints),
+        place(str(tmp_path), typed, model, prints | {"llm": {"frozen": "c"}}),
+    }
+    assert len(places) == 5 and place("", typed, model, prints) is None
+    item = data[0][1][0]
+    values = iter(range(3))
+
+    def compute(model, batch):
+        return {"n": torch.tensor([next(values)])}
+
+    def kept(one):
+        cache = ItemCache(compute, folder=first)
+        return int(cache.fill(model, {"items": [one]})["n"][0])
+
+    assert [kept(item), kept(replace(item, answer="Never.")), kept(item)] == [0, 1, 0]
 
 
 def test_a_plan_says_steps_memory_and_time(model, data):
