@@ -33,8 +33,8 @@ def throughput(
     "products" is the share of a step that its matrix products and convolutions take when they are
     run alone: 100 % would be a step without anything else.
     """
-    options.existing_file(train, "training manifest")
-    options.existing_file(valid, "held-out manifest")
+    options.existing_data(train, "training manifest")
+    options.existing_data(valid, "held-out manifest")
 
     from eval.throughput import measure
     from fo_core.data.manifest import read

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from fo_core.errors import ConfigError
 from fo_core.registry import did_you_mean
@@ -24,8 +24,7 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def config(cls: type[T]) -> type[T]:
     """Decorator: a frozen dataclass whose unknown keys are errors when loaded."""
-    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
-    return dataclasses.dataclass(frozen=True)(cls)
+    return dataclasses.dataclass(frozen=True)(with_config(ConfigDict(extra="forbid"))(cls))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -77,11 +76,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        if both and value.get("type", old.get("type")) == old.get("type"):  # type: ignore[union-attr]
-            merged[key] = merge(old, value)  # type: ignore[arg-type]
-        else:
-            merged[key] = value
+        merged[key] = value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if value.get("type", old.get("type")) == old.get("type"):
+                merged[key] = merge(old, value)
     return merged
 
 

@@ -86,9 +86,8 @@ def read_items(source: Any) -> list[Any]:
     if not isinstance(source, str | Path):
         return list(source)
     from fo_core.data.manifest import read
-    from fo_core.data.shards import is_shards, open_items
 
-    return list(open_items(source)) if is_shards(source) else read(source)
+    return read(source)
 
 
 def first_items(source: Any, count: int | None) -> Any:
