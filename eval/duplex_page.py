@@ -13,7 +13,7 @@ _TASKS = {
 }
 METRICS = (
     *(Metric(f"{t}/take_over", f"{t.replace('_', ' ')}: turn taken", m) for t, m in _TASKS.items()),
-    Metric("backchannel/per_second", "backchannels a second", "short stretches, few words", ""),
+    Metric("backchannel/per_second", "backchannels a second", "in all recordings", ""),
     Metric("smooth_turn_taking/latency", "smooth turn: latency", "user's end to first word", "s"),
     Metric("user_interruption/latency", "interruption: latency", "its end to first word", "s"),
     Metric(
@@ -56,7 +56,9 @@ def duplex_page(overview: Overview) -> Page:
             f"Clock: {clock} ({how}). Intervals: bootstrap over the items.",
             (metric_table(overview, known),),
         ),
-        Section("Full-Duplex-Bench, as published", "On its own recordings.", (PUBLISHED,)),
     ]
+    if any(m.key.split("/")[0] in _TASKS for m in known):
+        text = "On its own recordings."
+        sections.append(Section("Full-Duplex-Bench, as published", text, (PUBLISHED,)))
     shares = [(m.key, m.name) for m in known if m.unit == "%"]
     return Page("Full duplex", f"{overview['items']} items.", sections, shares)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from eval.harness import Row
+from fo_core import audio
 from fo_core.data.manifest import Item
 from fo_core.errors import AudioError, DataError
 from fo_core.files import read_json
 
 ANNOTATIONS = {  # what a task's folder holds beside the sound; None: nothing is needed
-    "pause_handling": "pause.json",
+    "pause_handling": None,
     "backchannel": None,
     "smooth_turn_taking": "turn_taking.json",
     "user_interruption": "interrupt.json",
@@ -62,9 +63,11 @@ def _row(name: str, task: str, folder: Path) -> Row:
     sound = folder / "input.wav"
     if not sound.is_file():
         raise DataError(f"no {sound}")
+    samples, rate = audio.info(sound)
     row: Row = {"id": name, "kind": TALK, "task": task, "input_audio": str(sound)}
+    row["seconds"] = round(samples / rate, 3)
     if (folder / "output.wav").is_file():
-        row["given_wav"] = str(folder / "output.wav")
+        row["given_wav"] = str((folder / "output.wav").absolute())
     annotation = ANNOTATIONS[task]
     if annotation is not None:
         start, end = _span(folder / annotation)

@@ -127,13 +127,20 @@ class LLMJudge:
         return [read_grade(answer.text) for answer in answers]
 
 
-def check(name: str) -> None:
+def check(name: str, times: bool = False) -> None:
     """Refuse an unknown or uninstalled recogniser before any work.
 
+    Args:
+        name: A file of ``fo_core.engines.asr``.
+        times: It must tell when each word was said (``words``).
+
     Raises:
-        EngineError: There is none of this name, or its package is missing.
+        EngineError: There is none of this name, its package is missing, or it tells no times.
     """
     from fo_core.engines.asr import ASR
 
-    if not hasattr(ASR.load(name), "Engine"):
+    engine = getattr(ASR.load(name), "Engine", None)
+    if engine is None:
         raise EngineError(f"{name} is no speech recogniser", possible=", ".join(ASR.names()))
+    if times and not hasattr(engine, "words"):
+        raise EngineError(f"the judge {name} gives no times of words", possible="faster-whisper")

@@ -72,6 +72,7 @@ def asr(
     from eval.asr import evaluation, passes
     from eval.harness import asked_before, run
     from eval.pages import asr_page
+    from eval.provenance import describe_model
 
     options.writable(out, "results folder")
     about: dict[str, Any]
@@ -88,7 +89,7 @@ def asr(
         parts, left = _speech(data or [], corpus_set, corpus, part or [])
         rows, more = speech_data.as_rows(parts, language, limit)
         left |= more
-        about = _about(folder, device, seed)
+        about = shared.about(describe_model(folder), device, seed)
         about["conditions"] = [condition.name for condition in how]
         key = {"fingerprint": about["model"]["fingerprint"]}
         steps = passes(
@@ -119,17 +120,6 @@ def _speech(
     if not parts:
         raise FoError("nothing to hear", possible="--data MANIFEST, or --set NAME --corpus DIR")
     return parts, left
-
-
-def _about(folder: Path, device: str, seed: int) -> dict[str, Any]:
-    from eval.provenance import describe_model, machine, versions
-
-    return {
-        "model": describe_model(folder),
-        "seed": seed,
-        "versions": versions(),
-        "machine": machine(device),
-    }
 
 
 @app.command("tts")
@@ -177,6 +167,7 @@ def tts(
     from eval import judges
     from eval.harness import asked_before, run
     from eval.pages import tts_page
+    from eval.provenance import describe_model
     from eval.tts import as_rows, evaluation, passes
     from fo_core.data import manifest
     from fo_core.files import read_jsonl
@@ -194,7 +185,7 @@ def tts(
         if data is None:
             raise FoError("nothing to speak", possible="--data MANIFEST of spoken answers")
         rows, left = as_rows(manifest.read(data), limit)
-        about = _about(folder, device, seed) | {"data": str(data)}
+        about = shared.about(describe_model(folder), device, seed) | {"data": str(data)}
         key = {"fingerprint": about["model"]["fingerprint"], "seed": seed}
         variants = shared.chosen(variant, VARIANTS, "--variant") or ["full"]
         steps = passes(

@@ -49,13 +49,11 @@ def duplex(
     from eval import judges
     from eval.duplex import evaluation, passes
     from eval.duplex_page import duplex_page
-    from eval.duplex_set import read_bench, read_states
+    from eval.duplex_set import TALK, read_bench, read_states
     from eval.harness import asked_before, run
-    from eval.provenance import describe_model, machine, versions
+    from eval.provenance import describe_model
 
     options.writable(out, "results folder")
-    judges.check(judge)
-    ears = judges.JudgeSpec(judge, judge_model)
     rows: list[dict[str, Any]] = []
     left: dict[str, str] = {}
     folder = None
@@ -74,22 +72,26 @@ def duplex(
             left |= {r["id"]: "no output.wav" for r in rows if "given_wav" not in r}
             rows = [row for row in rows if "given_wav" in row]
             key = {"outputs": str(data)}
-            about = {"model": {"fingerprint": "", "outputs": str(data)}}
+            described = {"fingerprint": "", "outputs": str(data)}
         else:
             folder = str(shared.needed_model(model))
             shared.check_device(device)
             described = describe_model(folder)
             key = {"fingerprint": described["fingerprint"]}
-            about = {"model": described}
         rows = rows[:limit]
         if states is not None:
             from fo_core.data import manifest
 
             labelled, more = read_states(manifest.read(options.existing_file(states, "manifest")))
             rows, left = rows + labelled[:limit], left | more
-        about |= {"clock": clock, "seed": seed, "versions": versions(), "machine": machine(device)}
-    about = about | {"judge": ears.key()}
-    steps = passes(folder, key, clock, ears, out, overrides or (), device)
+        about = shared.about(described, device, seed) | {"clock": clock}
+    ears = None
+    if any(row["kind"] == TALK for row in rows):
+        judges.check(judge, times=True)
+        ears = judges.JudgeSpec(judge, judge_model)
+        about |= {"judge": ears.key()}
+    settings = [f"seed={seed}", *(overrides or ())]
+    steps = passes(folder, key, clock, ears, out, settings, device)
     with Bars() as bars:
         found = run(evaluation(steps, about), rows, out, left, resume, rescore, seed, bars)
     shared.show(found, duplex_page(found), out, json)

@@ -76,6 +76,14 @@ def needed_model(model: Path | None) -> Path:
     return options.existing_folder(model, "model folder")
 
 
+def about(model: Mapping[str, Any], device: str, seed: int) -> dict[str, Any]:
+    """What results say of a run: the model, the seed, versions, the machine."""
+    from eval.provenance import machine, versions
+
+    where = {"versions": versions(), "machine": machine(device)}
+    return {"model": dict(model), "seed": seed} | where
+
+
 def show(
     overview: Mapping[str, Any], page: Any, out: Path, json: bool, published: bool = False
 ) -> None:

@@ -108,6 +108,18 @@ def test_latencies() -> None:
     assert score(other)["user_interruption/stop_latency"] == (0.5, 1.0)
 
 
+def test_backchannels_far_apart_take_no_turn_and_silence_counts() -> None:
+    nods_only = [("mhm", 2.0, 2.3), ("yeah", 9.0, 9.4)]
+    speech = [(2.0, 2.3), (9.0, 9.4)]
+    said = row("backchannel", nods_only, seconds=20.0) | {"speech": speech}
+    assert score(said) == {"backchannel/per_second": (2.0, 20.0), "backchannel/take_over": (0, 1)}
+    silent = row("backchannel", [], seconds=20.0) | {"speech": []}
+    assert score(silent) == {"backchannel/per_second": (0.0, 20.0), "backchannel/take_over": (0, 1)}
+    long = row("backchannel", [("oh", 2.0, 2.2), ("well", 4.0, 5.5)], seconds=20.0)
+    found = score(long | {"speech": [(2.0, 5.5), (9.0, 9.2)]})
+    assert found == {"backchannel/per_second": (1.0, 20.0), "backchannel/take_over": (1.0, 1.0)}
+
+
 def test_states_and_the_decision() -> None:
     labels = [-1, 0, 0, 0, 1, 1]
     base = {"kind": "states", "labels": labels, "speech_end": 0.6}
