@@ -45,9 +45,8 @@ def serve(
     options.existing_folder(model, "model folder")
     if (certificate is None) != (private_key is None):
         raise FoError("TLS needs a certificate and its key", do="give --tls-cert and --tls-key")
-    for path, what in ((certificate, "certificate"), (private_key, "private key")):
-        if path is not None:
-            options.existing_file(path, what)
+    if certificate is not None and private_key is not None:
+        _check_pair(certificate, private_key)
     try:
         import uvicorn
 
@@ -97,6 +96,21 @@ def serve(
         ws_ping_timeout=20,
         timeout_graceful_shutdown=3,
     )
+
+
+def _check_pair(certificate: Path, private_key: Path) -> None:
+    """Say what is wrong with the TLS files before a model is loaded."""
+    import ssl
+
+    options.existing_file(certificate, "certificate")
+    options.existing_file(private_key, "private key")
+    try:
+        ssl.create_default_context().load_cert_chain(certificate, private_key)
+    except (ssl.SSLError, OSError) as error:
+        raise FoError(
+            f"{certificate} and {private_key} are no certificate and its private key: {error}",
+            possible="two PEM files that belong together",
+        ) from error
 
 
 def _port_free(host: str, port: int) -> None:

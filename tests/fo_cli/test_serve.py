@@ -1,0 +1,43 @@
+"""`fo serve` says what is wrong before it loads a model."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("fastapi")
+
+from fo_cli.main import app
+
+
+def error(*args: str) -> str:
+    done = CliRunner().invoke(app, ["serve", *args])
+    assert done.exit_code == 1
+    return str(done.exception or "") + done.output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--tls-cert", "a.pem"], "needs a certificate and its key"),
+        (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "certificate none.pem does not"),
+        (["--tls-cert", "bad.pem", "--tls-key", "bad.pem"], "no certificate and its private key"),
+        (["--host", "300.1.1.1"], "cannot listen at 300.1.1.1"),
+        ([], "no file"),
+    ],
+)
+def test_one_line(args: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.pem").write_text("no PEM")
+    (tmp_path / "model").mkdir()
+    assert said in error("--model", "model", "--port", "0", *args)
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert "cannot listen" in error("--model", str(tmp_path), "--port", port)
