@@ -171,8 +171,7 @@ class Answering:
                 each.reason = "the dialogue before it is too long"
         alive = [a for a in alive if not a.reason]
         prompts = [
-            regenerate.prompt(self.cfg, a.done, a.dialogue.turns[a.turn].user)  # type: ignore[arg-type]
-            for a in alive
+            regenerate.prompt(self.cfg, a.done, a.dialogue.turns[a.turn].user) for a in alive
         ]
         replies = self._ask(prompts, [self._draw(a) for a in alive], [int(a.room) for a in alive])
         for each, reply in zip(alive, replies, strict=True):

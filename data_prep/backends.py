@@ -180,7 +180,8 @@ class Ray:
                 )
             except Exception as error:  # Ray's own kinds are many
                 raise EngineError(
-                    f"the Ray cluster {address or 'on this machine'} did not answer: {error}",
+                    f"the Ray cluster {address or 'on this machine'} did not answer: "
+                    f"{type(error).__name__}: {error}",
                     do="check $RAY_ADDRESS, or use --engine local",
                 ) from error
         actor = ray.remote(_Actor)

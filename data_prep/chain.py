@@ -10,7 +10,7 @@ is found done, by what it was made from. The folder's settings.json is the confi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from data_prep import answers, encode_turns, label_turns, sample, synthesize_tur
 from data_prep.answers import AnswersConfig
 from data_prep.encode_turns import EncodeConfig
 from data_prep.label_turns import TurnStatesConfig
-from data_prep.runner import Progress, RunConfig, quiet
+from data_prep.runner import Progress, RunConfig, StepReport, quiet
 from data_prep.sample import SampleConfig
 from data_prep.speakers import SynthesizeConfig
 from fo_core.config import config, to_dict
@@ -93,12 +93,12 @@ def run_chain(
             if not source.is_file():
                 raise DataError(f"{source} is not there", do=f"run {READS[step]} before {step}")
         made = _work(cfg, step)(source, out / FOLDERS[step], how, progress)
-        reports[step] = asdict(made) if is_dataclass(made) else _plain(made)  # type: ignore[arg-type]
+        reports[step] = asdict(made) if isinstance(made, StepReport) else made
         source, how = None, replace(how, limit=0)
     return reports
 
 
-def _work(cfg: ChainConfig, step: str) -> Callable[..., Any]:
+def _work(cfg: ChainConfig, step: str) -> Callable[..., StepReport | dict[str, Any]]:
     """A step's function with its section of the config."""
     if step == "label-states":
         states = cfg.label_states
@@ -115,7 +115,3 @@ def _work(cfg: ChainConfig, step: str) -> Callable[..., Any]:
     }
     function, section = modules[step]
     return partial(function, section)
-
-
-def _plain(made: Any) -> dict[str, Any]:
-    return dict(made)

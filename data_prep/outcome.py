@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from data_prep.journal import disk_fault
@@ -105,5 +107,14 @@ def _fault(error: Exception) -> Row:
         return {"stop": str(error)}
     if isinstance(error, Reject):
         return {"rejects": [{"reason": error.reason, **error.more}]}
-    reason = str(error) if isinstance(error, FoError) else f"{type(error).__name__}: {error}"
-    return {"rejects": [{"reason": reason}]}
+    return {
+        "rejects": [{"reason": str(error) if isinstance(error, FoError) else unforeseen(error)}]
+    }
+
+
+def unforeseen(error: Exception) -> str:
+    """An error that is none of ours, perhaps a bug: its kind, its first line, where it came up."""
+    places = traceback.extract_tb(error.__traceback__)[-1:]
+    at = "".join(f" ({Path(place.filename).name}:{place.lineno})" for place in places)
+    said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said}{at}"

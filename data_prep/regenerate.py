@@ -101,7 +101,17 @@ def fault(answer: str, finished: bool, max_words: int) -> str:
     return ""
 
 
-def prompt(cfg: RegenerateConfig, earlier: Sequence[Message], text: str) -> list[Message]:
+class Asked(Protocol):
+    """What stands before every dialogue, as a config says it."""
+
+    @property
+    def system(self) -> str: ...  # "" = none
+
+    @property
+    def shots(self) -> tuple[tuple[str, str], ...]: ...  # examples (user, assistant)
+
+
+def prompt(cfg: Asked, earlier: Sequence[Message], text: str) -> list[Message]:
     """The messages that ask for an answer to ``text`` after earlier turns."""
     asked: list[Message] = []
     if cfg.system:

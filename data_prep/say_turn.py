@@ -12,6 +12,7 @@ import numpy as np
 from data_prep import gates, synthesize
 from data_prep.gates import GateFault, Judge
 from data_prep.normalize import speakable
+from data_prep.outcome import unforeseen
 from data_prep.runner import StopRun
 from data_prep.speakers import SynthesizeConfig
 from data_prep.synthesize import Request
@@ -89,7 +90,7 @@ class Speaking:
             except FoError as error:
                 raise EngineError(str(error)) from error
             except Exception as error:  # an engine's own
-                raise EngineError(f"{type(error).__name__}: {error}") from error
+                raise EngineError(unforeseen(error)) from error
             finally:
                 tally.add("engine_seconds", time.perf_counter() - started)
 

@@ -21,6 +21,7 @@ import numpy as np
 from data_prep.checks import ERROR, LEVELS, MENDABLE, WARNING, CheckConfig, Checked, check
 from data_prep.lines import Line, count_lines, cut_lines
 from data_prep.ordered import ordered_map
+from data_prep.outcome import unforeseen
 from data_prep.runner import Progress, RunConfig, quiet
 from fo_core.data.shards import is_shards
 from fo_core.errors import ConfigError, DataError
@@ -272,5 +273,5 @@ def _safely(line: Line, folder: Path, cfg: CheckConfig) -> Checked:
     try:
         return check(line, folder, cfg)
     except Exception as error:
-        fault = ("line", f"a field of the wrong kind: {type(error).__name__} {error}")
+        fault = ("line", f"a check failed over it: {unforeseen(error)}")
         return Checked(line.number, line.name(), faults=[fault])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
 from data_prep.corpora._text import text_lines
+from data_prep.outcome import unforeseen
 
 SUMMARY = "LibriSpeech: 1,000 h of read English books"
 LAYOUT = "a folder with dev-clean, train-clean-100 ..., each SPEAKER/CHAPTER/*.flac and *.trans.txt"
@@ -48,7 +49,7 @@ def _item(part: Path, script: Path, line: str, where: str, fault: str) -> Uttera
     try:
         found = parse_utterance(part, line, {})
     except Exception as error:  # lhotse's, soundfile's and the system's own
-        return Broken(name, f"cannot be read: {str(error).splitlines()[0]}")
+        return Broken(name, f"cannot be read: {unforeseen(error)}")
     if found is None:
         return Broken(name, f"{where}: no sound file {name}.flac")
     sound, segment = found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
+from data_prep.outcome import unforeseen
 from fo_core.errors import DataError
 
 SUMMARY = "WenetSpeech: 10,000 h of Mandarin from the web"
@@ -42,7 +43,7 @@ def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
                 for part in WETNET_SPEECH_PARTS for s in parts[part]
             ]  # fmt: skip
         except Exception as error:  # whatever lhotse meets in an entry of the wrong form
-            yield Broken(name, f"not an entry: {type(error).__name__} {error}")
+            yield Broken(name, f"not an entry: {unforeseen(error)}")
             continue
         yield from found
 

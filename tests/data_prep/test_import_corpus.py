@@ -274,6 +274,25 @@ def test_librispeech_goes_on_after_a_bad_line(tmp_path, how):
     assert len(rejects(tmp_path / "out")) == 1
 
 
+def test_librispeech_goes_on_after_an_error_without_words(tmp_path, monkeypatch):
+    """Its first line was taken of a text that has none, and that ended the import."""
+    from lhotse.recipes import librispeech as recipe
+
+    librispeech(tmp_path / "in")
+    whole, said = recipe.parse_utterance, []
+
+    def silent(part, line, *more):
+        if not said:
+            said.append(line.partition(" ")[0])
+            raise RuntimeError
+        return whole(part, line, *more)
+
+    monkeypatch.setattr(recipe, "parse_utterance", silent)
+    run("librispeech", tmp_path / "in", tmp_path / "out", how=ONE)
+    reasons = {row["id"]: row["reason"] for row in rejects(tmp_path / "out")}
+    assert reasons[said[0]].startswith("cannot be read: RuntimeError: ")
+
+
 def test_aishell_without_a_text_or_sound(tmp_path):
     wav = aishell(tmp_path / "in") / "data_aishell" / "wav" / "train" / "S0002"
     sound(wav / "BAC009S0002W0999.wav")

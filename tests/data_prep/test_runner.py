@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +86,8 @@ def test_one_and_two_processes_write_the_same_in_the_input_s_order(
     rejects = lines(tmp_path / "1" / "rejects.jsonl")
     assert rejects[0] == {"id": "r003", "step": "sq", "reason": "three (n = 3)", "n": 3}
     assert one.rejected == two.rejected == {"three": 6, "KeyError": 6, "half": 6}
+    [said] = {row["reason"] for row in rejects if row["id"] in ("r004", "r054")}
+    assert re.fullmatch(r"KeyError: 'no such field' \(work_of_test\.py:\d+\)", said)
     assert (one.items, one.made, one.rows) == (60, 48, len(made))
     assert one.counts["n"] == sum(i for i in range(60) if i % 10 not in (3, 4))
 

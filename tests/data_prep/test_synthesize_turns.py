@@ -346,6 +346,8 @@ def test_malformed_input_is_rejected_by_name_and_the_rest_is_made(tmp_path: Path
         "e-integers": "not a wave (int16 of 1 dimensions instead of float32 of 1)",
         "e-crashes": "flite failed: RuntimeError: inside",
     }
+    named["e-crashes"], _, where = named["e-crashes"].rpartition(" ")
+    assert where.startswith("(test_synthesize_turns.py:")
     assert {name: named[name] for name in expected} == expected
     sounds = list((tmp_path / "out" / "speech").rglob("*.flac"))
     assert all(len(audio.read(p, 16000)) for p in sounds)
