@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+GROWTH = 1024  # positions that a full cache grows by at most: what it does not use is bounded
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,12 @@ class KVCache:
         return self.keys.shape[3]
 
     def reserve(self, count: int) -> None:
-        """Make room for ``count`` more positions, by doubling when full."""
+        """Make room for ``count`` more positions; a full cache doubles, up to ``GROWTH`` more."""
         need = self.length + count
         if need <= self.capacity:
             return
-        extra = max(need, 2 * self.capacity) - self.capacity
-        self.keys = F.pad(self.keys, (0, 0, 0, extra))
-        self.values = F.pad(self.values, (0, 0, 0, extra))
+        wider = self._copy(max(need, self.capacity + min(self.capacity, GROWTH)))
+        self.keys, self.values = wider.keys, wider.values
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write [B, Hkv, T, dh] behind ``length`` (room is reserved); views of all [.., K, dh]."""
@@ -84,28 +84,24 @@ class KVCache:
 
     def expand(self, batch: int, capacity: int) -> KVCache:
         """A copy of a one-row cache for ``batch`` rows, with room for ``capacity`` positions."""
-        layers, _, heads, _, dim = self.keys.shape
-        shape = (layers, batch, heads, max(capacity, self.length), dim)
-        out = KVCache(self.keys.new_zeros(shape), self.values.new_zeros(shape), self.length)
-        out.keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
-        out.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
-        return out
+        keys, values = (part.expand(-1, batch, -1, -1, -1) for part in (self.keys, self.values))
+        return KVCache(keys, values, self.length)._copy(capacity)
 
     def select(self, rows: Tensor, capacity: int = 0) -> KVCache:
         """A copy of some rows [B'] of the batch, with room for ``capacity`` positions."""
-        extra = max(0, capacity - self.length)
         used = slice(0, self.length)
-        return KVCache(
-            F.pad(self.keys[:, rows, :, used], (0, 0, 0, extra)),
-            F.pad(self.values[:, rows, :, used], (0, 0, 0, extra)),
-            self.length,
-        )
+        keys, values = self.keys[:, rows, :, used], self.values[:, rows, :, used]
+        return KVCache(keys, values, self.length)._copy(capacity)
 
     def fork(self, room: int = 64) -> KVCache:
         """A copy of the used part with ``room`` free positions, for a speculative branch."""
-        used = slice(0, self.length)
-        return KVCache(
-            F.pad(self.keys[:, :, :, used], (0, 0, 0, room)),
-            F.pad(self.values[:, :, :, used], (0, 0, 0, room)),
-            self.length,
-        )
+        return self._copy(self.length + room)
+
+    def _copy(self, capacity: int) -> KVCache:
+        """A copy with room for ``capacity`` positions; memory is touched for the used ones only."""
+        layers, batch, heads, _, dim = self.keys.shape
+        shape = (layers, batch, heads, max(capacity, self.length), dim)
+        out = KVCache(self.keys.new_empty(shape), self.values.new_empty(shape), self.length)
+        out.keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
+        out.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
+        return out

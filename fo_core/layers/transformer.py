@@ -1,7 +1,7 @@
 """Llama layers with a preallocated key-value cache, for the frozen LLM and the speech decoder.
 
 Notable choices: parameter names are those of Hugging Face's Llama and Qwen2, so weights are shared
-or loaded without a key map; the grouped keys are never repeated; a cache grows by doubling and is
+or loaded without a key map; the grouped keys are never repeated; a cache grows by pieces and is
 cropped by its length alone; no mask is built for a single position or for full attention; the
 first and the following steps run the same code.
 """

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fo_core.layers.kv_cache import GROWTH
 from fo_core.layers.rope import Rope, rotate
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 
@@ -166,6 +167,18 @@ def test_cache_append_grows_by_doubling() -> None:
     cache.append(torch.ones(3, 1, 2, 3, 8), torch.ones(3, 1, 2, 3, 8))
     cache.append(torch.ones(3, 1, 2, 2, 8), torch.ones(3, 1, 2, 2, 8))
     assert cache.capacity == 8 and cache.length == 5 and cache.keys[:, :, :, :5].min() == 1
+
+
+def test_a_long_cache_grows_by_pieces_and_keeps_what_it_holds() -> None:
+    """Without the bound, a user who is just past 2,048 positions holds memory for 4,096."""
+    cache = KVCache.empty(CONFIG, 1, 2 * GROWTH, torch.float32)
+    for start in range(0, 2 * GROWTH + 1, GROWTH // 2):
+        part = torch.full((3, 1, 2, GROWTH // 2, 8), float(start))
+        cache.append(part, -part)
+    assert cache.capacity == 3 * GROWTH and cache.length == 5 * GROWTH // 2
+    firsts = cache.keys[0, 0, 0, : cache.length : GROWTH // 2, 0]
+    assert firsts.tolist() == [float(s) for s in range(0, 2 * GROWTH + 1, GROWTH // 2)]
+    assert torch.equal(cache.values[..., : cache.length, :], -cache.keys[..., : cache.length, :])
 
 
 @pytest.mark.parametrize("weights", ["same", "bf16", "int8"])
