@@ -65,8 +65,8 @@ def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
     if long:
         said.append(
             f"{len(long):,} of {len(items):,} transcripts are longer than their "
-            f"{1000 / FRAMES_A_SECOND:.0f} ms frames can say and teach CTC nothing, first {long[0].id} "
-            f"({long[0].duration:.2f} s: {long[0].text[:60]!r}); look for wrong texts"
+            f"{1000 / FRAMES_A_SECOND:.0f} ms frames can say and teach CTC nothing, first "
+            f"{long[0].id} ({long[0].duration:.2f} s: {long[0].text[:60]!r}); look for wrong texts"
         )
     return said
 
