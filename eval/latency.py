@@ -6,6 +6,7 @@ has to read over the memory bandwidth measured in the same run.
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -242,7 +243,8 @@ class Bench:
         codec, voice = self.model.codec, self.model.voice()
         for count, keep in CODEC:
             tokens = torch.randint(codec.codes, (1, count, 1))
-            spent = milliseconds(lambda t=tokens, k=keep: codec.decode(t, voice, k), self.repeat, 1)  # type: ignore[misc]
+            decode = functools.partial(codec.decode, tokens, voice, keep)
+            spent = milliseconds(decode, self.repeat, 1)
             label = f"codec, {count} tokens in, {keep[1] - keep[0]} kept"
             self.add(f"codec_{count}", label, spent, self._codec_cost(count))
         wave, window = torch.randn(24000), VocoderConfig().cut_window

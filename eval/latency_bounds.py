@@ -79,10 +79,12 @@ def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
         voice //= 1 if weights == "same" else 2
     else:
         voice = weight_bytes(codec)
-    lean = isinstance(llm.backbone, LeanBackbone)
     table = llm.embedding_table
     head = table.numel() * table.element_size()
-    layers = weight_bytes(llm.backbone.stack, weights) if lean else weight_bytes(llm) - head  # type: ignore[arg-type]
+    if isinstance(llm.backbone, LeanBackbone):
+        layers = weight_bytes(llm.backbone.stack, weights)
+    else:
+        layers = weight_bytes(llm) - head
     return Footprint(
         listen=weight_bytes(model.speech_encoder, weights) + weight_bytes(model.adapter, weights),
         llm=layers,

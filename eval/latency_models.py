@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fo_core import config as cfg
 from fo_core.layers.rope import Rope
 from fo_core.layers.transformer import LlamaConfig
-from fo_core.models.adapter import ConvAdapter, ConvAdapterState
+from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig, ConvAdapterState
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.llm_backbone import LeanBackbone
@@ -152,11 +152,8 @@ def random_model(name: str) -> FreezeOmni:
         config = cfg.load(FreezeOmniConfig, {"llm": {"dtype": "float32"}, **size.parts})
         model = FreezeOmni(config, llm)
         if size.adapter_width != llm.width:
-            adapter = WiderAdapter(
-                config.adapter,  # type: ignore[arg-type]
-                model.speech_encoder.dim,
-                size.adapter_width,
-            )
+            assert isinstance(config.adapter, ConvAdapterConfig)
+            adapter = WiderAdapter(config.adapter, model.speech_encoder.dim, size.adapter_width)
             adapter.kept = llm.width
             model.adapter = adapter
     return endless(model).eval()

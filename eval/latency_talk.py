@@ -132,7 +132,7 @@ def talk(model: FreezeOmni, chunks: Tensor, cfg: DialogueConfig, whole: bool = F
     turn, speaker = session.turns[-1], session.speaker
     assert speaker is not None and spoken, "the first piece of the answer was not spoken"
     part = speaker.parts[0]
-    reply.close()  # type: ignore[attr-defined]
+    reply.close()
     stamps = [arrived, turn.asked, turn.prefilled, written, part.prefilled, part.first_chunk]
     bounds = list(zip(stamps, [*stamps[1:], spoken], strict=True))
     legs = dict(zip(LEGS, (1000 * (end - start) for start, end in bounds), strict=True))

@@ -37,4 +37,4 @@ def qa_rows(column: str) -> dict[str, float]:
     if column not in QA_COLUMNS:
         return {}
     place = QA_COLUMNS.index(column)
-    return {system: row[place] for system, row in QA.items() if row[place] is not None}  # type: ignore[misc]
+    return {system: value for system, row in QA.items() if (value := row[place]) is not None}

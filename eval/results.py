@@ -78,19 +78,19 @@ def _plot(overview: Overview, page: Page) -> str:
 
     metrics = overview["metrics"]
     bars = [
-        (name, *(None if v is None else 100 * v for v in _bounds(metrics[key])))
+        (name, 100 * found["value"], _percent(found["low"]), _percent(found["high"]))
         for key, name in page.bars
-        if key in metrics
+        if (found := metrics.get(key)) is not None
     ]
     if not bars:
         return ""
-    picture = base64.b64encode(intervals(bars)).decode()  # type: ignore[arg-type]
+    picture = base64.b64encode(intervals(bars)).decode()
     alt = html.escape("; ".join(f"{bar[0]} {bar[1]:.1f} %" for bar in bars), quote=True)
     return f'<img alt="{alt}" src="data:image/svg+xml;base64,{picture}">'
 
 
-def _bounds(found: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
-    return found["value"], found["low"], found["high"]
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def number(value: float | None, unit: str = "%") -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -253,7 +253,7 @@ class Session:
 
     # --- answering ---
 
-    def reply(self, speak: bool = True) -> Iterator[ReplyEvent]:
+    def reply(self, speak: bool = True) -> Generator[ReplyEvent, None, None]:
         """Answer what was heard; text and audio come as soon as they can be shown and played.
 
         The LLM writes on while a piece is spoken, but only from the first audio on, which it would
