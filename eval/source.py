@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fo_core.errors import DataError, EngineError
+from fo_core.errors import DataError, EngineError, first_line
 
 Record = dict[str, Any]
 
@@ -43,13 +43,12 @@ def _from_hub(source: str, patterns: Sequence[str]) -> Path:
         )
     from huggingface_hub import snapshot_download
 
+    wanted = [name for pattern in patterns for name in (pattern, f"*/{pattern}")]
     try:
-        wanted = [name for pattern in patterns for name in (pattern, f"*/{pattern}")]
         found = snapshot_download(source, repo_type="dataset", allow_patterns=wanted)
     except Exception as error:  # the hub client raises a dozen kinds, all with the same meaning
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"cannot fetch the data set {source!r} ({reason})",
+            f"cannot fetch the data set {source!r} ({first_line(error)})",
             possible="a file, a folder or a hub id (owner/name)",
             do="check the name and the connection",
         ) from error

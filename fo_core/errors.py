@@ -22,6 +22,12 @@ class FoError(Exception):
         super().__init__("; ".join(parts).replace("\n", " "))
 
 
+def first_line(error: BaseException) -> str:
+    """What another program's error says, for a line of ours: its first line, or else its kind."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160]
+
+
 class ConfigError(FoError):
     """A configuration key or value is wrong."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fo_core.data.manifest import Item
-from fo_core.errors import DataError
+from fo_core.errors import DataError, first_line
 
 
 def prepared(
@@ -24,9 +24,8 @@ def prepared(
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
             found = recipe()[part]
     except Exception as error:  # recipes assert, and raise what the files make them raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{corpus} is not laid out as published: {reason}", do="check the folder"
+            f"{corpus} is not laid out as published: {first_line(error)}", do="check the folder"
         ) from error
     recordings = {recording.id: recording for recording in found["recordings"]}
     items = []

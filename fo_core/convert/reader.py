@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from fo_core.errors import CheckpointError
+from fo_core.errors import CheckpointError, first_line
 from fo_core.files import replacing
 
 TYPES = {
@@ -52,12 +52,12 @@ def read_pt(path: str | Path) -> dict[str, Any]:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors (its pickle would run code): {_first_line(error)}",
+            f"{path} holds more than tensors (its pickle would run code): {first_line(error)}",
             possible="a file written by torch.save of a dict of tensors",
         ) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, OverflowError, ...
         raise CheckpointError(
-            f"{path} is not a whole PyTorch file: {_first_line(error)}",
+            f"{path} is not a whole PyTorch file: {first_line(error)}",
             do="download or copy the file again",
         ) from error
     if not isinstance(data, dict):
@@ -65,11 +65,6 @@ def read_pt(path: str | Path) -> dict[str, Any]:
             f"{path} holds a {type(data).__name__}", possible="a mapping of names to tensors"
         )
     return data
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]
 
 
 def tensors_of(data: Mapping[str, Any], source: str) -> dict[str, Tensor]:
@@ -96,7 +91,7 @@ def read_cmvn(path: str | Path) -> tuple[Tensor, Tensor]:
     except FileNotFoundError as error:
         raise CheckpointError(f"no file {path}", do="add the feature statistics") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is not readable JSON: {first_line(error)}") from error
     fields = ("mean_stat", "var_stat", "frame_num")
     missing = [name for name in fields if not isinstance(data, dict) or name not in data]
     if missing:
@@ -105,7 +100,7 @@ def read_cmvn(path: str | Path) -> tuple[Tensor, Tensor]:
         mean, var = (torch.tensor(data[name], dtype=torch.float64) for name in fields[:2])
         frames = float(data["frame_num"])
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: {first_line(error)}") from error
     if mean.shape != (80,) or var.shape != (80,) or not frames > 0:
         raise CheckpointError(
             f"{path}: mean_stat {list(mean.shape)}, var_stat {list(var.shape)}, frame_num {frames}",

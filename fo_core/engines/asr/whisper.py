@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from fo_core.errors import EngineError
+from fo_core.errors import EngineError, first_line
 
 EXTRA = "judge"
 PACKAGE = "transformers"
@@ -46,9 +46,8 @@ class Engine:
             self._processor = WhisperProcessor.from_pretrained(folder)
             loaded = WhisperForConditionalGeneration.from_pretrained(folder, dtype=kind)
         except Exception as error:  # the hub client and the readers raise a dozen kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise EngineError(
-                f"cannot load the Whisper model {name}: {reason}",
+                f"cannot load the Whisper model {name}: {first_line(error)}",
                 possible="a Hugging Face folder or hub id of a Whisper; the judge faster-whisper",
                 do="check the name and the connection (HF_HUB_OFFLINE is respected)",
             ) from error
