@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fo_core.errors import EngineError
@@ -51,8 +51,9 @@ def post(
     tries: int = 5,
     pause: float = 1.0,
     timeout: float = 120.0,
-) -> bytes:
-    """The body of the answer to a JSON request.
+    read: Callable[[bytes], Any] = bytes,
+) -> Any:
+    """What the answer to a JSON request says.
 
     Args:
         url: Where to.
@@ -61,6 +62,7 @@ def post(
         tries: How often it is asked in all.
         pause: Seconds before the second try, doubled for each further one.
         timeout: Seconds that one answer may take.
+        read: Makes it of the answer's body; where it raises ValueError, it is asked again.
 
     Raises:
         EngineError: The service refuses this request.
@@ -76,14 +78,17 @@ def post(
             time.sleep(pause_after(attempt - 1, pause, asked))
         try:
             with urllib.request.urlopen(request, timeout=timeout) as reply:
-                data: bytes = reply.read()
-                return data
+                return read(reply.read())
         except urllib.error.HTTPError as error:
             reason, asked = f"status {error.code}", error.headers.get("Retry-After")
             if error.code not in AGAIN:
                 detail = error.read(300).decode(errors="replace").strip()
                 raise EngineError(f"{url}: {reason}: {detail}") from error
-        except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, time out
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # gone, slow, garbled
             reason, asked = str(getattr(error, "reason", error)) or type(error).__name__, None
     raise ServiceDown(
         f"{url}: no answer after {max(1, tries)} tries ({reason})", do="check the server"

@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
 from typing import Any, TypeVar
 
+from fo_core.engines.endpoint import check_url, post
 from fo_core.engines.llm import Answer, Draw, Message
 from fo_core.errors import EngineError
 
 T = TypeVar("T")
-AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses after which another try makes sense
 
 
 class Engine:
@@ -48,15 +44,10 @@ class Engine:
         timeout: float = 120.0,
     ) -> None:
         url = base_url or os.environ.get("OPENAI_BASE_URL", "")
-        if not url.startswith(("http://", "https://")):
-            raise EngineError(
-                f"no endpoint for the LLM {spec!r}" if not url else f"{url!r} is not an address",
-                possible="an address such as http://127.0.0.1:8000/v1",
-                do="set OPENAI_BASE_URL",
-            )
-        self.model, self.url = spec, url.rstrip("/") + "/chat/completions"
+        url = check_url(url, f"the LLM {spec!r}", "OPENAI_BASE_URL")
+        self.model, self.url = spec, f"{url}/chat/completions"
         self.key = api_key or os.environ.get("OPENAI_API_KEY")
-        self.tries, self.pause, self.timeout = max(1, tries), pause, timeout
+        self.tries, self.pause, self.timeout = tries, pause, timeout
 
     def answer(
         self,
@@ -116,30 +107,9 @@ class Engine:
         }
         if draw.temperature:
             body["seed"] = draw.seed
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), self._headers())
-        reason = ""
-        for attempt in range(self.tries):
-            if attempt:
-                time.sleep(self.pause * 2 ** (attempt - 1))
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                    return self._read(json.load(reply))
-            except urllib.error.HTTPError as error:
-                reason = f"status {error.code}"
-                if error.code not in AGAIN:
-                    detail = error.read(300).decode(errors="replace").strip()
-                    raise EngineError(f"{self.url}: {reason}: {detail}") from error
-            except (OSError, ValueError, HTTPException) as error:  # gone, timed out, not JSON
-                reason = str(getattr(error, "reason", error))
-        raise EngineError(
-            f"{self.url}: no answer after {self.tries} tries ({reason})", do="check the server"
+        reply = post(
+            self.url, body, self.key, self.tries, self.pause, self.timeout, read=json.loads
         )
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        return headers | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-
-    def _read(self, reply: Any) -> Answer:
         try:
             choice = reply["choices"][0]
             text = choice["message"]["content"] or ""

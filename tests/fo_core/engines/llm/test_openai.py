@@ -88,6 +88,11 @@ def test_a_busy_server_is_asked_again_and_not_for_ever(server: Server) -> None:
         engine(server, tries=3).answer(ask("a"))
 
 
+def test_an_answer_that_is_no_json_is_asked_for_again(server: Server) -> None:
+    server.fail, server.status = 1, 200  # a page of a proxy
+    assert engine(server).answer(ask("a"))[0].text == "A" and len(server.asked) == 2
+
+
 def test_a_refusal_is_final(server: Server) -> None:
     server.fail, server.status = 9, 401
     with pytest.raises(EngineError, match="status 401"):
