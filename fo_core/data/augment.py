@@ -11,10 +11,11 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
+from pydantic import Field
 
 from fo_core import audio
 from fo_core.config import config
@@ -38,7 +39,7 @@ class AugmentConfig:
     tilt_share: float = 0.3  # share of the recordings that get another microphone's tone
     tilt_db: tuple[float, float] = (-6.0, 6.0)  # its gain at half the sample rate, dB
     speed_share: float = 0.0  # share that is played faster or slower; changes the length
-    speeds: tuple[float, ...] = (0.9, 1.1)  # factors to draw from
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = (0.9, 1.1)  # factors to draw from
     room_share: float = 0.0  # share that is put into a room
     room_files: str = ""  # folder of impulse responses to use instead of the made ones
     room_t60: tuple[float, float] = (0.15, 0.7)  # until a made room's sound has fallen 60 dB, s

@@ -71,7 +71,6 @@ class Loader:
         *,
         crop_samples: int = 0,
         augmentation: AugmentConfig | None = None,
-        speeds: Sequence[float] = (),
         sounds: Sounds | None = None,
         num_workers: int = 0,
         rank: int = 0,
@@ -82,7 +81,6 @@ class Loader:
         self.items, self.task = list(items), find_task(task)
         self.rank, self.world_size, self.endless = rank, world_size, endless
         self.crop_samples, self.augmentation = crop_samples, augmentation
-        self.speeds = tuple(speeds)
         self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
         self.epoch, self.batch = 0, 0
         self.rejects: dict[str, str] = {}
@@ -192,9 +190,6 @@ class Loader:
         if not self.task.rate:
             return item, np.zeros(0, dtype=np.float32)
         wave = self.sounds.load(item, self.task.rate)
-        if self.speeds:  # pitch and length change with it, as of a tape
-            speed = float(draw.choice(self.speeds))
-            wave = audio.resample(wave, round(self.task.rate * speed), self.task.rate)
         if self.crop_samples:
             wave = crop(wave, self.crop_samples, draw)
         if self.augmentation is None:
@@ -253,7 +248,6 @@ def make_loader(
     shuffle: bool = True,
     crop_samples: int = 0,
     augmentation: AugmentConfig | None = None,
-    speeds: Sequence[float] = (),
     max_seconds: float = 30.0,
     cache_mb: float = 512.0,
     num_workers: int = 0,
@@ -274,7 +268,6 @@ def make_loader(
         shuffle: False keeps the items' order (evaluation).
         crop_samples: Cut or pad every sound to this length (codec).
         augmentation: Changes of the sound; None leaves it as it is.
-        speeds: One is drawn for every item; for the task "speech" only (nothing is aligned).
         max_seconds: Longer items are left out.
         cache_mb: Memory for decoded sounds, MB.
         num_workers: Processes that load; 0 loads here (right for sets that fit the cache).
@@ -289,11 +282,6 @@ def make_loader(
         DataError: Unknown task, nothing left, or no limit for a batch.
     """
     needs = find_task(task).needs
-    if speeds and (task != "speech" or min(speeds) < 0.5 or max(speeds) > 2.0):
-        raise DataError(
-            f"speeds {tuple(speeds)} for the task {task!r}",
-            possible="factors from 0.5 to 2, for the task 'speech' only",
-        )
     usable = [
         item
         for item in items
@@ -318,7 +306,6 @@ def make_loader(
         task,
         crop_samples=crop_samples,
         augmentation=augmentation,
-        speeds=speeds,
         sounds=Sounds(cache_mb),
         num_workers=num_workers,
         batch_seconds=batch_seconds,

@@ -28,7 +28,6 @@ class BatchConfig:
     workers: int = 0  # loader processes; 0 loads in the training process
     cache_mb: float = 512.0  # memory for decoded sounds, MB
     augment: AugmentConfig | None = None  # changes of the sound; None = none
-    speeds: tuple[float, ...] = ()  # one is drawn for each item and epoch (task speech); () = none
 
 
 def open_loader(
@@ -66,7 +65,6 @@ def open_loader(
         shuffle=training,
         crop_samples=round(cfg.crop_seconds * find_task(task).rate),
         augmentation=cfg.augment if training else None,
-        speeds=cfg.speeds if training else (),
         max_seconds=cfg.max_seconds,
         cache_mb=cfg.cache_mb,
         num_workers=cfg.workers,

@@ -100,6 +100,7 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
         return [
             d
             for key in {**old, **new}
+            if key in new or old[key]  # an option that is gone and was off
             for d in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
     return [] if old == new else [f"{path} was {old!r}, now {new!r}"]

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from fo_core import audio
+from fo_core.config import load
 from fo_core.data import manifest
 from fo_core.data.augment import AugmentConfig, augment
 from fo_core.data.collate import PAD, Batch
 from fo_core.data.dataset import Loader, Sounds, crop, make_loader
 from fo_core.data.manifest import Item
 from fo_core.data.sampler import epoch_batches
-from fo_core.errors import DataError
+from fo_core.errors import ConfigError, DataError
 
 COUNT = 40
 
@@ -233,10 +234,14 @@ def test_augmentation_keeps_the_length_and_the_range() -> None:
     assert np.array_equal(changed, same)
 
 
-def test_speeds_change_the_length_and_only_of_plain_speech(items: list[Item]) -> None:
-    slow = make_loader(items, "speech", batch_size=4, shuffle=False, speeds=(0.8,))
+def test_speeds_change_the_length(items: list[Item]) -> None:
+    tape = AugmentConfig(speed_share=1.0, speeds=(0.8,))
+    items = [replace(item, states=()) for item in items]  # with labels a sound ends with a chunk
+    slow = make_loader(items, "speech", batch_size=4, shuffle=False, augmentation=tape)
     plain = make_loader(items, "speech", batch_size=4, shuffle=False)
     for one, two in zip(slow, plain, strict=True):
         assert torch.allclose(one["wave_lens"] * 0.8, two["wave_lens"].float(), atol=2)
-    with pytest.raises(DataError, match="for the task 'qa'"):
-        make_loader(items, "qa", batch_size=4, speeds=(0.9, 1.1))
+    with pytest.raises(ConfigError, match="speeds.1: .* less than or equal to 2"):
+        load(AugmentConfig, {"speeds": [0.9, 11]})
+    with pytest.raises(ConfigError, match="speeds.0: .* greater than or equal to 0.5"):
+        load(AugmentConfig, {"speeds": [0]})

@@ -175,6 +175,19 @@ def test_changed_settings_or_parts_are_refused(tmp_path):
         run(tmp_path, model=other, force=True)
 
 
+def test_an_option_that_is_gone_and_was_off_stops_no_run(tmp_path):
+    _, first = run(tmp_path)
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    record["settings"]["train"]["batch"]["echoes"] = []
+    path.write_text(json.dumps(record))
+    assert run(tmp_path)[1].metrics == first.metrics
+    record["settings"]["train"]["batch"]["echoes"] = [0.5]
+    path.write_text(json.dumps(record))
+    with pytest.raises(StageError, match="train.batch.echoes was"):
+        run(tmp_path)
+
+
 def test_a_moving_frozen_part_is_caught(tmp_path):
     def naughty(model, batch):
         model.brain[0].weight.data += 1e-3
