@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fo_cli import options, render
+from fo_cli import options, prepare_sets, prepare_speech, render
 from fo_cli.errors import PoliteGroup
+from fo_cli.prepare_options import Engine, Limit, as_yaml
 from fo_cli.progress import Bars
 from fo_core.errors import FoError
 
@@ -22,13 +21,6 @@ app = typer.Typer(
 )
 
 
-class Engine(StrEnum):
-    """Where a step's work runs."""
-
-    local = "local"
-    ray = "ray"
-
-
 Out = Annotated[Path, typer.Option("--out", help="Folder of the data.", metavar="DIR")]
 Config = Annotated[
     str | None,
@@ -38,9 +30,6 @@ Config = Annotated[
         "the folder was begun with, else the demo's small domain.",
         metavar="YAML|NAME",
     ),
-]
-Limit = Annotated[
-    int, typer.Option("--limit", help="Only so many of the first rows; 0 = all.", min=0)
 ]
 Workers = Annotated[
     int | None,
@@ -189,18 +178,12 @@ def _voices(names: list[str]) -> list[dict[str, str]] | None:
     return [{"engine": engine, "voice": voice} for engine, _, voice in split] or None
 
 
-def _yaml(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def _more(
     workers: int | None, engine: Engine | None, limit: int, named: dict[str, Any]
 ) -> list[str]:
     """Options as ``a.b=c`` changes of the config."""
     given = {"run.workers": workers, "run.engine": engine and engine.value, "run.limit": limit}
-    return [f"{k}={_yaml(v)}" for k, v in {**given, **named}.items() if v not in (None, 0)]
+    return [f"{k}={as_yaml(v)}" for k, v in {**given, **named}.items() if v not in (None, 0)]
 
 
 def _run(
@@ -328,6 +311,5 @@ def _encode(out: Path, model: Path, bars: Bars) -> dict[str, int]:
     }
 
 
-for _name in ("fo_cli.prepare_sets", "fo_cli.prepare_speech"):  # validate, import, shard; voices
-    if importlib.util.find_spec(_name) is not None:
-        importlib.import_module(_name).add_to(app)
+prepare_sets.add_to(app)
+prepare_speech.add_to(app)

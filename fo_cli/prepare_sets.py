@@ -11,21 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from fo_cli import options, render
+from fo_cli.prepare_options import Engine, Limit, as_yaml
 from fo_cli.progress import Bars
 from fo_core.errors import FoError
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of what is made.", metavar="DIR")]
-Limit = Annotated[int, typer.Option("--limit", help="Only the first so many; 0 = all.", min=0)]
 Workers = Annotated[
     int, typer.Option("--num-workers", help="Processes (or Ray actors) side by side.", min=1)
 ]
-
-
-class Engine(StrEnum):
-    """Where the work runs."""
-
-    local = "local"
-    ray = "ray"
 
 
 Where = Annotated[
@@ -101,7 +94,7 @@ def sample(
     if seed == 0:
         more.append("sample.seed=0")
     if inputs:
-        more += ["source=moss", f"sample.input={_yaml(inputs)}"]
+        more += ["source=moss", f"sample.input={as_yaml(inputs)}"]
     _run(out, "sample", config, sets, more, json)
     report = out / "sample" / "report.json"
     if not json and report.is_file():
@@ -265,12 +258,6 @@ def _how(workers: int, engine: Engine, limit: int) -> Any:
     from data_prep.runner import RunConfig
 
     return RunConfig(workers, engine.value, limit)
-
-
-def _yaml(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _example(found: dict[str, Any]) -> str:
