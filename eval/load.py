@@ -128,7 +128,8 @@ def script(questions: Sequence[np.ndarray], slot: float, seconds: float) -> np.n
 
 def alone(model: FreezeOmni, dialogue: DialogueConfig, wave: np.ndarray, batch: int) -> list[Reply]:
     """What the replies have to be: one user, nothing else, no clock."""
-    cfg = PoolConfig(max_sessions=2, batch=batch, clock="sound", input_seconds=wave.size)
+    seconds = wave.size / SAMPLE_RATE + 1  # the whole script may wait
+    cfg = PoolConfig(max_sessions=2, batch=batch, clock="sound", input_seconds=seconds)
     user = User(wave)
     with Pool(model, dialogue, cfg) as pool:
         user.talk = pool.open()
