@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fo_core.training.loop import run_stage
-from fo_core.training.run_config import TrainConfig
+from fo_core.training.run_config import TrainConfig, trial
 from fo_core.training.stage import Stage
 
 WARM = 2  # steps before the timed ones; in the second the products are recorded
@@ -113,17 +113,7 @@ def measure(
             flops.__exit__(None, None, None)
 
     every = WARM + steps
-    short = replace(
-        cfg,
-        max_steps=every,
-        validate_every=every + 1,
-        save_every=every + 1,
-        log_every=1,
-        diverged=0.0,
-        samples=0,
-        curves=False,
-        tensorboard=False,
-    )
+    short = trial(cfg, every)
     say(f"{stage.name}: {every} steps")
     with tempfile.TemporaryDirectory() as folder:
         found = run_stage(model, stage, short, train, val, Path(folder), progress=watch)

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fo_core.config import replace
 from fo_core.training.cache import ItemCache
 from fo_core.training.feed import to_device
-from fo_core.training.run_config import TrainConfig
+from fo_core.training.run_config import TrainConfig, trial
 from fo_core.training.stage import Stage
 from fo_core.training.team import world
 
@@ -126,24 +125,12 @@ def measure(
     from fo_core.training.loop import run_stage
 
     times: list[float] = []
-    short = replace(
-        cfg,
-        max_steps=TIMED,
-        validate_every=TIMED + 1,
-        save_every=TIMED + 1,
-        log_every=TIMED,
-        diverged=0.0,
-        samples=0,
-        curves=False,
-        tensorboard=False,
-        export="last",
-    )
     with tempfile.TemporaryDirectory() as folder:
         held_out = first_items(val, 1)
         result = run_stage(
             model,
             stage,
-            short,
+            trial(cfg, TIMED),
             train,
             held_out,
             Path(folder),

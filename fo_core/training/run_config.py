@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fo_core.config import config, to_dict
+from fo_core.config import config, replace, to_dict
 from fo_core.training.feed import BatchConfig
 
 
@@ -46,6 +46,22 @@ HARMLESS = {  # changing these does not change a single bit of the weights
 }
 _QUIET = {name for names in HARMLESS.values() for name in names}
 _QUIET_BATCH = {"workers", "cache_mb"}
+
+
+def trial(cfg: TrainConfig, steps: int) -> TrainConfig:
+    """The same run for a few steps that are only timed: every step logged, the rest left out."""
+    return replace(
+        cfg,
+        max_steps=steps,
+        validate_every=steps + 1,
+        save_every=steps + 1,
+        log_every=1,
+        diverged=0.0,
+        samples=0,
+        curves=False,
+        tensorboard=False,
+        export="last",
+    )
 
 
 def lasting(cfg: TrainConfig, processes: int) -> dict[str, Any]:
