@@ -9,7 +9,7 @@ import pytest
 from eval.harness import Evaluation, Pass, run
 from eval.judges import JudgeSpec, LLMJudge, check, grade_prompt, read_grade
 from eval.spoken_qa import _graded
-from fo_core.engines.llm import openai
+from fo_core.engines import endpoint as endpoint_calls
 from fo_core.errors import EngineError
 
 
@@ -87,7 +87,7 @@ class Endpoint(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint(monkeypatch):
-    monkeypatch.setattr(openai.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(endpoint_calls.time, "sleep", lambda seconds: None)
     server = HTTPServer(("127.0.0.1", 0), Endpoint)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
