@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import published
-from eval.report_sections import MISSING, Section, Table
+from eval.report_sections import Section, Table
 from eval.results import Metric, Overview, Page, metric_table, number, spread
 
 Row = Mapping[str, Any]
@@ -217,6 +217,3 @@ def _value(metrics: Mapping[str, Any], key: str) -> float | None:
 def _speech(name: str) -> str:
     variant, _, k = name.partition("/")
     return f"{VARIANT[variant]}, top-k {k}" if k else name
-
-
-__all__ = ["MISSING", "asr_page", "qa_page", "tts_page"]

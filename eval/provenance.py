@@ -22,7 +22,8 @@ def fingerprint(folder: str | Path) -> str:
     for path in sorted(Path(folder).iterdir()):
         if path.suffix in (".json", ".safetensors"):
             digest.update(path.name.encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            with path.open("rb") as file:  # parts may be larger than what memory is free
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -20,7 +20,7 @@ from eval.metrics.speaking import loops, words
 from eval.metrics.wer import char_errors, word_errors
 from eval.sets import Question
 from eval.talker import Talker
-from eval.voices import RECORDINGS, Voice
+from eval.voices import Voice
 from fo_core import audio
 
 EAR_RATE = 16000
@@ -159,7 +159,7 @@ def _graded(judge: LLMJudge, fields: Mapping[str, str]) -> Any:
 
 
 def score(row: Row, language: str = "en") -> dict[str, Score]:
-    """Numerators and denominators of one question; see :data:`eval.qa_page.MEANING`."""
+    """Numerators and denominators of one question; see :data:`eval.pages.QA_METRICS`."""
     found: dict[str, Score] = {}
     right = {c: contains(row[f], row["answers"]) for c, f in REPLIES.items() if f in row}
     found |= _accuracies(right, "")
@@ -211,6 +211,3 @@ def evaluation(
 ) -> Evaluation:
     """The evaluation of a set."""
     return Evaluation(name, steps, lambda row: score(row, language), about)
-
-
-__all__ = ["RECORDINGS", "as_rows", "evaluation", "passes", "score"]
