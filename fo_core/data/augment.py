@@ -50,6 +50,17 @@ class AugmentConfig:
     telephone_share: float = 0.0  # share that goes through a telephone: 300 to 4000 Hz, mu-law
 
 
+def check_folders(cfg: AugmentConfig) -> None:
+    """Refuse folders without sounds before the first item needs one.
+
+    Raises:
+        DataError: A folder of noises or rooms that is in use holds no sound.
+    """
+    for share, folder in ((cfg.noise_share, cfg.noise_files), (cfg.room_share, cfg.room_files)):
+        if share and folder:
+            _files(folder)
+
+
 def coloured_noise(draw: np.random.Generator, size: int, tilt: float) -> np.ndarray:
     """Noise of RMS 1: float32 [size], power falling with frequency ** tilt."""
     spectrum = np.fft.rfft(draw.standard_normal(size))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fo_core import audio
-from fo_core.data.augment import AugmentConfig, augment, augment_item
+from fo_core.data.augment import AugmentConfig, augment, augment_item, check_folders
 from fo_core.data.collate import Batch, find_task
 from fo_core.data.manifest import Item
 from fo_core.data.sampler import epoch_batches
@@ -279,9 +279,12 @@ def make_loader(
             every item once (validation).
 
     Raises:
-        DataError: Unknown task, nothing left, or no limit for a batch.
+        DataError: Unknown task, nothing left, no limit for a batch, or a folder of noises or rooms
+            without a sound.
     """
     needs = find_task(task).needs
+    if augmentation is not None:
+        check_folders(augmentation)
     usable = [
         item
         for item in items

@@ -218,6 +218,16 @@ def test_a_loader_gives_labels_that_fit_the_changed_sound(tmp_path: Path) -> Non
     assert set(next(iter(cropped))["wave_lens"].tolist()) == {8000}
 
 
+def test_an_empty_folder_of_noises_is_refused_before_the_first_item(tmp_path: Path) -> None:
+    """Fails if the items that draw noise are left out one by one instead."""
+    for name in ("noise", "room"):
+        cfg = replace(STILL, **{f"{name}_share": 0.1, f"{name}_files": str(tmp_path)})
+        with pytest.raises(DataError, match="no sound in"):
+            make_loader([item()], "states", batch_size=1, augmentation=cfg)
+        off = replace(cfg, **{f"{name}_share": 0.0})
+        assert len(make_loader([item()], "states", batch_size=1, augmentation=off)) == 1
+
+
 def test_the_config_goes_through_yaml() -> None:
     cfg = load(AugmentConfig, {"speeds": [0.95], "codecs": ["opus"], "speed_share": 1})
     assert load(AugmentConfig, to_dict(cfg)) == cfg
