@@ -149,7 +149,7 @@ class _Talking:
         import numpy as np
 
         assert self.wave is not None
-        self._wait_ready()
+        self._drain()  # the system text is read
         began, step = time.monotonic(), BLOCK / 16000
         self.live.clock = BLOCK  # what is played with a block sounds when it is over
         with _recorder(record, self.pool.sample_rate) as keep, _Screen(self.live, json) as screen:
@@ -194,7 +194,7 @@ class _Talking:
             return block
 
         card = SoundCard(play, rate, _device(device), _device(loudspeaker))
-        self._wait_ready()
+        self._drain()  # the system text is read
         render.note("speak; Ctrl-C ends the talk")
         with contextlib.suppress(KeyboardInterrupt), card:
             with _recorder(record, rate) as keep, _Screen(self.live, json) as screen:
@@ -224,12 +224,8 @@ class _Talking:
                     raise FoError(f"the talk ended: {event.reason} {' '.join(self.errors)}")
                 return
 
-    def _wait_ready(self) -> None:
-        """The model has read its system text."""
-        while self.pool.stats().working or not self.pool.stats().steps:
-            time.sleep(0.02)
-
     def _drain(self) -> None:
+        """Wait until there is nothing to do."""
         while self.pool.working(self.talk):
             time.sleep(0.0005)
 

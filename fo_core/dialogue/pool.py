@@ -38,6 +38,7 @@ from fo_core.vad import Vad, make_vad
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at
 FAIR = 5  # every so many picks go by waiting time alone
+ROWS = 64  # positions of a batch at most: beyond, a row more costs what it costs alone
 MAX_EVENTS = 20_000  # unread; more is a consumer that is gone
 
 
@@ -114,6 +115,8 @@ class Pool:
         found = [models] if isinstance(models, FreezeOmni) else list(models)
         self._groups = [_Group(model) for model in found]
         self._vad = vad or make_vad(self.dialogue.duplex.vad)
+        for group in self._groups:
+            self._read_system(group)
         self._stats = PoolStats()
         self._stopping = False
         self._tended = 0.0
@@ -126,6 +129,14 @@ class Pool:
         ]
         for thread in self._threads:
             thread.start()
+
+    def _read_system(self, group: _Group) -> None:
+        """Read the model's own system text, once for all users."""
+        reader = Duplex(
+            group.model, self.dialogue, speak=False, vad=self._vad, prefixes=group.prefixes
+        )
+        for _ in reader.run():
+            pass
 
     def open(
         self,
@@ -263,12 +274,15 @@ class Pool:
             return [ready[0][2]]
         if not asking:
             return []
-        first = asking[0][2]._step
-        same = [
-            talk
-            for _, _, talk in asking
-            if type(talk._step) is type(first) and talk._step.model is first.model  # type: ignore[union-attr]
-        ]
+        first, rows = asking[0][2]._step, 0
+        same: list[Talk] = []
+        for _, _, talk in asking:
+            step = talk._step
+            if step is None or type(step) is not type(first) or step.model is not first.model:
+                continue
+            if not same or rows + step.rows <= ROWS:  # nobody waits for another's long text
+                same.append(talk)
+                rows += step.rows
         return same[: self.cfg.batch]
 
     def _level(self, talk: Talk, duplex: Duplex) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class Think:
     embeds: Tensor  # [1, N, H]
     state: LLMState  # of one session; extended in place
 
+    @property
+    def rows(self) -> int:
+        """New positions."""
+        return self.embeds.shape[1]
+
     @torch.inference_mode()
     def run(self) -> Tensor:
         """The step alone."""
@@ -43,6 +48,7 @@ class Say:
     model: SpeechDecoder
     token: Tensor  # [1]
     state: SpeechState  # of one sentence; extended in place
+    rows: ClassVar[int] = 1  # new positions
 
     @torch.inference_mode()
     def run(self) -> Tensor:

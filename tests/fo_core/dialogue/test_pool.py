@@ -132,6 +132,47 @@ def test_steps_run_in_batches(tiny_model, vad):
     assert stats.steps["Say"] > 1.5 * stats.batches["Say"] and stats.replies.total() == 4
 
 
+def test_the_models_own_system_text_is_read_once_and_a_users_own_by_him(tiny_model, vad):
+    with Pool(tiny_model, CFG, FAST, vad) as pool:
+        talks = [pool.open() for _ in range(3)]
+        until_idle(pool, talks)
+        assert not pool.stats().steps  # read before they came
+        lengths = {talk._duplex.session.length for talk in talks}
+        assert lengths == {len(tiny_model.chat.system_ids)} and lengths != {0}
+        own = pool.open("Be long and merry.")
+        until_idle(pool, [own])
+        assert own.closed is None and own._duplex.session.length != lengths.pop()
+        assert pool.stats().steps["Think"] > 0
+
+
+def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, monkeypatch):
+    """Read together they would hold up everybody else for their summed length."""
+    sizes: list[list[int]] = []
+
+    def noted(steps):
+        sizes.append([step.rows for step in steps])
+        return run_together(steps)
+
+    monkeypatch.setattr("fo_core.dialogue.pool.run_together", noted)
+    monkeypatch.setattr("fo_core.dialogue.pool.ROWS", 8)
+    cfg = replace(CFG, duplex=replace(CFG.duplex, refeed=6))
+    with Pool(tiny_model, cfg, replace(FAST, workers=1), vad) as pool:
+        talks = [pool.open("aeiou" * (3 + n)) for n in range(4)]
+        for talk in talks:
+            talk.hear_text("hi")
+        for talk in talks:
+            until(talk, ev.ReplyDone)
+    assert [6] in sizes and any(len(batch) > 1 for batch in sizes)
+    assert all(sum(batch) <= 8 or len(batch) == 1 for batch in sizes)
+
+
+def until_idle(pool: Pool, talks) -> None:
+    end = time.monotonic() + 60
+    while any(pool.working(talk) for talk in talks):
+        assert time.monotonic() < end, "the pool never came to rest"
+        time.sleep(0.01)
+
+
 def test_a_consumer_that_reads_nothing_stops_only_its_own_reply(tiny_model, vad):
     cfg = replace(FAST, output_seconds=0.05)
     with Pool(tiny_model, CFG, cfg, vad) as pool:
