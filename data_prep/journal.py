@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
@@ -35,7 +34,7 @@ def disk_fault(error: BaseException | None) -> OSError | None:
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Hold a folder for this run.
+    """Hold a folder for this run; half-written manifests of a run that was killed are removed.
 
     Raises:
         FoError: Another run works in it, or it cannot be written.
@@ -51,6 +50,8 @@ def only_run(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"cannot write in {folder}: {error}", do="name a writable place") from error
     try:
+        for left in folder.glob(".*.????????.json*"):  # as fo_core.files names them
+            left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
@@ -78,12 +79,7 @@ class Journal:
             self._index(self._file)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.fsync(self._file.fileno())
