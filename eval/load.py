@@ -35,6 +35,8 @@ class Reply:
     text: str = ""
     status: str = ""
     in_order: bool = True
+    played: bool = False  # to its end
+    overrun: bool = False  # the next question began before that: what is heard of it then varies
     decided: int = 0  # user sample at which the turn ended
     first_audio: float = 0.0  # time.monotonic()
     started: float = 0.0  # of the decision
@@ -43,6 +45,13 @@ class Reply:
     def audio(self) -> np.ndarray:
         """All of it."""
         return np.concatenate(self.pieces) if self.pieces else np.zeros(0, np.float32)
+
+    def like(self, right: Reply) -> bool:
+        """Whether it is the reply wanted, sample by sample; as far as it came, if it was cut."""
+        if "cancelled" in (self.status, right.status):
+            size = min(self.audio.size, right.audio.size)
+            return np.array_equal(self.audio[:size], right.audio[:size])
+        return self.text == right.text and np.array_equal(self.audio, right.audio)
 
 
 @dataclass
@@ -65,6 +74,11 @@ class User:
         """Note an event."""
         if isinstance(event, ev.ChunkState):
             self.lags.append(event.time - self.arrived(event.at))
+        elif isinstance(event, ev.SpeechStarted):
+            for reply in self.replies.values():
+                reply.overrun |= not reply.played
+        elif isinstance(event, ev.Played):
+            self.replies[event.turn].played = True
         elif isinstance(event, ev.TurnEnded):
             self.faults["dismissed"] += event.how in ("ignore", "lost")
             self.replies[event.turn] = Reply(decided=event.at, started=event.time)
@@ -85,6 +99,20 @@ class User:
         """Replies, in order, without the turns that wanted none."""
         return [self.replies[n] for n in sorted(self.replies) if self.replies[n].status]
 
+    def against(self, wanted: Sequence[Reply]) -> tuple[int, int]:
+        """Replies that differ from those wanted, and replies whose history is another one.
+
+        When a question begins while a reply is still played, the history keeps what was heard of
+        it, which depends on when it came: the replies after it cannot be compared.
+        """
+        pairs = list(zip(self.answered, wanted, strict=False))
+        first = next(
+            (n for n, pair in enumerate(pairs) if any(r.overrun for r in pair)), len(pairs)
+        )
+        return sum(not reply.like(right) for reply, right in pairs[: first + 1]), max(
+            0, len(pairs) - first - 1
+        )
+
     def waits(self) -> list[float]:
         """Seconds to first audio, of every reply."""
         return [r.first_audio - self.arrived(r.decided) for r in self.answered if r.first_audio]
@@ -100,6 +128,7 @@ class Load:
     first_audio: tuple[float, float, float]  # ms: p50, p95, longest
     chunk_lag: tuple[float, float, float]  # ms: the same, a chunk's arrival to its judgement
     differing: int  # replies that are not, sample by sample, those of the run alone
+    other_history: int  # replies after one that the next question ran into: they cannot be compared
     out_of_order: int  # replies with a gap or a repeated sample
     missing: int  # replies that never came
     faults: dict[str, int]
@@ -240,11 +269,7 @@ def _report(
     stats: PoolStats,
 ) -> Load:
     replies = [reply for user in users for reply in user.answered]
-    differing = sum(
-        reply.text != right.text or not np.array_equal(reply.audio, right.audio)
-        for user in users
-        for reply, right in zip(user.answered, wanted, strict=False)
-    )
+    differing, other = map(sum, zip(*(user.against(wanted) for user in users), strict=True))
     faults: Counter[str] = sum((user.faults for user in users), Counter())
     return Load(
         sessions=len(users),
@@ -253,6 +278,7 @@ def _report(
         first_audio=_spread([wait for user in users for wait in user.waits()]),
         chunk_lag=_spread([lag for user in users for lag in user.lags]),
         differing=differing,
+        other_history=other,
         out_of_order=sum(not reply.in_order for reply in replies),
         missing=len(wanted) * len(users) - len(replies),
         faults={code: count for code, count in faults.items() if count},

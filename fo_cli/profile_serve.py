@@ -68,7 +68,7 @@ def serve(
         return
     head = (
         "users", "replies", "first audio p50", "p95", "longest", "chunk lag p50", "p95",
-        "differing", "out of order", "missing", "batch", "cores", "memory MiB",
+        "differing", "other history", "out of order", "missing", "batch", "cores", "memory MiB",
     )  # fmt: skip
     render.table(head, [_cells(found) for found in runs])
     for found in runs:
@@ -89,7 +89,10 @@ def _cells(load: Load) -> list[str]:
         *(f"{value:.0f} ms" for value in load.first_audio),
         f"{lag[0]:.0f} ms",
         f"{lag[1]:.0f} ms",
-        *(str(value) for value in (load.differing, load.out_of_order, load.missing)),
+        *(
+            str(value)
+            for value in (load.differing, load.other_history, load.out_of_order, load.missing)
+        ),
         batch,
         f"{load.cores:.2f}",
         f"{load.memory_mib[0]:.0f} to {load.memory_mib[-1]:.0f}" if load.memory_mib else "",

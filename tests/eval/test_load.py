@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eval.load import alone, run, script
+from eval.load import Reply, User, alone, run, script
 from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import SpeakerConfig
@@ -55,3 +55,20 @@ def test_users_get_what_one_gets_alone_and_a_changed_sample_is_seen() -> None:
     pieces = [wanted[0].pieces[0] + 1e-3, *wanted[0].pieces[1:]]
     other = [dataclasses.replace(wanted[0], pieces=pieces), *wanted[1:]]
     assert run(model, dialogue, wave, 1, 1, 1, other).differing == 1
+
+
+def test_a_reply_that_was_cut_is_compared_as_far_as_it_came_and_those_after_it_are_not() -> None:
+    def user(*audios, **how) -> User:
+        made = User(np.zeros(0))
+        for turn, audio in enumerate(audios):
+            wave = np.array(audio, np.float32)
+            made.replies[turn] = Reply([wave], "words", "completed", played=True)
+        for name, value in how.items():
+            setattr(made.replies[1], name, value)
+        return made
+
+    wanted = user([1], [2, 3], [4]).answered
+    assert user([1], [2, 9], [4]).against(wanted) == (1, 0)
+    cut = {"status": "cancelled", "overrun": True}
+    assert user([1], [2], [5], **cut).against(wanted) == (0, 1)
+    assert user([1], [9], [5], **cut).against(wanted) == (1, 1)
