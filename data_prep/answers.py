@@ -12,6 +12,7 @@ so a run that is taken up again asks nothing twice even inside a dialogue.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -26,7 +27,17 @@ from data_prep.dialogues import Dialogue
 from data_prep.filters import FILTERS, Limits, faults
 from data_prep.journal import Journal, read_outcomes
 from data_prep.regenerate import Message
-from data_prep.runner import Made, Progress, Reject, RunConfig, StepReport, StopRun, run_step
+from data_prep.runner import (
+    Made,
+    Progress,
+    Reject,
+    RunConfig,
+    StepReport,
+    StopRun,
+    quiet,
+    rows_of,
+    run_step,
+)
 from fo_core.config import config, replace, to_dict
 from fo_core.engines import LLM
 from fo_core.engines.llm import Answer, Draw
@@ -86,8 +97,22 @@ def run(
     if how.engine == "local":
         how = replace(how, workers=1)  # one LLM on this machine; an endpoint is asked side by side
     work = Answering(cfg, str(out / "answers"))
+    if how.engine == "local":  # a group of dialogues takes minutes: its questions are counted too
+        work.tell, work.asked = progress, _questions(source, how.limit)
     return run_step("regenerate", source, work, out, how=how, settings=settings(cfg),
                     progress=progress, batch=cfg.dialogues)  # fmt: skip
+
+
+def _questions(source: Path, limit: int) -> dict[str, int]:
+    """Id of each dialogue -> the questions up to it and with it, in the order of the manifest."""
+    counts: dict[str, int] = {}
+    asked = 0
+    for row in itertools.islice(rows_of(source), limit or None):
+        turns = row.get("turns") if isinstance(row, dict) else None
+        asked += len(turns) if isinstance(turns, list) else 0
+        if isinstance(row, dict):
+            counts[str(row.get("id"))] = asked
+    return counts
 
 
 def settings(cfg: AnswersConfig) -> dict[str, Any]:
@@ -129,6 +154,8 @@ class Answering:
     def __init__(self, cfg: AnswersConfig, kept: str) -> None:
         self.cfg, self.kept = cfg, kept
         self.gpus = int(cfg.device.startswith("cuda"))  # of one Ray actor
+        self.tell: Progress = quiet
+        self.asked: dict[str, int] = {}  # as _questions counts them
 
     def start(self) -> None:
         """Load the LLM and the answers given before."""
@@ -159,10 +186,22 @@ class Answering:
                 asked.append(_Asked(Dialogue.from_dict(row), room=self.cfg.max_new_tokens))
             except DataError as error:
                 asked.append(Reject(str(error)))
-        alive = [a for a in asked if isinstance(a, _Asked)]
+        self.group = alive = [a for a in asked if isinstance(a, _Asked)]
+        self._tell()
         while alive := [a for a in alive if not a.over]:
             self._round(alive)
+            self._tell()
         return [a if isinstance(a, Reject) else self._made(a) for a in asked]
+
+    def _tell(self, more: int = 0) -> None:
+        """Say how many questions are done, ``more`` of the round under way among them."""
+        if not self.group or not self.asked:
+            return
+        first = self.group[0].dialogue
+        before = self.asked[first.id] - len(first.turns)
+        over = sum(len(a.dialogue.turns) if a.over else a.turn for a in self.group)
+        total = next(reversed(self.asked.values()))
+        self.tell("answers", min(before + over + more, total), total)
 
     def _round(self, alive: Sequence[_Asked]) -> None:
         """Ask one question of every dialogue."""
@@ -225,6 +264,7 @@ class Answering:
                                            [draws[new[k]] for k in part], room,
                                            self.cfg.batch_size)  # fmt: skip
                 found.update(self._keep(part, replies))
+                self._tell(sum(key in found or key in self.known for key in keys))
         return [self.known[key] if key in self.known else found[key] for key in keys]
 
     def _keep(

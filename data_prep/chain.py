@@ -9,7 +9,8 @@ is found done, by what it was made from. The folder's settings.json is the confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,8 @@ from data_prep.runner import Progress, RunConfig, StepReport, quiet
 from data_prep.sample import SampleConfig
 from data_prep.speakers import SynthesizeConfig
 from fo_core.config import config, to_dict
-from fo_core.errors import DataError
-from fo_core.files import write_json
+from fo_core.errors import DataError, FoError
+from fo_core.files import write_json, write_text
 
 FOLDERS = {  # step -> its folder, in the order of the steps
     "sample": "sample",
@@ -84,18 +85,43 @@ def run_chain(
     chosen = [step for step in FOLDERS if step in steps]
     if len(chosen) > 1 and not cfg.encode.model:
         chosen = [step for step in chosen if step != "encode"]
-    write_json(out / "settings.json", to_dict(cfg))
     reports: dict[str, Any] = {}
     how = cfg.run
-    for step in chosen:
-        if source is None and step in READS:
-            source = out / FOLDERS[READS[step]] / "manifest.jsonl"
-            if not source.is_file():
-                raise DataError(f"{source} is not there", do=f"run {READS[step]} before {step}")
-        made = _work(cfg, step)(source, out / FOLDERS[step], how, progress)
-        reports[step] = asdict(made) if isinstance(made, StepReport) else made
-        source, how = None, replace(how, limit=0)
+    with _remembered(cfg, out):
+        for step in chosen:
+            if source is None and step in READS:
+                source = out / FOLDERS[READS[step]] / "manifest.jsonl"
+                if not source.is_file():
+                    raise DataError(f"{source} is not there", do=f"run {READS[step]} before {step}")
+            made = _work(cfg, step)(source, out / FOLDERS[step], how, progress)
+            reports[step] = asdict(made) if isinstance(made, StepReport) else made
+            source, how = None, replace(how, limit=0)
     return reports
+
+
+@contextlib.contextmanager
+def _remembered(cfg: ChainConfig, out: Path) -> Iterator[None]:
+    """The folder's settings.json is this run's, without its limit.
+
+    That of the run before comes back if this one ends in an error before it did anything: a
+    mistyped voice is not what the next run should begin with.
+    """
+    path = out / "settings.json"
+    before = path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def noted() -> int:
+        return sum(each.stat().st_size for each in out.glob("*/*.jsonl"))
+
+    done = noted()
+    write_json(path, to_dict(replace(cfg, run=replace(cfg.run, limit=0))))
+    try:
+        yield
+    except FoError:
+        if noted() == done and before is not None:
+            write_text(path, before)
+        elif noted() == done:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _work(cfg: ChainConfig, step: str) -> Callable[..., StepReport | dict[str, Any]]:

@@ -42,8 +42,8 @@ _CODE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _ASKS_CODE = re.compile(
-    r"\b(?:write|create|implement|generate|make|build|develop|provide|show|give|code|fix|debug|"
-    r"correct|optimi[sz]e|convert|design)\b.{0,60}\b(?:code|function|sql"
+    r"\b(?:write|create|implement|generate|make|build|develop|construct|provide|show|give|code|fix|"
+    r"debug|correct|optimi[sz]e|convert|design)\b.{0,60}\b(?:code|function|sql"
     r"|(?<!play )(?<!film )(?<!movie )(?<!video )(?<!radio )(?<!podcast )script"
     rf"|programs?(?= (?:to|that|which|in|using|with)\b)|{_LANGUAGES})(?!\w)"
     r"|(?:写|編寫|编写|实现|實現|创建|使用|利用|用|修改|优化|给出|给我|设计|生成).{0,30}"
@@ -72,7 +72,8 @@ _LINK = re.compile(
 )
 _LATEX = re.compile(
     r"\$[^$\n]{1,80}[\\^_=+][^$\n]{0,80}\$|\\(?:frac|sqrt|sum|int|begin|left|cdot|times|alpha|beta|pi|[([])"
-    r"|\w\^[\w{(]|[a-z]_\{|[√∑∫∂≤≥≠∞∈∀∃→⇒]|\b\d*[a-z]\s?[=<>]\s?-?\d|\d\s?[*/^]\s?[\d(a-z]",
+    r"|\w\^[\w{(]|[a-z]_\{|\b[a-z]_[a-z\d]\b|[√∑∫∂≤≥≠∞∈∀∃→⇒]"
+    r"|\b\d*[a-z]\s?[=<>]\s?[-(]?\s?[\da-z]|\d\s?[*/^]\s?[\d(a-z]",
     re.IGNORECASE,
 )
 _MARKUP = re.compile(r"</?[a-z][^<>]{0,80}>|<!--|^[ \t]*#{1,6} \S|\*\*\S|&\w{2,6};", re.I | re.M)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from fo_core.errors import DataError, FoError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+LEFT = (".*.????????.json*", "*/??/.*.????????.flac")  # half-written, as fo_core.files names them
 SYNC_SECONDS = 1.0  # most that a power cut may lose, besides what is in flight
 
 
@@ -34,7 +36,7 @@ def disk_fault(error: BaseException | None) -> OSError | None:
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Hold a folder for this run; half-written manifests of a run that was killed are removed.
+    """Hold a folder for this run; half-written files of a run that was killed are removed.
 
     Raises:
         FoError: Another run works in it, or it cannot be written.
@@ -50,7 +52,7 @@ def only_run(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"cannot write in {folder}: {error}", do="name a writable place") from error
     try:
-        for left in folder.glob(".*.????????.json*"):  # as fo_core.files names them
+        for left in itertools.chain.from_iterable(map(folder.glob, LEFT)):
             left.unlink(missing_ok=True)
         yield
     finally:

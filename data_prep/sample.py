@@ -153,8 +153,8 @@ def run(
     if not paths:
         raise ConfigError("sample has no input", do="name moss-003's files or folders")
     out, started = Path(out), time.perf_counter()
+    records = Records(paths)
     with only_run(out):
-        records = Records(paths)
         made_by = _made_by(cfg, records)
         if (out / "report.json").exists() and (out / "manifest.jsonl").exists():
             report = read_json(out / "report.json")

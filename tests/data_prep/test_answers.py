@@ -80,6 +80,23 @@ def test_batch_order_and_restart_change_nothing(
     assert (tmp_path / "d" / "manifest.jsonl").read_bytes() != want
 
 
+def test_questions_are_counted_while_a_group_of_dialogues_is_under_way(
+    cfg: AnswersConfig, tmp_path: Path
+) -> None:
+    """A group takes minutes with a local LLM: its end is no sign of life, and no time to go."""
+    source = write(tmp_path / "in.jsonl", rows())
+    told: list[tuple[str, int, int]] = []
+    how = RunConfig(1, "local", 0)
+    run(cfg, source, tmp_path / "out", how, lambda *said: told.append(said))
+    done = [done for step, done, total in told if step == "answers" and total == 18]
+    assert done == sorted(done) and done[0] == 0 and done[-1] == 18 and len(set(done)) > 6
+    lines = (tmp_path / "out" / "journal.jsonl").read_text().splitlines()
+    (tmp_path / "out" / "journal.jsonl").write_text("\n".join(lines[:4]) + "\n")
+    told.clear()
+    run(cfg, source, tmp_path / "out", how, lambda *said: told.append(said))
+    assert ("answers", 7, 18) in told and ("answers", 0, 18) not in told
+
+
 def test_a_local_llm_answers_alike_in_any_batch(tmp_path: Path) -> None:
     """The tiny LLM writes bytes, which no filter lets through: the faults show what it said."""
     spec = str(write_tiny(tmp_path / "llm", seed=1))

@@ -213,6 +213,30 @@ def test_steps_in_the_wrong_order_and_unknown_ones(
         run_chain(load(ChainConfig, settings, ["sample.input=[/no/such]"]), tmp_path / "data")
 
 
+def test_a_run_that_fails_before_it_did_anything_leaves_the_settings_of_the_one_before(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A mistyped voice was once what the next run without --config began with."""
+    out = tmp_path / "data"
+    path = out / "settings.json"
+    bad = load(ChainConfig, settings, ["sample.input=[/no/such]"])
+    with pytest.raises(FoError, match="no file or folder"):
+        run_chain(bad, out)
+    assert not any(out.iterdir())
+    cfg = load(ChainConfig, settings, ["run.limit=2"])
+    run_chain(cfg, out, ("sample",))
+    before = path.read_text()
+    assert json.loads(before)["run"] == {"workers": 2, "engine": "local", "limit": 0}
+    wrong = load(ChainConfig, settings, ["synthesize.users=[{engine: flite, voice: nobody}]"])
+    with pytest.raises(FoError, match="nobody"):
+        run_chain(wrong, out, ("synthesize",), source=out / "sample" / "manifest.jsonl")
+    assert path.read_text() == before
+    down = load(ChainConfig, settings, ["sample.number=3", "regenerate.engine=opnai"])
+    with pytest.raises(FoError, match="opnai"):
+        run_chain(down, out)
+    assert json.loads(path.read_text())["sample"]["number"] == 3  # that much was done
+
+
 @pytest.mark.parametrize("name", ["moss-smol", "paper"])
 def test_shipped_configs_load(name: str) -> None:
     cfg = load(ChainConfig, read_yaml(REPO / "fo_core" / "conf" / "data" / f"{name}.yaml"))

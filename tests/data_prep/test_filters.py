@@ -10,13 +10,24 @@ STOPS = {
         "for (int i = 0; i < 3; i++) {\n}",
         "a == b?",
     ],
-    "asks-code": ["Write a Python program to sort a list.", "用JavaScript实现排序", "请给出代码"],
+    "asks-code": [
+        "Write a Python program to sort a list.",
+        "Construct a Java program to add.",
+        "用JavaScript实现排序",
+        "请给出代码",
+    ],
     "table": ["| a | b |\n|---|---|\n| 1 | 2 |", "name\tage\tcity"],
     "asks-table": ["Put it in a table, please.", "把它做成表格"],
     "asks-picture": ["Draw a cat.", "Create an image of a city.", "请给我画一幅画"],
     "listing": ["I need:\n- eggs\n- milk", "1. one\n2. two", "一、苹果\n二、梨"],
     "link": ["see https://x.y/z", "mail a.b@c.de", "open /usr/bin/env", "go to example.com"],
-    "latex": ["solve $x^2 = 4$", r"what is \frac{1}{2}?", "the roots of 3x + 2 = 5 * y"],
+    "latex": [
+        "solve $x^2 = 4$",
+        r"what is \frac{1}{2}?",
+        "the roots of 3x + 2 = 5 * y",
+        "a line parallel to y = x + 1",
+        "the formula is a = (v_f - v_i) / t",
+    ],
     "markup": ["<b>bold</b>", "# Title", "this is **important**"],
     "blank": ["my name is [name]", "about {topic}", "fill in ____ here"],
     "digits": ["call 004915112345678"],
@@ -37,6 +48,7 @@ SPEAKABLE = [
     "AI技术在教育行业有哪些应用场景？",
     "Set the table for four, please.",
     "Is it 3 or 4 % of the 1,000 people?",
+    "Construct an essay on the impact of AI on society.",
 ]
 
 

@@ -185,6 +185,19 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(tmp_path: Path) -> None
     assert len(called) == 30 and report.made == 60
 
 
+def test_what_a_kill_left_half_written_goes_and_the_rest_stays(tmp_path: Path) -> None:
+    """A kill inside fo_core.files.replacing leaves its temporary file; the lock stays a file."""
+    (tmp_path / ".lock").write_text("")
+    (tmp_path / "speech" / "ab").mkdir(parents=True)
+    half = [".manifest.0a_b1c2d.jsonl", ".report.xyzxyzxy.json", "speech/ab/.ab12.q1w2e3r4.flac"]
+    kept = ["speech/ab/ab12.flac", "speech/.hidden.flac", ".mine", ".mine.json", "notes.jsonl"]
+    for name in (*half, *kept):
+        (tmp_path / name).write_text("half")
+    run_step("x", ROWS, double, tmp_path, how=RunConfig(workers=1))
+    assert not [name for name in half if (tmp_path / name).exists()]
+    assert all((tmp_path / name).read_text() == "half" for name in kept)
+
+
 def test_a_journal_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that comes out short leaves half a line; the next run mends it."""
     done = Journal(tmp_path / "journal.jsonl")
