@@ -52,6 +52,7 @@ def file(
     system: System = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Answer a recorded question with speech, streaming inside, and say how fast it was.
@@ -69,12 +70,9 @@ def file(
 
     from fo_core.dialogue.answer import answer_wave
     from fo_core.dialogue.settings import read_dialogue
-    from fo_core.models.freeze_omni import load
-    from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
-    loaded = make_ready(load(model), options.packed_weights(weights, dialogue))
-    loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
+    loaded = options.ready_model(model, dialogue, weights, device)
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
     written = _save(out, answer.wave, answer.sample_rate)
     timings = asdict(answer.timings)
@@ -97,6 +95,7 @@ def text(
     system: System = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Answer a typed question; with --out also in speech."""
@@ -109,11 +108,9 @@ def text(
 
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
-    from fo_core.models.freeze_omni import load
-    from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
-    loaded = make_ready(load(model), options.packed_weights(weights, dialogue))
+    loaded = options.ready_model(model, dialogue, weights, device, parts=())
     session = Session(loaded, dialogue, system)
     session.hear_text(question)
     pieces, timings = [], {"first_audio_ms": 0.0, "reply_ms": 0.0, "rtf": 0.0}

@@ -59,7 +59,7 @@ def asr(
     resume: shared.Resume = True,
     rescore: shared.Rescore = False,
     seed: shared.Seed = 0,
-    device: shared.Device = "cpu",
+    device: options.Device = "auto",
     published: shared.Published = False,
     json: options.Json = False,
 ) -> None:
@@ -82,7 +82,7 @@ def asr(
         steps = passes("", {}, [], None)
     else:
         folder = shared.needed_model(model)
-        shared.check_device(device)
+        device = options.check_device(device)
         from eval.hearing import conditions
 
         how = conditions(chunk or ["4"], path)
@@ -154,7 +154,7 @@ def tts(
     resume: shared.Resume = True,
     rescore: shared.Rescore = False,
     seed: shared.Seed = 0,
-    device: shared.Device = "cpu",
+    device: options.Device = "auto",
     published: shared.Published = False,
     json: options.Json = False,
 ) -> None:
@@ -181,7 +181,7 @@ def tts(
         steps = passes("", {}, [], [], ears, out, seed, device, dnsmos)
     else:
         folder = shared.needed_model(model)
-        shared.check_device(device)
+        device = options.check_device(device)
         if data is None:
             raise FoError("nothing to speak", possible="--data MANIFEST of spoken answers")
         rows, left = as_rows(manifest.read(data), limit)

@@ -38,7 +38,7 @@ def duplex(
     resume: shared.Resume = True,
     rescore: shared.Rescore = False,
     seed: shared.Seed = 0,
-    device: shared.Device = "cpu",
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Turn-over rates and latencies of Full-Duplex-Bench, and the dialogue states.
@@ -75,7 +75,7 @@ def duplex(
             described = {"fingerprint": "", "outputs": str(data)}
         else:
             folder = str(shared.needed_model(model))
-            shared.check_device(device)
+            device = options.check_device(device)
             described = describe_model(folder)
             key = {"fingerprint": described["fingerprint"]}
         rows = rows[:limit]

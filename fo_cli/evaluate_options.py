@@ -26,7 +26,6 @@ Rescore = Annotated[
     typer.Option("--rescore", help="New judge or metrics on what was kept; runs no model."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of sampling and of the bootstrap.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")]
 Judge = Annotated[str, typer.Option("--judge", help="Recogniser that hears the speech.")]
 JudgeModel = Annotated[
     str | None,
@@ -45,24 +44,6 @@ def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list
         if value not in possible:
             raise FoError(f"{flag} {value!r}", possible=did_you_mean(value, list(possible)))
     return list(dict.fromkeys(values or ()))
-
-
-def check_device(device: str) -> str:
-    """A device that is there.
-
-    Raises:
-        FoError: There is no such device here.
-    """
-    if device == "cpu":
-        return device
-    import torch
-
-    kind, _, index = device.partition(":")
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if not (index or "0").isdigit() or int(index or 0) >= there.get(kind, 0):
-        known = [k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in there.items() if n]
-        raise FoError(f"no device {device!r} here", possible=", ".join(["cpu", *known]))
-    return device
 
 
 def needed_model(model: Path | None) -> Path:

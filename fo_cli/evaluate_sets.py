@@ -80,7 +80,7 @@ def _command(name: str) -> Any:
         resume: shared.Resume = True,
         rescore: shared.Rescore = False,
         seed: shared.Seed = 0,
-        device: shared.Device = "cpu",
+        device: options.Device = "auto",
         published: shared.Published = False,
         json: options.Json = False,
     ) -> None:
@@ -118,6 +118,7 @@ def _command(name: str) -> Any:
             columns = shared.chosen(only, COLUMNS, "--only")
             columns = columns or (list(COLUMNS) if llm is None else ["text"])
             _check_columns(columns, llm, spoken)
+            device = options.check_device(device)
             rows, left = _questions(name, known, data, spoken, columns, limit)
             speaks, key, about = _answering(
                 model, llm, llm_dtype, device, max_new_tokens, seed, overrides or []
@@ -184,7 +185,6 @@ def _answering(
     """Who answers, what its rows depend on, and what the results say about it."""
     from eval.provenance import describe_model, machine, versions
 
-    shared.check_device(device)
     about = {"seed": seed, "max_new_tokens": max_new_tokens}
     where = {"versions": versions(), "machine": machine(device)}
     if llm is not None:

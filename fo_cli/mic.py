@@ -62,6 +62,9 @@ def mic(
     ] = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
+    model_device: Annotated[
+        str, typer.Option("--model-device", help="Where the model runs: auto, cpu, cuda, cuda:N.")
+    ] = "auto",
     json: options.Json = False,
 ) -> None:
     """Talk with a model: speak, be answered, interrupt. Ctrl-C ends the talk.
@@ -82,7 +85,7 @@ def mic(
     if record is not None:
         options.writable(record / "talk.json", "recording")
     given = _turn(interrupt, detect, sets or [])
-    with _Talking(model, recording, fast, system, given, weights) as talking:
+    with _Talking(model, recording, fast, system, given, weights, model_device) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)
         else:
@@ -120,18 +123,16 @@ class _Talking:
         system: str | None,
         sets: list[str],
         weights: str,
+        device: str,
     ) -> None:
         from fo_core import audio
         from fo_core.dialogue.live import Live
         from fo_core.dialogue.pool import Pool, PoolConfig
         from fo_core.dialogue.settings import read_dialogue
-        from fo_core.models.freeze_omni import load
-        from fo_core.models.ready import make_ready
 
         dialogue = read_dialogue(options.existing_folder(folder, "model folder"), sets)
         self.wave = None if recording is None else audio.read(recording, 16000, max_seconds=3600)
-        model = make_ready(load(folder), options.packed_weights(weights, dialogue))
-        model.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
+        model = options.ready_model(folder, dialogue, weights, device)
         clock: Literal["wall", "sound"] = "sound" if fast else "wall"
         self.pool = Pool(model, dialogue, PoolConfig(max_sessions=1, clock=clock))
         self.talk = self.pool.open(system)

@@ -13,6 +13,9 @@ from fo_core.errors import FoError
 if TYPE_CHECKING:
     from fo_core.dialogue.settings import DialogueConfig
     from fo_core.layers.packed import Weights as PackedWeights
+    from fo_core.models.freeze_omni import FreezeOmni
+
+TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -21,6 +24,10 @@ Sets = Annotated[
     typer.Option("--set", help="Override a config value; may be repeated.", metavar="A.B=C"),
 ]
 
+Device = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda, cuda:N or mps; auto: cuda where there is one."),
+]
 Weights = Annotated[
     Literal["auto", "same", "fp16", "bf16", "int8"],
     typer.Option(
@@ -29,6 +36,49 @@ Weights = Annotated[
         "that is to answer exactly as it was published.",
     ),
 ]
+
+
+def check_device(device: str) -> str:
+    """A device that is there, by its name; "auto" is resolved.
+
+    Raises:
+        FoError: There is no such device here.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device == "auto":
+        return "cuda" if there["cuda"] else "cpu"
+    kind, _, index = device.partition(":")
+    if not (index or "0").isdigit() or int(index or 0) >= there.get(kind, 0):
+        known = [k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in there.items() if n]
+        raise FoError(f"no device {device!r} here", possible=", ".join(["auto", "cpu", *known]))
+    return device
+
+
+def ready_model(
+    folder: Path,
+    dialogue: DialogueConfig,
+    weights: str = "auto",
+    device: str = "auto",
+    parts: tuple[str, ...] = TALKING,
+) -> FreezeOmni:
+    """A model that is ready to talk.
+
+    Raises:
+        FoError: There is no such device.
+        CheckpointError: The folder holds no model, or lacks one of ``parts``.
+    """
+    device = check_device(device)
+
+    from fo_core.models.freeze_omni import load
+    from fo_core.models.ready import make_ready
+
+    model = load(folder, device=device)
+    model.require(*parts)
+    return make_ready(model, packed_weights(weights, dialogue))
 
 
 def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:

@@ -31,6 +31,8 @@ def serve(
     batch: Annotated[
         int, typer.Option(min=1, help="Steps of several users that run together; 1 = none.")
     ] = 8,
+    weights: options.Weights = "auto",
+    device: options.Device = "auto",
     sets: options.Sets = None,
     json: options.Json = False,
 ) -> None:
@@ -44,8 +46,6 @@ def serve(
     from eval.load import alone, run, script
     from fo_core import audio
     from fo_core.dialogue.settings import read_dialogue
-    from fo_core.models.freeze_omni import load
-    from fo_core.models.ready import make_ready
 
     for path in questions:
         options.existing_file(path, "question")
@@ -53,7 +53,7 @@ def serve(
     wave = script(waves, slot, seconds)
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
     torch.set_num_threads(1)
-    loaded = make_ready(load(model))
+    loaded = options.ready_model(model, dialogue, weights, device)
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     say(f"alone: {wave.size / 16000:.0f} s of sound")
     wanted = alone(loaded, dialogue, wave, batch)
@@ -64,7 +64,14 @@ def serve(
         for count in sessions or [1, 4]
     ]
     if json:
-        render.as_json({"workers": workers, "batch": batch, "runs": [asdict(r) for r in runs]})
+        render.as_json(
+            {
+                "workers": workers,
+                "batch": batch,
+                "weights": weights,
+                "runs": [asdict(r) for r in runs],
+            }
+        )
         return
     head = (
         "users", "replies", "first audio p50", "p95", "longest", "chunk lag p50", "p95",

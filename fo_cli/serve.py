@@ -22,8 +22,16 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="TCP port.")] = 8000,
     users: Annotated[int, typer.Option("--users", min=1, help="Most users at a time.")] = 8,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Threads that work for all users.")
+        int, typer.Option("--workers", min=1, help="Threads that work for the users of a model.")
     ] = 1,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            help="Where the model runs: auto, cpu, cuda, cuda:N or mps; repeated, one model on "
+            "each, and users are spread over them.",
+        ),
+    ] = None,
     weights: options.Weights = "auto",
     certificate: Annotated[
         Path | None, typer.Option("--tls-cert", help="PEM certificate: serve https and wss.")
@@ -62,16 +70,13 @@ def serve(
 
     from fo_core.dialogue.pool import Pool, PoolConfig
     from fo_core.dialogue.settings import read_dialogue
-    from fo_core.models.freeze_omni import load
-    from fo_core.models.ready import make_ready
 
     dialogue = read_dialogue(model, sets or ())
-    loaded = load(model)
-    loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
-    ready = make_ready(loaded, options.packed_weights(weights, dialogue))
+    places = [options.check_device(each) for each in device or ["auto"]]
+    models = [options.ready_model(model, dialogue, weights, place) for place in places]
     seconds = 60 * session_minutes
     limits = PoolConfig(workers=workers, max_sessions=users, session_seconds=seconds)
-    pool = Pool(ready, dialogue, limits)
+    pool = Pool(models, dialogue, limits)
     cfg = ServeConfig(
         host=host,
         port=port,
@@ -81,7 +86,7 @@ def serve(
         private_key=private_key,
     )
     name = "/".join(model.resolve().parts[-2:])  # as clients see it
-    app = make_app(pool, dialogue, name, loaded.config.llm.system or "", cfg)
+    app = make_app(pool, dialogue, name, models[0].config.llm.system or "", cfg)
     web = "https" if certificate else "http"
     render.note(f"talk at {web}://{host}:{port}/ (Ctrl-C ends it)")
     uvicorn.run(

@@ -88,6 +88,7 @@ class _Group:
     """A model, its workers and its users."""
 
     model: FreezeOmni
+    work: threading.Condition  # of the pool's lock: there may be something to do for a worker
     talks: list[Talk] = field(default_factory=list)
     prefixes: Prefixes = field(default_factory=dict)
     picks: int = 0
@@ -111,9 +112,9 @@ class Pool:
         vad: Vad | None = None,
     ) -> None:
         self.cfg, self.dialogue = cfg or PoolConfig(), dialogue or DialogueConfig()
-        self.lock = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()
         found = [models] if isinstance(models, FreezeOmni) else list(models)
-        self._groups = [_Group(model) for model in found]
+        self._groups = [_Group(model, threading.Condition(self.lock)) for model in found]
         self._vad = vad or make_vad(self.dialogue.duplex.vad)
         for group in self._groups:
             self._read_system(group)
@@ -178,7 +179,7 @@ class Pool:
             talk = Talk(self, make)
             group.talks.append(talk)
             self._stats.opened += 1
-            self.lock.notify()
+            group.work.notify()
             return talk
 
     def close(self) -> None:
@@ -187,7 +188,8 @@ class Pool:
             self._stopping = True
             for talk in [talk for group in self._groups for talk in group.talks]:
                 self.drop(talk, "shutdown")
-            self.lock.notify_all()
+            for group in self._groups:
+                group.work.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -226,9 +228,10 @@ class Pool:
         talk._end(reason)
 
     def notify(self) -> None:
-        """There may be work."""
+        """There may be work, for any of the models."""
         with self.lock:
-            self.lock.notify()
+            for group in self._groups:
+                group.work.notify()
 
     # --- the workers ---
 
@@ -237,14 +240,14 @@ class Pool:
             with self.lock:
                 job = self._pick(group)
                 while not job and not self._stopping:
-                    self.lock.wait(TEND_SECONDS)
+                    group.work.wait(TEND_SECONDS)
                     job = self._pick(group)
                 if self._stopping:
                     return
                 for talk in job:
                     talk._busy, talk._served = True, time.monotonic()
                 steps = [talk._step for talk in job if talk._step is not None]
-                self.lock.notify()  # there may be more to do for another worker
+                group.work.notify()  # there may be more to do for another worker
             if steps:
                 self._run(job, steps)
             else:

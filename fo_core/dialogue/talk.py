@@ -153,7 +153,7 @@ class Talk:
     def _give(self, item: np.ndarray | Callable[[], None]) -> None:
         self._incoming.append(item)
         self._touched = time.monotonic()
-        self._pool.lock.notify()
+        self._pool.notify()
 
     # --- out ---
 

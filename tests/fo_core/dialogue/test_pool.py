@@ -1,6 +1,7 @@
 """Many users, few models: nothing mixes, nobody waits for a slow or dead one, nothing is left."""
 
 import asyncio
+import copy
 import gc
 import threading
 import time
@@ -100,6 +101,26 @@ def test_sessions_together_give_what_each_gives_alone(tiny_model, vad, batch):
         for turn in (0, 1):
             assert np.array_equal(audio(events, turn), audio(alone, turn))
     assert any(isinstance(event, ev.Interrupted) for event in together[2])
+
+
+def test_users_are_spread_over_the_models_and_get_what_they_get_alone(tiny_model, vad):
+    """One model a device: a second copy answers the second user, with the first one's samples."""
+    second = copy.deepcopy(tiny_model)
+    waves = [question(1), question(2), question(3), question(4)]
+    alone = []
+    for wave in waves:
+        with Pool(tiny_model, CFG, FAST, vad) as pool:
+            talk = pool.open()
+            talk.push(wave)
+            alone.append(told(until(talk, ev.ReplyDone)))
+    with Pool([tiny_model, second], CFG, FAST, vad) as pool:
+        talks = [pool.open() for _ in waves]
+        assert [talk._duplex.model is second for talk in talks] == [False, True, False, True]
+        for talk, wave in zip(talks, waves, strict=True):
+            talk.push(wave)
+        assert [told(until(talk, ev.ReplyDone)) for talk in talks] == alone
+        talks[0].close()
+        assert pool.open()._duplex.model is tiny_model  # the place that became free
 
 
 def test_a_batch_of_different_lengths_is_each_step_alone(tiny_model):
