@@ -84,17 +84,24 @@ def run_chain(
         raise DataError(f"unknown step {unknown[0]!r}", possible=", ".join(FOLDERS))
     chosen = [step for step in FOLDERS if step in steps]
     if len(chosen) > 1 and not cfg.encode.model:
-        chosen = [step for step in chosen if step != "encode"]
+        chosen.remove("encode")
+    elif "encode" in chosen:
+        encode_turns.codec_file(cfg.encode)
     reports: dict[str, Any] = {}
-    how = cfg.run
+    how, spoken = cfg.run, out / FOLDERS["synthesize"] / "manifest.jsonl"
     with _remembered(cfg, out):
         for step in chosen:
             if source is None and step in READS:
                 source = out / FOLDERS[READS[step]] / "manifest.jsonl"
                 if not source.is_file():
                     raise DataError(f"{source} is not there", do=f"run {READS[step]} before {step}")
+            if step == "regenerate" and "synthesize" in chosen and not spoken.exists():
+                synthesize_turns.try_voices(cfg.synthesize)  # not only when all is answered
             made = _work(cfg, step)(source, out / FOLDERS[step], how, progress)
             reports[step] = asdict(made) if isinstance(made, StepReport) else made
+            if not reports[step]["items"]:
+                raise DataError(f"{step} found nothing to do in {source}",
+                                do=f"run {READS.get(step, step)} again")  # fmt: skip
             source, how = None, replace(how, limit=0)
     return reports
 

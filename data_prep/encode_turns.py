@@ -61,20 +61,12 @@ def run(
     near the decoded sounds of a sample are.
 
     Raises:
-        ConfigError: No model folder is named.
-        CheckpointError: It holds no trained codec.
+        ConfigError: No model folder is named, or it holds no trained codec.
         DataError: What is decoded is not sound, or no nearer than another turn is.
         FoError: As :func:`data_prep.runner.run_step`.
     """
-    if not cfg.model:
-        raise ConfigError(
-            "encode needs a model folder with a trained codec",
-            do="give --model DIR (stage output-1 trains the codec)",
-        )
+    codec = codec_file(cfg)
     out, work = Path(out).resolve(), Encoding(cfg)
-    codec = Path(cfg.model) / "codec.safetensors"
-    if not codec.is_file():
-        raise ConfigError(f"{cfg.model} holds no trained codec", do="stage output-1 trains one")
     turns = (row for row in rows_of(source) if _assistant(row))
     settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],
                 "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
@@ -96,6 +88,23 @@ def run(
                 do="train the codec (stage output-1) on this voice",
             )
     return report
+
+
+def codec_file(cfg: EncodeConfig) -> Path:
+    """The weights of the codec that is asked for.
+
+    Raises:
+        ConfigError: No model folder is named, or it holds no trained codec.
+    """
+    if not cfg.model:
+        raise ConfigError(
+            "encode needs a model folder with a trained codec",
+            do="give --model DIR (stage output-1 trains the codec)",
+        )
+    path = Path(cfg.model) / "codec.safetensors"
+    if not path.is_file():
+        raise ConfigError(f"{cfg.model} holds no trained codec", do="stage output-1 trains one")
+    return path
 
 
 def _assistant(row: Row | str) -> bool:

@@ -133,6 +133,7 @@ class _Run:
         self.name, self.journal, self.progress, self.key = name, journal, progress, key
         self.salt = json.dumps(settings, sort_keys=True, default=str).encode()
         self.total, self.ended, self.started = total, 0, time.monotonic()
+        self.told = (-1, -1)
         self.order: list[bytes | Row] = []  # keys, or the reject of a row that is none
 
     def todo(self, rows: Iterable[Row | str]) -> Iterator[_Task]:
@@ -167,7 +168,10 @@ class _Run:
 
     def tell(self) -> None:
         """Say how far it is."""
-        self.progress(self.name, self.ended, max(self.total, self.ended))
+        told = (self.ended, max(self.total, self.ended))
+        if told != self.told:
+            self.told = told
+            self.progress(self.name, *told)
 
     def finish(self, out: Path) -> StepReport:
         """Write manifest, rejects and report from the journal, in the order of the input."""

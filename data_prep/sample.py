@@ -67,6 +67,9 @@ class Counts:
     kinds: Counter[str] = field(default_factory=Counter)  # broken | filtered
     turns: Counter[str] = field(default_factory=Counter)  # turns that a filter stopped
     cut: Counter[str] = field(default_factory=Counter)  # dialogues that a filter shortened
+    found: dict[str, Counter[str]] = field(
+        default_factory=lambda: {"language": Counter(), "category": Counter()}
+    )  # what conversations there are, before any choice
 
 
 class Smallest:
@@ -168,13 +171,22 @@ def run(
         write_json(out / "report.json", report)
     progress("sample", records.total, records.total)
     if not report["made"]:
-        rejected = [f"{name} {count}" for name, count in report["rejected"].items()]
-        raise DataError(
-            f"none of {report['items']} conversations can be drawn"
-            f" ({', '.join(rejected[:4]) or 'no record'})",
-            do=f"see {out / 'rejects.jsonl'}; --no-filter turns a filter off",
-        )
+        raise _nothing(report, out)
     return report
+
+
+def _nothing(report: Mapping[str, Any], out: Path) -> DataError:
+    """Why nothing was drawn, and what there is instead of what was asked for."""
+    rejected = [f"{name} {count}" for name, count in report["rejected"].items()]
+    main = next(iter(report["rejected"]), "")
+    there = report["found"].get(main, {})
+    return DataError(
+        f"none of {report['items']} conversations can be drawn"
+        f" ({', '.join(rejected[:4]) or 'no record'})",
+        possible=", ".join(f"{main} {name or '(none)'}" for name in list(there)[:20]),
+        do=f"see {out / 'rejects.jsonl'}"
+        + ("" if there or not main else "; --no-filter turns a filter off"),
+    )
 
 
 def _made_by(cfg: SampleConfig, records: Records) -> str:
@@ -257,6 +269,8 @@ def _eligible(
         name = f"d{found.digest()}"
         kept: tuple[Turn, ...] = ()
         language = language_of(" ".join(turn.user for turn in found.turns))
+        counts.found["language"][language] += 1
+        counts.found["category"][found.category] += 1
         if wanted and found.category not in wanted:
             reason = "category"
         elif cfg.languages and language not in cfg.languages:
@@ -347,6 +361,7 @@ def _write(
             name: {"turns": counts.turns[name], "cut": counts.cut[name], "dropped": dropped[name]}
             for name in ["tool", *FILTERS]
         },
+        "found": {kind: dict(each.most_common()) for kind, each in counts.found.items()},
         "languages": dict(languages.most_common()),
         "categories": dict(categories.most_common()),
         "turns_a_dialogue": {str(n): turns[n] for n in sorted(turns)},

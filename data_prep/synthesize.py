@@ -130,6 +130,11 @@ def engine_of(name: str, options: str = "") -> Any:
     return _ENGINES[key]
 
 
+def close_engines() -> None:
+    """Let go of this process's engines; the next request opens its own again."""
+    _ENGINES.clear()
+
+
 def raw(request: Request, text: str) -> tuple[np.ndarray, int]:
     """What the engine says: a wave [S] and its sample rate in Hz.
 

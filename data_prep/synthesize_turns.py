@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_prep import gates
+from data_prep import gates, synthesize
 from data_prep.dialogues import Dialogue
 from data_prep.normalize import speakable
 from data_prep.runner import Made, Progress, Reject, RunConfig, StepReport, quiet, run_step
@@ -47,12 +47,7 @@ class Speak:
         Raises:
             EngineError: An engine, a voice or the judge cannot work here.
         """
-        now = Speaking(self.cfg, self.sounds, gates.open_judge(self.cfg.judge))
-        for speaker in (*self.cfg.users, *self.cfg.assistants):
-            word = GREETING.get(gates.short(speaker.language), "Hello.")
-            now.engine(speaker.engine, options_of(speaker)).synthesize(word, speaker.voice)
-            speakable("1", speaker.language)
-        OPEN[:] = [now]
+        OPEN[:] = [_open(self.cfg, self.sounds)]
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[Made | Reject]:
         """The turns of each dialogue as cuts, or why there are none.
@@ -86,6 +81,27 @@ class Speak:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return [_made(plan) if isinstance(plan, _Plan) else plan for plan in plans]
+
+
+def _open(cfg: SynthesizeConfig, sounds: Path) -> Speaking:
+    now = Speaking(cfg, sounds, gates.open_judge(cfg.judge))
+    for speaker in (*cfg.users, *cfg.assistants):
+        word = GREETING.get(gates.short(speaker.language), "Hello.")
+        now.engine(speaker.engine, options_of(speaker)).synthesize(word, speaker.voice)
+        speakable("1", speaker.language)
+    return now
+
+
+def try_voices(cfg: SynthesizeConfig) -> None:
+    """Let every voice say a word, and forget it.
+
+    Raises:
+        ConfigError: The voices cannot be drawn from.
+        EngineError: An engine, a voice or the judge cannot work here.
+    """
+    check(cfg)
+    _open(cfg, Path())
+    synthesize.close_engines()
 
 
 @dataclass

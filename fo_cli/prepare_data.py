@@ -65,6 +65,9 @@ def every_step(
     _run(out, None, config, sets, more, json, model=model)
 
 
+app.command("sample")(prepare_sets.sample)
+
+
 @app.command()
 def regenerate(
     out: Out,
@@ -182,8 +185,12 @@ def _more(
     workers: int | None, engine: Engine | None, limit: int, named: dict[str, Any]
 ) -> list[str]:
     """Options as ``a.b=c`` changes of the config."""
-    given = {"run.workers": workers, "run.engine": engine and engine.value, "run.limit": limit}
-    return [f"{k}={as_yaml(v)}" for k, v in {**given, **named}.items() if v not in (None, 0)]
+    given = {
+        "run.workers": workers,
+        "run.engine": engine and engine.value,
+        "run.limit": limit or None,
+    }
+    return [f"{k}={as_yaml(v)}" for k, v in {**given, **named}.items() if v is not None]
 
 
 def _run(
@@ -201,6 +208,8 @@ def _run(
     changes = [*(sets or ()), *more]
     kind = next((c[7:] for c in changes[::-1] if c.startswith("source=")), data.get("source"))
     changes = [c for c in changes if not c.startswith("source=")]
+    if kind is None and source is not None:
+        kind = "moss"  # the demo's domain reads no manifest
     if kind not in (None, "domain", "moss"):
         raise FoError(f"unknown source {kind!r}", possible="domain, moss")
     options.writable(out, "data folder")
@@ -248,6 +257,8 @@ def _moss(
         done = run_chain(cfg, out, tuple(FOLDERS) if step is None else (step,), bars, source)
     if step is None:
         write_report(out)
+        if "encode" not in done:
+            render.note("no --model with a trained codec: encode is left out")
     return done
 
 

@@ -35,7 +35,6 @@ class Balance(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("sample")(sample)
     app.command("import")(import_corpus)
     app.command("validate")(validate)
     app.command("shard")(shard)
@@ -55,7 +54,9 @@ def sample(
         typer.Option("--config", help="YAML of the whole run, or a shipped one by name."),
     ] = None,
     sets: options.Sets = None,
-    number: Annotated[int | None, typer.Option("--number", help="Dialogues to draw.")] = None,
+    number: Annotated[
+        int | None, typer.Option("--number", help="Dialogues to draw.", min=1)
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Another one draws others.")] = None,
     category: Annotated[
         list[str] | None, typer.Option("--category", help="Only this one; may be repeated.")
@@ -91,8 +92,6 @@ def sample(
         "tools": tools or None,
     }
     more = _more(None, None, limit, {f"sample.{key}": value for key, value in named.items()})
-    if seed == 0:
-        more.append("sample.seed=0")
     if inputs:
         more += ["source=moss", f"sample.input={as_yaml(inputs)}"]
     _run(out, "sample", config, sets, more, json)
@@ -102,7 +101,7 @@ def sample(
 
         filters = read_json(report).get("filters", {})
         rows = [(each, *(f"{found[key]:,}" for key in ("turns", "cut", "dropped")))
-                for each, found in filters.items()]  # fmt: skip
+                for each, found in filters.items() if any(found.values())]  # fmt: skip
         render.table(("filter", "turns", "dialogues shortened", "dialogues dropped"), rows)
 
 

@@ -237,6 +237,25 @@ def test_a_run_that_fails_before_it_did_anything_leaves_the_settings_of_the_one_
     assert json.loads(path.read_text())["sample"]["number"] == 3  # that much was done
 
 
+@flite
+def test_what_is_wrong_is_said_before_hours_of_work(
+    settings: dict[str, Any], llm_server: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    voice = ["synthesize.assistants=[{engine: flite, voice: nobody}]"]
+    with pytest.raises(FoError, match="flite has no voice 'nobody'"):
+        run_chain(load(ChainConfig, settings, voice), out)
+    assert (out / "sample" / "manifest.jsonl").is_file() and not llm_server.asked
+    with pytest.raises(ConfigError, match="/no/such holds no trained codec"):
+        run_chain(load(ChainConfig, settings, ["encode.model=/no/such"]), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="synthesize found nothing to do in .*empty.jsonl"):
+        run_chain(
+            load(ChainConfig, settings), out, ("synthesize",), source=tmp_path / "empty.jsonl"
+        )
+
+
 @pytest.mark.parametrize("name", ["moss-smol", "paper"])
 def test_shipped_configs_load(name: str) -> None:
     cfg = load(ChainConfig, read_yaml(REPO / "fo_core" / "conf" / "data" / f"{name}.yaml"))

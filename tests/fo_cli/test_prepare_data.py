@@ -85,6 +85,7 @@ def test_the_folder_remembers_its_source(tmp_path):
         (["encode", "--set", "source=moss", "--input", "/x.jsonl", "--model", "/x"], "no trained"),
         (["label-states", "--set", "source=moss", "--input", "/no/such.jsonl"], "no manifest"),
         (["report"], "does not exist"),
+        (["synthesize", "--input", "/no/such.jsonl"], "no manifest /no/such.jsonl"),
     ],
 )
 def test_faults_of_the_moss_source_are_one_line(args, line, tmp_path):

@@ -45,6 +45,12 @@ def test_sample_from_a_file_with_a_table_of_its_filters(tmp_path):
     assert json.loads(off.stdout)["steps"]["sample"]["turns"] == 15
 
 
+def test_no_dialogues_are_not_all_dialogues(tmp_path):
+    """--number 0 was once as if it had not been given."""
+    found = run("sample", moss(tmp_path / "a.jsonl"), "--out", tmp_path / "d", "--number", 0)
+    assert found.exit_code == 2 and not (tmp_path / "d").exists()
+
+
 def test_import_validate_shard_and_validate_again(tmp_path, table):
     out = tmp_path / "m"
     found = run("import", "table", table, "--out", out, "--set", "audio=file", "--num-workers", 1)
@@ -88,6 +94,8 @@ def test_corpora_are_listed():
     [
         (["sample", "no.zip", "--out", "d"], "no file or folder no.zip"),
         (["sample", "a.jsonl", "--out", "d", "--no-filter", "cod"], "did you mean 'code'"),
+        (["sample", "a.jsonl", "--out", "d", "--language", "english"], "possible: language en;"),
+        (["sample", "a.jsonl", "--out", "d", "--category", "x"], "possible: category (none);"),
         (["import", "librispeach", "x", "--out", "d"], "did you mean 'librispeech'"),
         (["import", "table", "--out", "d"], "needs a folder to read"),
         (["import", "table", "t.csv"], "needs --out"),
