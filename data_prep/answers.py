@@ -43,7 +43,8 @@ from fo_core.engines import LLM
 from fo_core.engines.llm import Answer, Draw
 from fo_core.errors import DataError, EngineError, FoError
 
-VERSION = 1  # of the treatment below: a change of it asks anew
+VERSION = 2  # of the treatment below: a change of it looks at all answers anew
+ASKED = 1  # of the prompts: a change of it asks anew
 ASKS = {"asks-code", "asks-table", "asks-picture", "long"}  # filters of questions only
 NO_SPACES = {"zh", "ja", "th"}  # languages whose letters are counted as words
 SYSTEM = (
@@ -223,6 +224,8 @@ class Answering:
             return
         text, finished = reply
         fault = fault_of(text, finished, each.dialogue.language, self.cfg.max_words)
+        if not fault and twice([text, *(m["content"] for m in each.done[1::2])]):
+            fault = "said before"
         if not fault:
             user = each.dialogue.turns[each.turn].user
             each.done += [
@@ -288,7 +291,7 @@ class Answering:
         return failures
 
     def _key(self, prompt: Sequence[Message], draw: Draw, room: int) -> str:
-        said = [VERSION, self.cfg.engine, self.cfg.llm, self.cfg.dtype, asdict(draw), room]
+        said = [ASKED, self.cfg.engine, self.cfg.llm, self.cfg.dtype, asdict(draw), room]
         return hashlib.sha256(json.dumps([*said, list(prompt)]).encode()).hexdigest()[:32]
 
     def _made(self, each: _Asked) -> Made | Reject:
@@ -311,6 +314,13 @@ def _kind(fault: str) -> str:
     return fault.partition(" (")[0]
 
 
+def twice(said: Iterable[str]) -> bool:
+    """Whether something of more than a word or two is said again, in the same words."""
+    plain = ("".join(filter(str.isalnum, text.lower())) for text in said)
+    long = [text for text in plain if len(text.encode()) >= 12]
+    return len(set(long)) < len(long)
+
+
 def fault_of(answer: str, finished: bool, language: str, max_words: int) -> str:
     """Why an answer cannot be spoken in a dialogue; "" if it can.
 
@@ -325,6 +335,8 @@ def fault_of(answer: str, finished: bool, language: str, max_words: int) -> str:
             fault = "looping"
     else:
         fault = regenerate.fault(answer, finished, max_words)
+    if not fault and twice(re.split(r"[.!?。！？\n]+", answer)):
+        fault = "looping"
     if fault:
         return fault
     checks = {name: check for name, check in FILTERS.items() if name not in ASKS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -158,7 +159,7 @@ class Ray:
 
     def __init__(self, function: Function, work: Any, workers: int) -> None:
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise EngineError(
                 "--engine ray needs the package 'ray'",

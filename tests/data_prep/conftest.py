@@ -51,7 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "!once" in question and not body["temperature"]:
             text = ""
         for mark, bad in (("!empty", ""), ("!null", None), ("!loop", "no no no no no no no"),
-                          ("!code", "Use `x = 1` for that."), ("!number", 7)):  # fmt: skip
+                          ("!same", "That is as it always was."), ("!number", 7),
+                          ("!code", "Use `x = 1` for that.")):  # fmt: skip
             text = bad if mark in question else text
         reason = "length" if "!cut" in question else reason
         reply: Any = {"choices": [{"message": {"content": text}, "finish_reason": reason}]}

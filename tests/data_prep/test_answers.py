@@ -189,6 +189,17 @@ def test_rows_that_are_no_dialogues_are_listed(cfg: AnswersConfig, tmp_path: Pat
     assert named == {*"abcdefghijklmnopq", "line 18", "line 19", "line 20"}
 
 
+def test_an_answer_that_was_given_before_is_asked_for_again(
+    cfg: AnswersConfig, tmp_path: Path
+) -> None:
+    """A small LLM gives one answer to every question of a dialogue: nothing to learn from."""
+    made = [{"id": "a", "turns": [{"user": f"{i} !same?"} for i in range(4)]}]
+    go(cfg, write(tmp_path / "in.jsonl", made), tmp_path / "out")
+    assert len(read(tmp_path / "out" / "manifest.jsonl")[0]["turns"]) == 1
+    lost = read(tmp_path / "out" / "rejects.jsonl")
+    assert lost == [{"id": "a", "step": "regenerate", "turn": 1, "reason": "said before"}]
+
+
 def test_long_histories_end_a_dialogue(cfg: AnswersConfig, tmp_path: Path) -> None:
     made = [{"id": "a", "turns": [{"user": "x" * 90}] * 5}]
     go(replace(cfg, max_history=200), write(tmp_path / "in.jsonl", made), tmp_path / "out")
@@ -210,6 +221,9 @@ def test_long_histories_end_a_dialogue(cfg: AnswersConfig, tmp_path: Path) -> No
         ("今天天气很好。", True, "en", "unspeakable"),
         ("First, go to www.example.com and look.", True, "en", "unspeakable (link)"),
         ("Dear [name], thank you.", True, "en", "unspeakable (blank)"),
+        ("It's a game-changer. Yes. It's a game changer!", True, "en", "looping"),
+        ("Yes, it is. Yes, it is. I like it.", True, "en", ""),
+        ("我不知道。我不知道。", True, "zh", "looping"),
     ],
 )
 def test_faults(answer: str, finished: bool, language: str, reason: str) -> None:
