@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from eval.latency_bounds import CODEC, Cost, Footprint, bandwidth, footprint, peak
+from eval.latency_bounds import CODEC, Cost, Footprint, bandwidth, footprint, now, peak
 from eval.latency_original import original
 from eval.latency_talk import CHUNKS, LEGS, SENTENCE, dialogue, noise, talk
 from fo_core.dialogue.listener import Listener
@@ -61,17 +61,6 @@ class Report:
         return next(row for row in self.rows if row.key == key)
 
 
-def milliseconds(work: Callable[[], object], repeat: int, before: int = 2) -> float:
-    """Median time of ``work`` after ``before`` runs to warm up."""
-    spent = []
-    for index in range(before + repeat):
-        began = time.perf_counter()
-        work()
-        if index >= before:
-            spent.append(time.perf_counter() - began)
-    return 1000 * statistics.median(spent)
-
-
 def measure(
     model: FreezeOmni,
     size: str = "model",
@@ -95,7 +84,10 @@ def measure(
     torch.set_num_threads(threads)
     say("measuring the memory, packing")
     codec_dtype = torch.float32 if weights == "same" else torch.bfloat16
-    report = Report(size, weights, threads, repeat, bandwidth(), peak(codec_dtype))
+    device = model.device
+    report = Report(
+        size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)
+    )
     bench = Bench(model, report, footprint(model, weights))
     make_ready(model, weights)
     if not steps:
@@ -119,6 +111,21 @@ class Bench:
         self.repeat = report.repeat
         self.found: list[tuple[str, str, float, list[Cost], str]] = []
         self.noise = noise()
+        self.device = model.device
+
+    def now(self) -> float:
+        """Seconds, when all that was asked of the device is done."""
+        return now(self.device)
+
+    def milliseconds(self, work: Callable[[], object], before: int = 2) -> float:
+        """Median time of ``work`` after ``before`` runs to warm up."""
+        spent = []
+        for index in range(before + self.repeat):
+            began = self.now()
+            work()
+            if index >= before:
+                spent.append(self.now() - began)
+        return 1000 * statistics.median(spent)
 
     def add(self, key: str, label: str, value: float, *costs: int | Cost, unit: str = "ms") -> None:
         """One row; ``costs``: bytes of weights, or more, of what is done one after the other."""
@@ -128,7 +135,7 @@ class Bench:
     def finish(self) -> None:
         """Measure the memory once more (other programs may have used it) and write the rows."""
         report = self.report
-        report.bandwidth = max(report.bandwidth, bandwidth())
+        report.bandwidth = max(report.bandwidth, bandwidth(device=self.device))
         for key, label, value, costs, unit in self.found:
             bound = None
             if costs:
@@ -151,9 +158,9 @@ class Bench:
         for _ in range(2 + max(3 * self.repeat, 5)):
             for age, old in waiting.items():
                 twin = old.fork()
-                began = time.perf_counter()
+                began = self.now()
                 twin.hear(self.noise[0])
-                spent[age].append(1000 * (time.perf_counter() - began))
+                spent[age].append(1000 * (self.now() - began))
         median = {age: statistics.median(times[2:]) for age, times in spent.items()}
         for age in AGES:
             label = f"features, encoder, adapter: a chunk after {age} s"
@@ -166,9 +173,9 @@ class Bench:
         old, young = Session(self.model, cfg), Session(self.model, cfg)
 
         def step(session: Session, index: int) -> float:
-            began = time.perf_counter()
+            began = self.now()
             session.listen(self.noise[index % CHUNKS])
-            return 1000 * (time.perf_counter() - began)
+            return 1000 * (self.now() - began)
 
         pairs = 2 * self.repeat + 3
         first, last = round(AGES[0] / 0.16), round(AGES[-1] / 0.16)
@@ -187,7 +194,7 @@ class Bench:
         """Two vectors, and one token with its choice, at several lengths of the cache."""
         llm = self.model.llm
         state = llm.init_state(1, LENGTHS[-1] + 8)
-        ids = torch.arange(LENGTHS[-1]).view(1, -1) % llm.vocab_size
+        ids = torch.arange(LENGTHS[-1], device=self.device).view(1, -1) % llm.vocab_size
         for block in ids.split(250, dim=1):
             llm.step(llm.embed(block), state)
 
@@ -204,8 +211,8 @@ class Bench:
         chunks, tokens = {}, {}
         for length in reversed(LENGTHS):
             state.crop(length)
-            chunks[length] = milliseconds(chunk, self.repeat)
-            tokens[length] = milliseconds(token, self.repeat)
+            chunks[length] = self.milliseconds(chunk)
+            tokens[length] = self.milliseconds(token)
         r = self.reads
         for n in LENGTHS:
             label = f"LLM, a chunk (2 vectors), {n} positions"
@@ -220,7 +227,7 @@ class Bench:
 
     def decoder(self) -> None:
         """The first token of a sentence, and tokens a second early and late in it."""
-        spent = milliseconds(lambda: next(self._speech()), self.repeat, before=1)
+        spent = self.milliseconds(lambda: next(self._speech()), before=1)
         reads = self.reads.prefill + 2 * self.reads.speak
         label = "speech decoder, prefill (48 text, 48 state vectors) and first token"
         self.add("prefill", label, spent, reads)
@@ -228,7 +235,7 @@ class Bench:
         for _ in range(self.repeat):
             stamps = []
             for _token in self._speech():
-                stamps.append(time.perf_counter())
+                stamps.append(self.now())
                 if len(stamps) > SPANS[-1][1]:
                     break
             for start, stop in SPANS:
@@ -242,13 +249,13 @@ class Bench:
         """The calls that the vocoder makes, and its search for a pause."""
         codec, voice = self.model.codec, self.model.voice()
         for count, keep in CODEC:
-            tokens = torch.randint(codec.codes, (1, count, 1))
+            tokens = torch.randint(codec.codes, (1, count, 1)).to(self.device)
             decode = functools.partial(codec.decode, tokens, voice, keep)
-            spent = milliseconds(decode, self.repeat, 1)
+            spent = self.milliseconds(decode, before=1)
             label = f"codec, {count} tokens in, {keep[1] - keep[0]} kept"
             self.add(f"codec_{count}", label, spent, self._codec_cost(count))
         wave, window = torch.randn(24000), VocoderConfig().cut_window
-        spent = milliseconds(lambda: cut_point(wave, window, 9.0), self.repeat)
+        spent = self.milliseconds(lambda: cut_point(wave, window, 9.0))
         self.add("cut", "search for the cut in 24000 samples", spent)
 
     # --- time to first audio ---

@@ -18,6 +18,7 @@ from fo_core.models.codec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm_backbone import LeanBackbone
 
+CPU = torch.device("cpu")
 CODEC = ((30, (0, 20)), (50, (0, 40)), (60, (10, 50)))  # tokens in, tokens kept
 
 
@@ -46,15 +47,22 @@ class Footprint:
     codec_flops: dict[int, int]  # operations of one call, by its tokens
 
 
-def bandwidth(megabytes: int = 256) -> float:
-    """Bytes a second of a streaming read with torch's threads: the best of several."""
-    data = torch.ones(megabytes << 18)
+def now(device: torch.device) -> float:
+    """Seconds, when all that was asked of a device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def bandwidth(megabytes: int = 256, device: torch.device = CPU) -> float:
+    """Bytes a second of a streaming read of the device's memory: the best of several."""
+    data = torch.ones(megabytes << 18, device=device)
     best = float("inf")
     for _ in range(6):
         for read in (data.sum, lambda: torch.dot(data, data)):
-            began = time.perf_counter()
+            began = now(device)
             read()
-            best = min(best, time.perf_counter() - began)
+            best = min(best, now(device) - began)
     return data.numel() * data.element_size() / best
 
 
@@ -105,12 +113,13 @@ def codec_flops(model: FreezeOmni, count: int, keep: tuple[int, int]) -> int:
     return counter.get_total_flops()
 
 
-def peak(dtype: torch.dtype, size: int = 1024) -> float:
+def peak(dtype: torch.dtype, size: int = 1024, device: torch.device = CPU) -> float:
     """Operations a second of a product of two square matrices: the best of several."""
-    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    size = size if device.type == "cpu" else 8 * size  # else a launch takes as long as the product
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(8):
-        began = time.perf_counter()
+        began = now(device)
         torch.mm(left, right)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, now(device) - began)
     return 2 * size**3 / best

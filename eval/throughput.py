@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from eval.latency_bounds import now
 from fo_core.training.loop import run_stage
 from fo_core.training.run_config import TrainConfig, trial
 from fo_core.training.stage import Stage
@@ -148,13 +149,7 @@ def _time(key: Any, device: torch.device) -> float:
     times = []
     with torch.no_grad():
         for _ in range(REPEATS + 1):
-            start = _now(device)
+            start = now(device)
             func(*arguments)
-            times.append(_now(device) - start)
+            times.append(now(device) - start)
     return statistics.median(times[1:])
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -38,6 +38,7 @@ def latency(
         bool, typer.Option("--random", help="Random weights (a size has no others).")
     ] = False,
     weights: Annotated[Weights, typer.Option(help="Precision of the packed matrices.")] = "same",
+    device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
     steps: Annotated[bool, typer.Option(help="Time the single steps.")] = True,
@@ -79,6 +80,9 @@ def latency(
         raise FoError("--markdown and --json exclude each other")
     if model is not None:
         options.existing_folder(model, "model folder")
+    device = options.check_device(device)
+    if device != "cpu" and weights != "same":
+        raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
     for path, what in ((trace, "trace"), (timeline, "timeline")):
         if path is not None:
             options.writable(path, what)
@@ -92,7 +96,7 @@ def latency(
     reports, legs = [], []
     for name in sizes or ["model"]:
         say(f"{name}: loading")
-        ready = _model(name, model)
+        ready = _model(name, model).to(device)
         reports.append(measure(ready, name, weights, threads, repeat, steps, say))
         legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, say))
     if trace is not None:
@@ -106,7 +110,7 @@ def latency(
             table.as_dict(report) | {"four_legs": table.legs_dict(own)}
             for report, own in zip(reports, legs, strict=True)
         ]
-        render.as_json({"machine": table.machine(), "reports": found})
+        render.as_json({"machine": table.machine() | {"device": device}, "reports": found})
     elif markdown:
         render.result(table.markdown(reports, legs))
     else:

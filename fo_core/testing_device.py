@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as trees
 
@@ -46,6 +46,21 @@ def _as_device(value: Any) -> torch.device | None:
 
 class PretendedDevice(TorchFunctionMode):
     """While it is entered, by one thread, ``"cuda"`` is a device."""
+
+    def __enter__(self) -> PretendedDevice:
+        super().__enter__()
+        self._new = new = nn.Parameter.__new__
+
+        def made(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> nn.Parameter:
+            found: nn.Parameter = new(cls, data, requires_grad)  # which asks no mode
+            return found if data is None else _put(found, place(data))  # type: ignore[return-value]
+
+        nn.Parameter.__new__ = made  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        nn.Parameter.__new__ = self._new  # type: ignore[method-assign]
+        super().__exit__(*args)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from eval import latency_models, latency_talk
-from eval.latency import Report, measure
+from eval.latency import Bench, Report, measure
 from eval.latency_bounds import Cost, codec_flops, weight_bytes
 from eval.latency_legs import FOUR, Legs, measure_legs, spread
 from eval.latency_original import ORIGINAL
@@ -18,6 +18,7 @@ from eval.latency_talk import LEGS, dialogue, noise, talk
 from eval.latency_trace import LANES, chrome_trace, write_timeline
 from fo_cli.main import app
 from fo_core.layers.packed import PackedLinear
+from fo_core.testing_device import DEVICE, PretendedDevice
 
 KEYS = [
     *("chunk_5", "chunk_20", "chunk_60", "chunk_ratio", "listen_ratio", "listen"),
@@ -40,6 +41,20 @@ def report() -> Report:
 @pytest.fixture(scope="module")
 def legs() -> Legs:
     return measure_legs(latency_models.random_model("tiny"), runs=3, seed=5)
+
+
+def test_it_measures_on_a_device(monkeypatch):
+    """Nothing mixes devices, and each time waits for the device; the threads' part left out."""
+    waits: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    monkeypatch.setattr("eval.latency.peak", lambda *args, **kwargs: 1.0)
+    monkeypatch.setattr(Bench, "first_audio", lambda bench: None)
+    with PretendedDevice():
+        found = measure(latency_models.random_model("tiny").to("cuda"), "tiny", repeat=1)
+    assert {row.key for row in found.rows} == {
+        k for k in KEYS if k[:5] not in ("first", "liste")
+    } | {"listen_ratio"}
+    assert len(waits) > 2 * len(found.growth) and set(waits) == {DEVICE}
 
 
 def test_every_row_is_there(report):
