@@ -143,7 +143,7 @@ def _judged(judge: JudgeSpec, out: Path, device: str) -> Any:
 
 
 def _rated(out: Path) -> Any:
-    from eval.metrics.dnsmos import dnsmos
+    from fo_core.dnsmos import dnsmos
 
     def one(row: Row) -> Row:
         waves = _waves(row, out)

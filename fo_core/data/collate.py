@@ -15,6 +15,7 @@ from fo_core.errors import DataError
 from fo_core.registry import did_you_mean
 
 PAD = -1  # in speech_tokens
+TOKEN_RATE = 40  # speech tokens a second
 Batch = dict[str, Any]
 
 
@@ -25,6 +26,11 @@ class Task:
     rate: int  # of its sound in Hz; 0 = no sound is read
     needs: tuple[str, ...]  # fields of the item that must not be empty
     collate: Callable[[Sequence[tuple[Item, np.ndarray]]], Batch]
+    tokens: bool = False  # what a batch pads is speech tokens, not the sound that is read
+
+    def length(self, item: Item) -> float:
+        """Length of what a batch of such items pads, s."""
+        return len(item.speech_tokens) / TOKEN_RATE if self.tokens else item.duration
 
 
 def pad_waves(waves: Sequence[np.ndarray], multiple: int = 1) -> tuple[Tensor, Tensor]:
@@ -47,21 +53,26 @@ def pad_rows(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
 
 
 def speech(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
-    """{wave [B, S] at 16 kHz, wave_lens [B], text, items}."""
+    """{wave [B, S] at 16 kHz, wave_lens [B], text, answer (may be empty), messages, items}."""
     items, waves = [i for i, _ in loaded], [w for _, w in loaded]
     wave, lens = pad_waves(waves)
-    return {"wave": wave, "wave_lens": lens, "text": [i.text for i in items], "items": items}
+    return {
+        "wave": wave,
+        "wave_lens": lens,
+        "text": [i.text for i in items],
+        "answer": [i.answer for i in items],
+        "messages": [list(i.messages) for i in items],
+        "items": items,
+    }
 
 
 def qa(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
-    """``speech``, and {answer, messages, states [B, chunks] pad -1, state_lens [B]}."""
+    """``speech``, and {states [B, chunks] pad -1, state_lens [B]}."""
     batch = speech(loaded)
     items = batch["items"]
     states, lens = pad_rows([item.states or (IGNORE,) for item in items], IGNORE)
     return {
         **batch,
-        "answer": [item.answer for item in items],
-        "messages": [list(item.messages) for item in items],
         "states": states,
         "state_lens": lens,
     }
@@ -105,8 +116,8 @@ TASKS: Mapping[str, Task] = {
     "speech": Task(16000, ("text",), speech),
     "qa": Task(16000, ("text", "answer"), qa),
     "states": Task(16000, ("states",), qa),
-    "tts": Task(0, ("text", "speech_tokens"), tts),
-    "reply": Task(16000, ("text", "answer", "speech_tokens"), reply),
+    "tts": Task(0, ("text", "speech_tokens"), tts, tokens=True),
+    "reply": Task(16000, ("text", "answer", "speech_tokens"), reply, tokens=True),
     "codec": Task(24000, (), codec),
 }
 

@@ -82,6 +82,8 @@ class Loader:
         self.rank, self.world_size, self.endless = rank, world_size, endless
         self.crop_samples, self.augmentation = crop_samples, augmentation
         self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
+        seconds = crop_samples / self.task.rate if crop_samples else 0.0  # cut or padded to these
+        self.lengths = [seconds or self.task.length(item) for item in self.items]
         self.epoch, self.batch = 0, 0
         self.rejects: dict[str, str] = {}
         self._made: dict[int, list[list[int]]] = {}
@@ -91,7 +93,9 @@ class Loader:
         epoch = self.epoch if epoch is None else epoch
         if epoch not in self._made:
             self._made = {e: made for e, made in self._made.items() if e in (epoch - 1, epoch + 1)}
-            self._made[epoch] = epoch_batches(self.items, epoch=epoch, **self.batching)
+            self._made[epoch] = epoch_batches(
+                self.items, epoch=epoch, lengths=self.lengths, **self.batching
+            )
         return self._made[epoch]
 
     def __len__(self) -> int:
@@ -251,7 +255,7 @@ def make_loader(
     max_seconds: float = 30.0,
     cache_mb: float = 512.0,
     num_workers: int = 0,
-    buckets: int = 30,
+    padding: float = 0.04,
     drop_last: bool = False,
     rank: int = 0,
     world_size: int = 1,
@@ -271,7 +275,7 @@ def make_loader(
         max_seconds: Longer items are left out.
         cache_mb: Memory for decoded sounds, MB.
         num_workers: Processes that load; 0 loads here (right for sets that fit the cache).
-        buckets: Most classes of length.
+        padding: Share of a training batch that may be padding, for the sake of mixed lengths.
         drop_last: Leave out batches that are not full.
         rank: This process, of ``world_size``.
         world_size: Processes that train together.
@@ -315,7 +319,7 @@ def make_loader(
         batch_size=batch_size,
         seed=seed,
         shuffle=shuffle,
-        buckets=buckets,
+        padding=padding,
         drop_last=drop_last,
         rank=rank,
         world_size=world_size,

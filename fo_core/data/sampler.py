@@ -1,7 +1,10 @@
 """Batches of similar length in an order that depends on the seed and the epoch alone.
 
-lhotse's DynamicBucketingSampler makes the batches; being a pure function of (seed, epoch), an
-epoch is resumed by making its batches again (no sound is read) and skipping those that were used.
+Training items are sorted by a length that is misjudged at random, as much as the padding allows:
+batches are as mixed as they can be, all are full (classes of length leave a rest in each class,
+which is most batches of a small set), and every epoch has others. lhotse's sampler then fills the
+batches up to their limits. Being a pure function of (seed, epoch), an epoch is resumed by making
+its batches again (no sound is read) and skipping those that were used.
 """
 
 from __future__ import annotations
@@ -10,8 +13,12 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
+
+MISJUDGED = (1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02)  # of a length
 
 
 def epoch_batches(
@@ -21,8 +28,9 @@ def epoch_batches(
     batch_seconds: float | None = None,
     batch_size: int | None = None,
     shuffle: bool = True,
-    buckets: int = 30,
+    padding: float = 0.04,
     drop_last: bool = False,
+    lengths: Sequence[float] | None = None,
 ) -> list[list[int]]:
     """Indices of the items of every batch of an epoch, for all processes together.
 
@@ -32,9 +40,10 @@ def epoch_batches(
         epoch: Number of the epoch: each has another order.
         batch_seconds: Most sound in a batch (at least one item is taken), s.
         batch_size: Most items in a batch; with both limits the first one reached counts.
-        shuffle: False keeps the items' order and takes no buckets.
-        buckets: Most classes of length.
+        shuffle: False keeps the items' order.
+        padding: Share of the batches that mixing items of several lengths may make padding.
         drop_last: Leave out batches that are not full.
+        lengths: Of what a batch of the items pads, s; None: of their sounds.
 
     Raises:
         DataError: No items, no limit, or ids that are not unique.
@@ -43,33 +52,48 @@ def epoch_batches(
         raise DataError("there is nothing to batch", do="check the manifest and the filters")
     if not batch_seconds and not batch_size:
         raise DataError("a batch has no limit", possible="batch_seconds, batch_size, or both")
-    index = {item.id: i for i, item in enumerate(items)}
-    if len(index) != len(items):
+    if len({item.id for item in items}) != len(items):
         raise DataError("the manifest has items with the same id", do="make its ids unique")
-    limits: dict[str, Any] = {"max_duration": batch_seconds or None, "max_cuts": batch_size or None}
-    common: dict[str, Any] = {**limits, "drop_last": drop_last, "rank": 0, "world_size": 1}
     from lhotse import MonoCut
-    from lhotse.dataset.sampling import DynamicBucketingSampler, DynamicCutSampler
+    from lhotse.dataset.sampling import DynamicCutSampler
 
-    def cut(item: Item) -> MonoCut:
-        longest = batch_seconds or item.duration  # one item may be longer than a batch
-        return MonoCut(id=item.id, start=0, duration=min(item.duration, longest), channel=0)
-
-    order = list(items)
-    if shuffle:  # lhotse draws from its buffer; the order it starts from is ours
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-    cuts = [cut(item) for item in order]
-    mean = sum(cut.duration for cut in cuts) / len(cuts)
-    full = min(batch_size or len(cuts), (batch_seconds or 1e9) / mean)  # items in a full batch
-    different = len({round(item.duration, 2) for item in items})
-    whole = int(len(items) / (2 * max(1.0, full)))  # classes of two full batches each
-    many = min(buckets, different, max(min(8, len(items) // 4), whole))
-    if shuffle and many > 1:
-        sampler = DynamicBucketingSampler(cuts, num_buckets=many, shuffle=True, seed=seed, **common)
-        sampler.set_epoch(epoch)
-    else:
-        sampler = DynamicCutSampler(cuts, shuffle=False, **common)
-    batches = [[index[c.id] for c in batch] for batch in sampler]
+    long = np.asarray([item.duration for item in items] if lengths is None else lengths)
+    if batch_seconds:
+        long = long.clip(max=batch_seconds)  # one item may be longer than a batch
+    full = min(batch_size or len(long), (batch_seconds or np.inf) / max(1e-9, long.mean()))
+    order = mixed(long, max(1, int(full)), padding, (seed, epoch)) if shuffle else range(len(long))
+    limits: dict[str, Any] = {"max_duration": batch_seconds or None, "max_cuts": batch_size or None}
+    cuts = [MonoCut(id=str(i), start=0, duration=float(long[i]), channel=0) for i in order]
+    sampler = DynamicCutSampler(
+        cuts, shuffle=False, drop_last=drop_last, rank=0, world_size=1, **limits
+    )
+    batches = [[int(cut.id) for cut in batch] for batch in sampler]
     if shuffle:
         random.Random(f"batches/{seed}/{epoch}").shuffle(batches)
     return batches
+
+
+def mixed(lengths: np.ndarray, size: int, padding: float, key: tuple[int, int]) -> np.ndarray:
+    """An order in which neighbours are about as long as each other.
+
+    Args:
+        lengths: Of the items, ``[N]``.
+        size: Items in a batch.
+        padding: Most padding that batches of the order may have; less where that is not possible.
+        key: Seed of the order.
+
+    Returns:
+        Indices ``[N]``: sorted by length times a random factor, of the widest range of
+        :data:`MISJUDGED` that leaves the padding within its limit, or of the narrowest.
+    """
+    draw = np.random.default_rng(key)
+    first = draw.permutation(len(lengths))  # items of one length in any order
+    factor = draw.uniform(-1, 1, len(lengths))
+    for range_ in MISJUDGED:
+        order = first[np.argsort((lengths * (1 + range_ * factor))[first], kind="stable")]
+        starts = np.arange(0, len(order), size)
+        longest = np.maximum.reduceat(lengths[order], starts)
+        whole = (longest * np.diff(np.append(starts, len(order)))).sum()
+        if lengths.sum() >= (1 - padding) * whole:
+            break
+    return order

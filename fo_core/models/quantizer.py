@@ -84,6 +84,7 @@ class Codebook(nn.Module):
         if self.ema:
             self.register_buffer("usage", torch.ones(codes))  # running count of choices
             self.register_buffer("sums", self.weight.detach().clone())  # running sum of vectors
+        self.noted: tuple[Tensor, Tensor, Tensor] | None = None  # uses, sums, vectors of a step
         self.register_load_state_dict_pre_hook(_fill_learning_state)
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -107,16 +108,30 @@ class Codebook(nn.Module):
         return F.embedding(tokens, self.table())
 
     @torch.no_grad()
-    def learn(self, x: Tensor, tokens: Tensor) -> None:
-        """Move and revive codes after a training batch.
+    def note(self, x: Tensor, tokens: Tensor) -> None:
+        """Count what a training batch chose, until :meth:`after_step`.
 
         Args:
             x: Prepared vectors ``[M, dim]``.
             tokens: Their codes ``[M]``.
         """
-        codes = self.weight.shape[0]
-        count = torch.bincount(tokens, minlength=codes).to(x.dtype)
+        count = torch.bincount(tokens, minlength=self.weight.shape[0]).to(x.dtype)
         total = torch.zeros_like(self.weight).index_add_(0, tokens, x)
+        if self.noted is not None:
+            count, total, x = self.noted[0] + count, self.noted[1] + total, self.noted[2]
+        self.noted = (count, total, x)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move and revive codes by what all batches of a step chose, in all processes.
+
+        So codes stand still while the batches of a step are summed up, and a step is the same one
+        however many processes share its batches.
+        """
+        if self.noted is None:
+            return
+        count, total, x = self.noted
+        self.noted = None
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(count)
             torch.distributed.all_reduce(total)
@@ -168,7 +183,7 @@ class Codebook(nn.Module):
         commitment = F.mse_loss(x, codes.detach())
         if self.training:
             codes = x + (codes - x).detach()
-            self.learn(x.detach(), tokens)
+            self.note(x.detach(), tokens)
         return codes, tokens, codebook, commitment
 
 

@@ -39,11 +39,8 @@ def estimate(
         return {}
     batches, items = loader.batches(), loader.items
     each = cfg.accumulate * world()[1]
-    seconds = [sum(items[i].duration for i in batch) for batch in batches]
-    padded = [len(batch) * max(items[i].duration for i in batch) for batch in batches]
-    crop = cfg.batch.crop_seconds
-    if crop:
-        seconds = padded = [len(batch) * crop for batch in batches]
+    seconds = [sum(loader.lengths[i] for i in batch) for batch in batches]
+    padded = [len(batch) * max(loader.lengths[i] for i in batch) for batch in batches]
     some = items[:SAMPLED]
     texts = [i.text if stage.data == "speech" else i.answer or i.text for i in some]
     text = [len(model.llm.tokenizer(one).input_ids) for one in texts]  # type: ignore[operator,union-attr]

@@ -24,7 +24,7 @@ class BatchConfig:
     seconds: float | None = None  # most sound a batch, s; with both the first reached counts
     max_seconds: float = 30.0  # longer items are left out
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
-    buckets: int = 30  # most classes of length; fewer where they would hold less than two batches
+    padding: float = 0.04  # share that may be padding: lengths are mixed as far as that allows
     workers: int = 0  # loader processes; 0 loads in the training process
     cache_mb: float = 512.0  # memory for decoded sounds, MB
     augment: AugmentConfig | None = None  # changes of the sound; None = none
@@ -68,7 +68,7 @@ def open_loader(
         max_seconds=cfg.max_seconds,
         cache_mb=cfg.cache_mb,
         num_workers=cfg.workers,
-        buckets=cfg.buckets,
+        padding=cfg.padding,
         rank=share[0],
         world_size=share[1],
         endless=training,

@@ -89,12 +89,15 @@ class Input2:
     ctc: float = 0.0  # weight of a CTC loss beside; above 0 the CTC head is trained too
     specaugment: SpecAugmentConfig | None = None  # as in input-1
     kl: float = 0.0  # weight of the divergence from the LLM that reads it (not the paper's)
+    answer_kl: float = 0.0  # the same for the answers of items that have one (not the paper's)
     optim: OptimConfig = OptimConfig(lr=1e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides task, CTC
 
     def build(self) -> Stage:
         """The stage."""
-        loss = TranscriptLoss(self.chunks, self.task, self.ctc, self.kl, self.specaugment)
+        loss = TranscriptLoss(
+            self.chunks, self.task, self.ctc, self.kl, self.answer_kl, self.specaugment
+        )
         extra = (("task.*",) if self.task else ()) + (("ctc_head.*",) if self.ctc else ())
         return Stage(
             name=self.type,
@@ -145,6 +148,7 @@ class Output1:
     gan_from: int | None = 20000  # first step with discriminators; None = never
     exchange_voices: bool = False  # a crop's halves are spoken with each other's global tokens
     judge: str = ""  # ASR engine whose WER of reconstruction and original is a metric; "" = none
+    dnsmos: bool = True  # DNSMOS of both is a metric too; where it is not installed, this is said
     discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
     optim: OptimConfig = OptimConfig(
         lr=2e-4, betas=(0.5, 0.9), weight_decay=0.0, schedule="exponential", decay=0.98
@@ -174,7 +178,7 @@ class Output1:
             summary="codec learns to turn speech into tokens and back",
             objectives=tuple(objectives),
             data="codec",
-            metrics=CodecMetrics(terms, self.judge),
+            metrics=CodecMetrics(terms, self.judge, self.dnsmos),
             samples=codec_sounds,
             best=("mel_distance", "min"),
             helpers=None if self.gan_from is None else self._helpers,

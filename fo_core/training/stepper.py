@@ -14,6 +14,7 @@ from fo_core.training.guard import check_finite
 from fo_core.training.helpers import Sealed
 from fo_core.training.optim import make_optimizer, rate, set_rate
 from fo_core.training.run_config import TrainConfig
+from fo_core.training.running import RunningState
 from fo_core.training.stage import Batch, Stage
 from fo_core.training.team import Team
 
@@ -43,6 +44,8 @@ class Stepper:
         self.cfg, self.folder = cfg, folder
         made = [make_optimizer(groups[o.name], o.optim) for o in stage.objectives]
         self.optimizers: list[Any] = [team.accelerator.prepare(o) for o in made]
+        bare = team.accelerator.unwrap_model(losses)
+        self.running = RunningState(bare, team, cfg.accumulate)
 
     @property
     def bare(self) -> list[tuple[str, torch.optim.Optimizer]]:
@@ -67,6 +70,7 @@ class Stepper:
             lr = rate(objective.optim, age, self.cfg.max_steps)
             set_rate(self.bare[index][1], lr, age)
             optimizer.zero_grad(set_to_none=True)
+            self.running.begin()
             for number, micro in enumerate(sealed):
                 place = number * self.team.size + self.team.rank
                 seed_draws(self.cfg.seed, step, index, place)
@@ -74,6 +78,7 @@ class Stepper:
                 loss = values["loss"]
                 self._check(loss, micro.batch, step, f"loss of {objective.name}")
                 self.team.accelerator.backward(loss / len(sealed))
+                self.running.take()
                 for key, value in values.items():
                     label = f"{objective.name}.{key}" if several else key
                     logged[label] = logged.get(label, 0.0) + float(value.detach()) / len(sealed)
@@ -83,6 +88,7 @@ class Stepper:
                 self._check(norm, sealed[-1].batch, step, f"gradient of {objective.name}")
                 logged[f"{objective.name}.grad_norm" if several else "grad_norm"] = float(norm)
             optimizer.step()
+            self.running.end(self.cfg.seed, step, index)
             logged[f"{objective.name}.lr" if several else "lr"] = lr
         if several:
             self._only({n: p for group in self.groups.values() for n, p in group.items()})

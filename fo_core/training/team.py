@@ -73,6 +73,10 @@ class Team:
         """A value of every process, in their order."""
         return gather_object([value]) if self.size > 1 else [value]
 
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """The mean of a tensor over all processes."""
+        return self.accelerator.reduce(value, reduction="mean")
+
     def most(self, count: int) -> int:
         """The largest of the processes' counts."""
         return max(self.gather(count))

@@ -54,14 +54,50 @@ def test_an_epoch_gives_every_item_once_and_epochs_differ(items: list[Item]) -> 
     assert [ids(b) for b in make_loader(items, "speech", batch_seconds=6, seed=2)] != first
 
 
-def test_batches_keep_their_limits_and_bucket_lengths(items: list[Item]) -> None:
+def padding(batches: list[list[int]], lengths: list[float]) -> float:
+    whole = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return 1 - sum(lengths) / whole
+
+
+def test_batches_keep_their_limits_and_hold_similar_lengths(items: list[Item]) -> None:
     batches = epoch_batches(items, 0, 0, batch_seconds=8.0)
-    lengths = [[items[i].duration for i in batch] for batch in batches]
-    assert all(sum(batch) <= 8.0 + 1e-6 for batch in lengths)
-    padded = sum(len(batch) * max(batch) for batch in lengths)
+    lengths = [item.duration for item in items]
+    assert all(sum(lengths[i] for i in batch) <= 8.0 + 1e-6 for batch in batches)
     plain = epoch_batches(items, 0, 0, batch_seconds=8.0, shuffle=False)
-    assert padded < sum(len(b) * max(items[i].duration for i in b) for b in plain)
+    assert padding(batches, lengths) < 0.5 * padding(plain, lengths)
     assert all(len(batch) <= 4 for batch in epoch_batches(items, 0, 0, batch_size=4))
+
+
+@pytest.mark.parametrize("limit", [0.04, 0.06, 0.1])
+def test_batches_are_as_mixed_as_the_padding_allows(items: list[Item], limit: float) -> None:
+    """Full batches, other ones each epoch, and padding close under its limit."""
+    draw = np.random.default_rng(1)
+    many = [replace(items[0], id=str(i)) for i in range(2000)]
+    lengths = draw.gamma(6.0, 0.5, len(many)).tolist()  # mean 3 s
+    found = [
+        epoch_batches(many, 0, epoch, batch_size=16, padding=limit, lengths=lengths)
+        for epoch in range(2)
+    ]
+    for batches in found:
+        assert len(batches) == 125 and all(len(batch) == 16 for batch in batches)
+        assert 0.4 * limit < padding(batches, lengths) <= 1.1 * limit
+    again = {frozenset(b) for b in found[0]} & {frozenset(b) for b in found[1]}
+    assert len(again) <= 6  # the longest and the shortest have few of their length
+
+
+def test_answers_are_batched_by_their_speech_tokens(items: list[Item]) -> None:
+    """``reply`` reads questions, but what its batches pad is the answers' tokens."""
+    sizes = np.random.default_rng(2).integers(10, 200, len(items))
+    odd = [replace(i, speech_tokens=(1,) * n) for i, n in zip(items, sizes.tolist(), strict=True)]
+    batches = make_loader(odd, "reply", batch_size=4).batches()
+    assert padding(batches, sizes.tolist()) < 0.15
+    assert padding(epoch_batches(odd, 0, 0, batch_size=4), sizes.tolist()) > 0.25  # by the sounds
+
+
+def test_crops_are_of_one_length_so_any_go_together(items: list[Item]) -> None:
+    batches = make_loader(items, "codec", batch_size=8, crop_samples=6000).batches()
+    spread = [np.ptp([items[i].duration for i in batch]) for batch in batches]
+    assert len(batches) == 5 and min(spread) > 0.3
 
 
 def test_one_item_longer_than_a_batch_is_still_given(items: list[Item]) -> None:

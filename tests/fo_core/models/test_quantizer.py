@@ -14,6 +14,11 @@ def make(**fields) -> Quantizer:
     return Quantizer(QuantizerConfig(**{"dim": 8, "codes": 16, **fields}))
 
 
+def settle(quantizer: Quantizer) -> None:
+    for book in quantizer.codebooks:
+        book.after_step()
+
+
 @pytest.mark.parametrize("layers, groups", [(1, 1), (3, 1), (2, 2), (1, 4)])
 def test_decode_gives_what_forward_gave(layers, groups):
     quantizer = make(layers=layers, groups=groups).eval()
@@ -55,15 +60,40 @@ def test_codes_learn_clusters_and_all_stay_alive(update):
             optimizer.zero_grad()
             (out.codebook_loss + out.commitment_loss).backward()
             optimizer.step()
+        settle(quantizer)
     out = quantizer.eval()(centres[None])
     assert len(out.tokens.unique()) >= 7
     assert (out.vectors - centres).square().mean() < 1.0 < centres.square().mean()
+
+
+@pytest.mark.parametrize("update", ["gradient", "ema"])
+def test_a_step_of_two_batches_learns_like_one_batch_of_both(update):
+    """As two processes share a step: codes stand still until it is over."""
+    torch.manual_seed(1)
+    one, two = (make(update=update, revive_after=1).train() for _ in range(2))
+    first, second = torch.randn(2, 1, 16, 8)
+    for quantizer in (one, two):
+        torch.manual_seed(2)
+        quantizer(first)
+        settle(quantizer)
+    before = two.codebooks[0].weight.clone()
+    one(torch.cat((first, second), 1))
+    two(first), two(second)
+    assert torch.equal(two.codebooks[0].weight, before)
+    for quantizer in (one, two):
+        quantizer.codebooks[0].revive_after = 100
+        settle(quantizer)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], value)
+    if update == "ema":
+        assert not torch.equal(two.codebooks[0].weight, before)
 
 
 def test_eval_learns_nothing():
     quantizer = make(update="ema").eval()
     before = {k: v.clone() for k, v in quantizer.state_dict().items()}
     quantizer(torch.randn(2, 5, 8))
+    settle(quantizer)
     assert all(torch.equal(before[k], v) for k, v in quantizer.state_dict().items())
 
 
@@ -73,12 +103,14 @@ def test_learning_resumes_where_it_stopped():
     for i, x in enumerate(data):
         torch.manual_seed(i)
         whole(x)
+        settle(whole)
         if i == 2:
             resumed = make(update="ema").train()
             resumed.load_state_dict(half.state_dict())
             half = resumed
         torch.manual_seed(i)
         half(x)
+        settle(half)
     for k, v in whole.state_dict().items():
         torch.testing.assert_close(half.state_dict()[k], v)
 
@@ -88,6 +120,7 @@ def test_tables_without_learning_state_count_as_learned():
     table = torch.randn(16, 8)
     quantizer.load_state_dict({"codebooks.0.weight": table})
     quantizer.train()(torch.zeros(1, 1, 8))
+    settle(quantizer)
     moved = (quantizer.codebooks[0].weight - table).abs().amax(1) > 1e-5
     assert moved.sum() <= 1  # the code that was chosen
 

@@ -18,6 +18,8 @@ from fo_core.training import report
 from fo_core.training.guard import settle
 
 BIN = Path(sys.executable).parent
+SPEEDS = {"items_per_s", "audio_s_per_s", "data_share", "memory_gb", "seconds"}
+CODEC = ("stage.gan_from=2", "stage.exchange_voices=true")
 LAUNCHERS = {
     "torchrun": ["torchrun", "--standalone", "--nproc-per-node", "2"],
     "accelerate": ["accelerate", "launch", "--use_fsdp", "--num_processes", "2",
@@ -49,6 +51,7 @@ def command(files, stage, out, *sets):
     ("launcher", "stage", "sets"),
     [
         ("torchrun", "input-2", ()),  # drawn chunks, a shared validation, unused parameters
+        ("torchrun", "output-1", CODEC),  # two objectives, codes that learn and are revived
         ("accelerate", "output-3", ()),  # FSDP: the LLM's layers are split
     ],
 )
@@ -72,12 +75,13 @@ def test_two_processes_have_the_curve_of_one(launcher, stage, sets, files, tmp_p
     assert record["processes"] == 2 and record["llm_sharded"] == (launcher == "accelerate")
     assert len(both[0]) == len(both[1]) >= 7
     for alone, shared in zip(*both, strict=True):
-        for key in ("loss", "val_loss", "val_accuracy"):
-            assert alone.get(key) == pytest.approx(shared.get(key), abs=1e-3)
+        assert set(alone) == set(shared)
+        for key in set(alone) - SPEEDS:
+            assert alone[key] == pytest.approx(shared[key], rel=1e-3, abs=1e-3), key
     for file in sorted((tmp_path / "one" / "model").glob("*.safetensors")):
         theirs = load_file(tmp_path / "two" / "model" / file.name)
         for name, value in load_file(file).items():
-            assert float((value - theirs[name]).abs().max()) < 1e-3, name
+            assert float((value.float() - theirs[name].float()).abs().max()) < 1e-3, name
 
 
 def test_another_number_of_processes_says_what_changes(tmp_path, caplog):

@@ -35,7 +35,7 @@ def _networks() -> tuple[Any, Any]:
     if found is None or not found.submodule_search_locations:
         raise EngineError(
             "DNSMOS needs the packages speechmos and onnxruntime",
-            possible="an evaluation without --dnsmos",
+            possible="to go without: --no-dnsmos in fo eval, stage.dnsmos=false in output-1",
             do="pip install speechmos onnxruntime (the extra judge)",
         )
     folder = Path(list(found.submodule_search_locations)[0]) / "dnsmos_models"
@@ -59,6 +59,15 @@ def _filters() -> np.ndarray:
     left, centre, right = points[:-2], points[1:-1], points[2:]
     slopes = np.minimum((at - left) / (centre - left), (right - at) / (right - centre))
     return np.maximum(slopes, 0) * 2 / (right - left)
+
+
+def check() -> None:
+    """Whether DNSMOS can be worked out here.
+
+    Raises:
+        EngineError: The networks are not installed.
+    """
+    _networks()
 
 
 def mel(wave: np.ndarray) -> np.ndarray:

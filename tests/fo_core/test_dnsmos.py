@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval.metrics import dnsmos as module
-from eval.metrics.dnsmos import dnsmos
+from fo_core import dnsmos as module
+from fo_core.dnsmos import dnsmos
 from fo_core.errors import EngineError
 
 
