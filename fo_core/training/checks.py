@@ -28,8 +28,13 @@ def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
         Warnings, one a line, with counts and the first item concerned.
 
     Raises:
-        DataError: Speech tokens are those of another codec.
+        DataError: Speech tokens are those of another codec, or a loss on answers finds none.
     """
+    if stage.options.get("answer_kl") and items and not any(item.answer for item in items):
+        raise DataError(
+            "stage.answer_kl needs the LLM's answers, and no training item has one",
+            do="give a manifest of answered questions, or leave stage.answer_kl at 0",
+        )
     trains = {glob.split(".")[0] for o in stage.objectives for glob in o.trainable}
     if "ctc_head" in trains and hasattr(model, "ctc_head"):
         return _ctc(model, items[:LOOKED_AT])

@@ -86,6 +86,8 @@ class TranscriptLoss:
         task: Whether the task embeddings stand before the speech.
         ctc: Weight of the CTC loss beside it; 0 = none.
         kl: Weight of the divergence from the LLM that reads the transcript; 0 = none.
+        answer_kl: Weight of the same for answers: the question heard in a dialogue, behind the
+            prompt as it is, against the question typed. Items without an answer do not count.
         hide: SpecAugment; None = none.
     """
 
@@ -93,6 +95,7 @@ class TranscriptLoss:
     task: bool = True
     ctc: float = 0.0
     kl: float = 0.0
+    answer_kl: float = 0.0
     hide: SpecAugmentConfig | None = None
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
@@ -104,12 +107,16 @@ class TranscriptLoss:
         hidden = run(model, rows)
         loss, accuracy, _ = answer_loss(model, rows, hidden)
         values = {"accuracy": accuracy}
-        if self.ctc > 0 or self.kl > 0:
+        if self.ctc > 0 or self.kl > 0 or self.answer_kl > 0:
             values["transcript_loss"] = loss
         if self.kl > 0:
             parts, said = [self.parts(model)] * len(texts), batch["text"]
             values["kl"] = text_divergence(model, parts, said, texts, rows, hidden)
             loss = loss + self.kl * values["kl"]
+        if self.answer_kl > 0:
+            answer_kl = self._answers(model, batch, vectors)
+            loss = loss + self.answer_kl * answer_kl
+            values |= {"answer_kl": answer_kl} if any(batch["answer"]) else {}
         if self.ctc > 0:
             assert heard.ctc_logits is not None
             values["ctc_loss"] = model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)
@@ -122,6 +129,16 @@ class TranscriptLoss:
         """LLM rows: the task's system text and embeddings, the speech, what is to be said."""
         task = model.task(1)[0] if self.task and model.task.used else None
         return pack(model, [self.parts(model)] * len(vectors), vectors, task, answers)
+
+    @staticmethod
+    def _answers(model: FreezeOmni, batch: Batch, vectors: list[Tensor]) -> Tensor:
+        """Divergence of a batch's answers, read as ``input-3`` and a talk read them."""
+        dialogues = Dialogues(model)
+        parts = [dialogues.parts(messages) for messages in batch["messages"]]
+        answers = answer_ids(model, batch["answer"])
+        prompt = model.prompt(1)[0] if model.prompt.used else None
+        rows = pack(model, parts, vectors, prompt, answers)
+        return text_divergence(model, parts, batch["text"], answers, rows, run(model, rows))
 
     def parts(self, model: FreezeOmni) -> ChatParts:
         """Chat parts of the task: what the LLM is told to do with what it hears."""

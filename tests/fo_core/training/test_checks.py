@@ -25,6 +25,16 @@ def test_texts_that_ctc_cannot_learn_are_counted(model, data):
     assert check_data(model, recipe("input-3", "tiny").stage.build(), items) == []
 
 
+def test_a_loss_on_answers_needs_answers(model, data):
+    stage = recipe("input-2", "tiny", overrides=["stage.answer_kl=1.0"]).stage.build()
+    items = data[0][0]
+    check_data(model, stage, items)
+    check_data(model, stage, change(items, answer=""))
+    silent = [dataclasses.replace(item, answer="") for item in items]
+    with pytest.raises(DataError, match="no training item has one"):
+        check_data(model, stage, silent)
+
+
 def test_tokens_of_another_codec_are_refused(model, data):
     stage = recipe("output-2", "tiny").stage.build()
     items = data[0][1]

@@ -126,17 +126,19 @@ def test_input_3_counts_items_without_an_answer_for_states_only(parts, tiny_llm,
     assert all(p.grad is None for p in model.llm.parameters())
 
 
-@pytest.mark.parametrize("name", ["input-2", "input-3"])
-def test_divergence_from_text_falls_while_it_trains(name, tiny_llm, data, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "term"), [("input-2", "kl"), ("input-3", "kl"), ("input-2", "answer_kl")]
+)
+def test_divergence_from_text_falls_while_it_trains(name, term, tiny_llm, data, tmp_path):
     model = model_with(tiny_llm)
     model.trained |= {"speech_encoder", "adapter"}
-    sets = ["stage.kl=1.0", "train.max_steps=8", "train.curves=false", "stage.optim.lr=1e-2"]
+    sets = [f"stage.{term}=1.0", "train.max_steps=8", "train.curves=false", "stage.optim.lr=1e-2"]
     cfg = recipe(name, "tiny", overrides=sets)
     train, held_out = data[0][0], data[1][0]
     found = run_stage(
         model, cfg.stage.build(), cfg.train, train, held_out, tmp_path, progress=False
     )
-    rows = [row["val_kl"] for row in found.history if "val_kl" in row]
+    rows = [row[f"val_{term}"] for row in found.history if f"val_{term}" in row]
     assert 0 < rows[-1] < (0.9 if name == "input-2" else 0.98) * rows[0]
 
 
@@ -149,6 +151,29 @@ def test_typed_text_does_not_diverge_from_itself(tiny_llm):
     same = text_divergence(model, parts, texts, ids, rows, run(model, rows))
     assert abs(float(same)) < 1e-6
     assert float(text_divergence(model, parts, ["ef", "gh"], ids, rows, run(model, rows))) > 1e-3
+
+
+@torch.no_grad()
+def test_answers_diverge_where_speech_is_not_its_text_and_count_only_where_there_are_any(
+    tiny_llm, data
+):
+    """A wrong prompt, dialogue or row would show: text in the audio's place diverges by nothing."""
+    model = model_with(tiny_llm, prompt={"num": 0})
+    batch = batch_of(data[0][0][:3], "speech")
+    vectors = [tiny_llm.embed(encode(tiny_llm.tokenizer, text))[0] for text in batch["text"]]
+    assert abs(float(TranscriptLoss._answers(model, batch, vectors))) < 1e-6
+    vectors[1] = vectors[1] + 1.0
+    wrong = TranscriptLoss._answers(model, batch, vectors)
+    assert float(wrong) > 1e-3
+    less = batch | {"answer": [batch["answer"][0], "", batch["answer"][2]]}
+    assert abs(float(TranscriptLoss._answers(model, less, vectors))) < 1e-6
+    silent = batch | {"answer": [""] * 3}
+    plain, found = TranscriptLoss(), TranscriptLoss(answer_kl=2.0)
+    assert "answer_kl" not in found(model, silent)
+    assert torch.equal(found(model, silent)["loss"], plain(model, silent)["loss"])
+    values = found(model, batch)
+    together = values["transcript_loss"] + 2.0 * values["answer_kl"]
+    assert torch.allclose(values["loss"], together) and float(values["answer_kl"]) > 0
 
 
 def test_states_are_causal(tiny_llm, data):
