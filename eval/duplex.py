@@ -99,9 +99,10 @@ def _judged(judge: JudgeSpec, out: Path, device: str) -> Any:
             return {}
         wave = audio.read(out / row["output_wav"], SAMPLE_RATE, 600.0, 0.0)
         spans = stretches(wave, SAMPLE_RATE)
-        words = [w for word in ears.words(wave) if (w := in_sound(word, spans))] if spans else []
+        heard = ears.words(wave) if spans else []
+        words = [found for word in heard if (found := in_sound(word, spans))]
         chunks = [{"text": text, "timestamp": [start, end]} for text, start, end in words]
-        text = " ".join(chunk["text"] for chunk in chunks)
+        text = " ".join(word[0] for word in words)
         path = out / "talks" / row["id"] / "output.json"
         write_json(path, {"text": text, "chunks": chunks})
         return {"words": [list(word) for word in words], "speech": [list(s) for s in spans]}

@@ -73,9 +73,12 @@ def records(path: Path) -> list[Record]:
         raise DataError(f"cannot read {path}: {error}") from error
     try:
         if kind in (".tsv", ".csv"):
-            plain = csv.QUOTE_NONE if kind == ".tsv" else csv.QUOTE_MINIMAL
-            mark = "\t" if kind == ".tsv" else ","
-            rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, quoting=plain)
+            tabs, lines = kind == ".tsv", io.StringIO(text, newline="")
+            rows = csv.DictReader(
+                lines,
+                delimiter="\t" if tabs else ",",
+                quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+            )
             return [{str(k).strip(): _plain(v) for k, v in row.items()} for row in rows]
         if kind in (".jsonl", ".ndjson"):
             found: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
