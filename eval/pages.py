@@ -210,6 +210,49 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
     return Page("Speech of given texts", title, sections, bars, samples[:SAMPLES])
 
 
+CODEC_MEASURES = (
+    ("wer", "WER", "%"), ("cer", "CER", "%"), ("own_voice", "its own voice", "%"),
+    ("lent_voice", "the lent voice", "%"), ("pitch_way", "pitch, way to the lent", "%"),
+    ("dnsmos", "DNSMOS", ""),
+)  # fmt: skip
+
+
+def codec_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
+    """Words and voice of the recordings, of the codec, and with exchanged global tokens."""
+    metrics = overview["metrics"]
+    names = list(dict.fromkeys(key.split("/")[0] for key in metrics))
+    table = Table(
+        ("speech", *(name for _, name, _ in CODEC_MEASURES), "95 % interval of the WER"),
+        tuple(
+            (name, *(number(_value(metrics, f"{name}/{key}"), unit)
+                     for key, _, unit in CODEC_MEASURES), spread(metrics.get(f"{name}/wer")))
+            for name in names
+        ),
+        tuple(range(1, len(CODEC_MEASURES) + 2)),
+    )  # fmt: skip
+    judge = overview["about"].get("judge", {}).get("judge", "")
+    text = (
+        "Codec: a recording with its own global tokens; exchanged: with those of another speaker's "
+        f"recording. Words by {judge}; voices by a classifier of the recordings; pitch: 0 is the "
+        "recording's own median, 100 % that of the speaker who lends the voice."
+    )
+    samples = [
+        {
+            "title": f"{row['id']} in the voice of {row['lender']}",
+            "question_wav": row["audio"],
+            "reply_wav": str(out / row["spoken"]["exchanged"]["file"]),
+            "question": f"the original recording of: {row['text']}",
+            "answer": f"taken for {row['voice']['exchanged']}, lent by {row['lent']['voice']}",
+            "judge": row["heard"]["exchanged"],
+        }
+        for row in rows
+    ]
+    title = f"{overview['items']} recordings; judge: {judge}."
+    bars = [(f"{name}/wer", name) for name in names]
+    return Page("What the codec's global tokens carry", title,
+                [Section("Words and voices", text, (table,))], bars, samples[:SAMPLES])  # fmt: skip
+
+
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:
     return metrics[key]["value"] if key in metrics else None
 

@@ -78,13 +78,13 @@ def passes(
 
     found = [
         Pass("speak", key, speaking, model=True),
-        Pass("judge", judge.key(), lambda: _judged(judge, out, device)),
+        Pass("judge", judge.key(), lambda: judged(judge, out, device)),
     ]
     if mos:
         from eval.provenance import package_version
 
         version = {"speechmos": package_version("speechmos")}
-        found.append(Pass("dnsmos", version, lambda: _rated(out)))
+        found.append(Pass("dnsmos", version, lambda: rated(out)))
     return found
 
 
@@ -98,9 +98,9 @@ def _speaking(
     def one(row: Row) -> Row:
         spoken: dict[str, Row] = {}
         place = f"speech/{file_name(row['id'])}"
-        original = _original(row, reader.rate)
+        recording = original(row, reader.rate)
         parts = reader.written(row["text"], row["messages"])
-        coded = reader.codec(original)
+        coded = reader.codec(recording)
         audio.write(out / f"{place}/codec.flac", coded, reader.rate)
         for name in variants:
             for k in top_k:
@@ -119,35 +119,38 @@ def _speaking(
     return lambda rows: [one(row) for row in rows]
 
 
-def _original(row: Row, rate: int) -> Any:
+def original(row: Row, rate: int) -> Any:
+    """A row's recording, float32 [S] at a rate."""
     return audio.read(row["audio"], rate, start=row["start"], duration=row["seconds"])
 
 
-def _waves(row: Row, out: Path) -> dict[str, Any]:
+def waves(row: Row, out: Path) -> dict[str, Any]:
     """Everything to listen to, float32 [S] at 16 kHz by name; None where nothing was spoken."""
     files = {CODEC: row["codec_file"]} | {k: v["file"] for k, v in row["spoken"].items()}
-    waves = {ORIGINAL: _original(row, EAR_RATE)}
+    found = {ORIGINAL: original(row, EAR_RATE)}
     for name, path in files.items():
-        waves[name] = audio.read(out / path, EAR_RATE, 3600.0, 0.0) if path else None
-    return waves
+        found[name] = audio.read(out / path, EAR_RATE, 3600.0, 0.0) if path else None
+    return found
 
 
-def _judged(judge: JudgeSpec, out: Path, device: str) -> Any:
+def judged(judge: JudgeSpec, out: Path, device: str) -> Any:
+    """Work that adds ``heard``, the judge's words of everything that a row lets be heard."""
     ears = judge.open(device)
 
     def one(row: Row) -> Row:
-        waves = _waves(row, out)
-        return {"heard": {k: "" if w is None else ears.transcribe(w) for k, w in waves.items()}}
+        heard = waves(row, out).items()
+        return {"heard": {k: "" if w is None else ears.transcribe(w) for k, w in heard}}
 
     return lambda rows: [one(row) for row in rows]
 
 
-def _rated(out: Path) -> Any:
+def rated(out: Path) -> Any:
+    """Work that adds ``mos``, DNSMOS of the same."""
     from fo_core.dnsmos import dnsmos
 
     def one(row: Row) -> Row:
-        waves = _waves(row, out)
-        return {"mos": {k: dnsmos(w) for k, w in waves.items() if w is not None}}
+        heard = waves(row, out).items()
+        return {"mos": {k: dnsmos(w) for k, w in heard if w is not None}}
 
     return lambda rows: [one(row) for row in rows]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fo_cli import evaluate_duplex, evaluate_sets, options, render
+from fo_cli import evaluate_codec, evaluate_duplex, evaluate_sets, options, render
 from fo_cli import evaluate_options as shared
 from fo_cli.progress import Bars
 from fo_core.errors import FoError
@@ -16,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Measure a model: recognition, speech, spoken questions."
 )
 evaluate_sets.add_commands(app)
+app.command("codec")(evaluate_codec.codec)
 app.command("duplex")(evaluate_duplex.duplex)
 
 Path_ = Literal["streaming", "offline", "both"]
