@@ -39,6 +39,7 @@ from data_prep.runner import (
     run_step,
 )
 from fo_core.config import config, replace, to_dict
+from fo_core.devices import choose
 from fo_core.engines import LLM
 from fo_core.engines.llm import Answer, Draw
 from fo_core.errors import DataError, EngineError, FoError
@@ -65,7 +66,7 @@ class AnswersConfig:
     engine: str = "transformers"  # name in fo_core.engines.llm; "openai" is any such endpoint
     llm: str = "embedded"  # folder, hub id, .gguf file, "embedded"; the endpoint's model name
     dtype: str = "float32"  # of a local LLM: others settle many more near ties one by one
-    device: str = "cpu"  # of a local LLM
+    device: str = "auto"  # of a local LLM: cpu, cuda, cuda:N, mps; auto: by this machine
     base_url: str = ""  # of an endpoint; "" = $OPENAI_BASE_URL
     timeout: float = 120.0  # s that an endpoint may take for one answer
     tries: int = 5  # how often an endpoint that fails is asked, later each time
@@ -153,8 +154,8 @@ class Answering:
     """
 
     def __init__(self, cfg: AnswersConfig, kept: str) -> None:
-        self.cfg, self.kept = cfg, kept
-        self.gpus = int(cfg.device.startswith("cuda"))  # of one Ray actor
+        self.cfg, self.kept = replace(cfg, device=choose(cfg.device)), kept
+        self.gpus = int(self.cfg.device.startswith("cuda"))  # of one Ray actor
         self.tell: Progress = quiet
         self.asked: dict[str, int] = {}  # as _questions counts them
 

@@ -32,6 +32,7 @@ from data_prep.runner import (
 from fo_core.config import config
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
+from fo_core.devices import choose
 from fo_core.errors import ConfigError, DataError, FoError
 from fo_core.files import read_json, write_json
 
@@ -43,7 +44,7 @@ class EncodeConfig:
     """Which codec, and how it runs."""
 
     model: str = ""  # model folder with a trained codec
-    device: str = "cpu"  # where it runs
+    device: str = "auto"  # cpu, cuda, cuda:N, mps; auto: by this machine
     group: int = 128  # turns that are taken together
     batch_seconds: float = 40.0  # most sound in one batch, s
     longest: float = 60.0  # s; longer turns are left out
@@ -67,6 +68,7 @@ def run(
     """
     codec = codec_file(cfg)
     out, work = Path(out).resolve(), Encoding(cfg)
+    cfg = work.cfg
     turns = (row for row in rows_of(source) if _assistant(row))
     settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],
                 "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
@@ -130,7 +132,7 @@ class Encoding:
     """The work on groups of turns; made in every process."""
 
     def __init__(self, cfg: EncodeConfig) -> None:
-        self.cfg = cfg
+        self.cfg = cfg = replace(cfg, device=choose(cfg.device))
         self.gpus = int(cfg.device.startswith("cuda"))  # of one Ray actor
 
     def start(self) -> None:
@@ -195,7 +197,8 @@ def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
         return hashlib.sha256(str(row["id"]).encode()).digest()
 
     rows = heapq.nsmallest(cfg.check, (r for r in rows_of(path) if isinstance(r, dict)), key=place)
-    codec, items = load_codec(cfg.model, cfg.device), [manifest.from_cut(row) for row in rows]
+    device = choose(cfg.device)
+    codec, items = load_codec(cfg.model, device), [manifest.from_cut(row) for row in rows]
     mel = LogMel(codec.sample_rate, 1024, 256, 80)
 
     def spectrum(wave: Any) -> np.ndarray:
@@ -203,8 +206,8 @@ def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
 
     real, made = [], []
     for item in items:
-        tokens = torch.tensor([item.speech_tokens], device=cfg.device)[..., None]
-        voice = torch.tensor([[item.global_tokens]], device=cfg.device)
+        tokens = torch.tensor([item.speech_tokens], device=device)[..., None]
+        voice = torch.tensor([[item.global_tokens]], device=device)
         wave = codec.decode(tokens, voice)[0].cpu()
         if not torch.isfinite(wave).all():
             raise StopRun(f"{cfg.model} decodes {item.id} to samples that are not numbers")

@@ -10,6 +10,7 @@ import typer
 from fo_cli import evaluate_codec, evaluate_duplex, evaluate_sets, options, render
 from fo_cli import evaluate_options as shared
 from fo_cli.progress import Bars
+from fo_core.devices import choose
 from fo_core.errors import FoError
 
 app = typer.Typer(
@@ -83,7 +84,7 @@ def asr(
         steps = passes("", {}, [], None)
     else:
         folder = shared.needed_model(model)
-        device = options.check_device(device)
+        device = choose(device)
         from eval.hearing import conditions
 
         how = conditions(chunk or ["4"], path)
@@ -182,7 +183,7 @@ def tts(
         steps = passes("", {}, [], [], ears, out, seed, device, dnsmos)
     else:
         folder = shared.needed_model(model)
-        device = options.check_device(device)
+        device = choose(device)
         if data is None:
             raise FoError("nothing to speak", possible="--data MANIFEST of spoken answers")
         rows, left = as_rows(manifest.read(data), limit)

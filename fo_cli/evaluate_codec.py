@@ -10,6 +10,7 @@ import typer
 from fo_cli import evaluate_options as shared
 from fo_cli import options
 from fo_cli.progress import Bars
+from fo_core.devices import choose
 from fo_core.errors import FoError
 
 
@@ -49,7 +50,7 @@ def codec(
 
     options.writable(out, "results folder")
     judges.check(judge)
-    device = options.check_device(device)
+    device = choose(device)
     ears = judges.JudgeSpec(judge, judge_model, language)
     if rescore:
         before = asked_before(out, "codec")

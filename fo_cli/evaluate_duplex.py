@@ -10,6 +10,7 @@ import typer
 from fo_cli import evaluate_options as shared
 from fo_cli import options
 from fo_cli.progress import Bars
+from fo_core.devices import choose
 from fo_core.errors import FoError
 
 
@@ -75,7 +76,7 @@ def duplex(
             described = {"fingerprint": "", "outputs": str(data)}
         else:
             folder = str(shared.needed_model(model))
-            device = options.check_device(device)
+            device = choose(device)
             described = describe_model(folder)
             key = {"fingerprint": described["fingerprint"]}
         rows = rows[:limit]

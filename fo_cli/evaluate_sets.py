@@ -11,6 +11,7 @@ from eval import sets
 from fo_cli import evaluate_options as shared
 from fo_cli import options
 from fo_cli.progress import Bars
+from fo_core.devices import choose
 from fo_core.errors import FoError
 
 COLUMNS = ("text", "answer", "speech")
@@ -118,7 +119,7 @@ def _command(name: str) -> Any:
             columns = shared.chosen(only, COLUMNS, "--only")
             columns = columns or (list(COLUMNS) if llm is None else ["text"])
             _check_columns(columns, llm, spoken)
-            device = options.check_device(device)
+            device = choose(device)
             rows, left = _questions(name, known, data, spoken, columns, limit)
             speaks, key, about = _answering(
                 model, llm, llm_dtype, device, max_new_tokens, seed, overrides or []

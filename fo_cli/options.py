@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from fo_core.devices import choose
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
@@ -38,26 +39,6 @@ Weights = Annotated[
 ]
 
 
-def check_device(device: str) -> str:
-    """A device that is there, by its name; "auto" is resolved.
-
-    Raises:
-        FoError: There is no such device here.
-    """
-    if device == "cpu":
-        return device
-    import torch
-
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if device == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    kind, _, index = device.partition(":")
-    if not (index or "0").isdigit() or int(index or 0) >= there.get(kind, 0):
-        known = [k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in there.items() if n]
-        raise FoError(f"no device {device!r} here", possible=", ".join(["auto", "cpu", *known]))
-    return device
-
-
 def ready_model(
     folder: Path,
     dialogue: DialogueConfig,
@@ -71,7 +52,7 @@ def ready_model(
         FoError: There is no such device.
         CheckpointError: The folder holds no model, or lacks one of ``parts``.
     """
-    device = check_device(device)
+    device = choose(device)
 
     from fo_core.models.freeze_omni import load
     from fo_core.models.ready import make_ready

@@ -82,7 +82,9 @@ def regenerate(
         str | None,
         typer.Option("--base-url", help="Ask this OpenAI-compatible endpoint.", metavar="URL"),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="Of a local LLM.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Of a local LLM: auto, cpu, cuda.")
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Questions at a time.", min=1)
     ] = None,
@@ -148,7 +150,7 @@ def encode(
     sets: options.Sets = None,
     source: Input = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="Where the codec runs: cpu, cuda.")
+        str | None, typer.Option("--device", help="Where the codec runs: auto, cpu, cuda.")
     ] = None,
     limit: Limit = 0,
     num_workers: Workers = None,
@@ -313,12 +315,14 @@ def _encode(out: Path, model: Path, bars: Bars) -> dict[str, int]:
     if not manifests:
         raise FoError(f"no manifest in {out / 'assistant'}", do="run the steps before encode")
     from data_prep.encode_speech import encode_manifest
-    from fo_core.models.freeze_omni import load
+    from fo_core.devices import choose
+    from fo_core.models.freeze_omni import load_codec
 
-    loaded = load(model)
-    loaded.require("codec")
+    device = choose("auto")
+    codec = load_codec(model, device)
     return {
-        path.stem: len(encode_manifest(path, loaded.codec, progress=bars)) for path in manifests
+        path.stem: len(encode_manifest(path, codec, device=device, progress=bars))
+        for path in manifests
     }
 
 

@@ -11,6 +11,7 @@ import typer
 from fo_cli import options, render
 from fo_cli.profile_serve import serve
 from fo_cli.profile_throughput import throughput
+from fo_core.devices import choose
 from fo_core.errors import FoError
 from fo_core.registry import did_you_mean
 
@@ -80,7 +81,7 @@ def latency(
         raise FoError("--markdown and --json exclude each other")
     if model is not None:
         options.existing_folder(model, "model folder")
-    device = options.check_device(device)
+    device = choose(device)
     if device != "cpu" and weights != "same":
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
     for path, what in ((trace, "trace"), (timeline, "timeline")):

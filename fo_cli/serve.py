@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fo_cli import options, render
+from fo_core.devices import choose
 from fo_core.errors import EngineError, FoError
 
 KEY_VARIABLE = "FO_API_KEY"
@@ -72,7 +73,7 @@ def serve(
     from fo_core.dialogue.settings import read_dialogue
 
     dialogue = read_dialogue(model, sets or ())
-    places = [options.check_device(each) for each in device or ["auto"]]
+    places = [choose(each) for each in device or ["auto"]]
     models = [options.ready_model(model, dialogue, weights, place) for place in places]
     seconds = 60 * session_minutes
     limits = PoolConfig(workers=workers, max_sessions=users, session_seconds=seconds)
