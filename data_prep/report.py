@@ -146,7 +146,7 @@ def _sources(reports: dict[str, Any], settings: dict[str, Any]) -> list[tuple[st
     rows = [(Path(path).name, LICENCES["moss"]) for path in
             reports.get("sample", {}).get("sources", [])]  # fmt: skip
     llm = settings.get("regenerate", {}).get("llm")
-    if llm:
+    if llm and "regenerate" in reports:
         rows.append((f"answers: {llm}", LICENCES.get(llm, "see the model's card")))
     both = settings.get("synthesize", {})
     engines = [s["engine"] for side in ("users", "assistants") for s in both.get(side, ())]

@@ -98,6 +98,14 @@ def test_a_row_that_kills_its_worker_costs_only_itself(work: Any, tmp_path: Path
     assert report.rejected["a worker process died on it"] == 2 and report.made == 46
 
 
+def test_rows_of_one_batch_are_told_at_once(tmp_path: Path) -> None:
+    """Told one by one, the first of a batch of minutes gave "172,415 s to go"."""
+    told: list[tuple[str, int, int]] = []
+    run_step("x", ROWS, lambda rows: [double(row) for row in rows], tmp_path, batch=25,
+             how=RunConfig(workers=1), progress=lambda *said: told.append(said))  # fmt: skip
+    assert told == [("x", done, 60) for done in (0, 25, 50, 60)]
+
+
 def test_what_is_done_is_kept_and_what_changed_is_done_again(tmp_path: Path) -> None:
     called: list[str] = []
 
