@@ -15,6 +15,7 @@ from fo_core.errors import EngineError
 from fo_core.models import chat
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.llm_tiny import write_tiny
+from fo_core.testing_device import DEVICE, PretendedDevice
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["lean", "transformers"])
@@ -118,3 +119,16 @@ def test_near_ties_are_settled_alone(engine: Engine, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(engine, "margin", 0.4)
     monkeypatch.setattr(engine, "alone", 0)
     assert engine.draw(asked, draws, 12) == alone and engine.alone > 0
+
+
+def test_answers_on_a_device_mix_no_devices(monkeypatch):
+    talks = [[{"role": "user", "content": text}] for text in ("hello there", "why?", "a, b or c")]
+    draws = [Draw(), Draw(0.8, 3), Draw(0.8, 4)]
+    here = Engine("tiny", "float32")
+    wanted = here.answer(talks, 8, 2), here.draw(talks, draws, 8, 2)
+    generator = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: generator())
+    with PretendedDevice():
+        there = Engine("tiny", "float32", "cuda")
+        assert there.llm.device == DEVICE
+        assert (there.answer(talks, 8, 2), there.draw(talks, draws, 8, 2)) == wanted
