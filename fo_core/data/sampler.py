@@ -38,7 +38,7 @@ def epoch_batches(
         items: What to batch; their ids must differ.
         seed: Seed of the order.
         epoch: Number of the epoch: each has another order.
-        batch_seconds: Most sound in a batch (at least one item is taken), s.
+        batch_seconds: Most sound in a batch, its padding included, s; at least one item is taken.
         batch_size: Most items in a batch; with both limits the first one reached counts.
         shuffle: False keeps the items' order.
         padding: Share of the batches that mixing items of several lengths may make padding.
@@ -83,14 +83,15 @@ def mixed(lengths: np.ndarray, size: int, padding: float, key: tuple[int, int]) 
         key: Seed of the order.
 
     Returns:
-        Indices ``[N]``: sorted by length times a random factor, of the widest range of
-        :data:`MISJUDGED` that leaves the padding within its limit, or of the narrowest.
+        Indices ``[N]``, longest first (so that none makes a batch longer that is nearly full), by
+        length times a random factor, of the widest range of :data:`MISJUDGED` that leaves the
+        padding within its limit, or of the narrowest.
     """
     draw = np.random.default_rng(key)
     first = draw.permutation(len(lengths))  # items of one length in any order
     factor = draw.uniform(-1, 1, len(lengths))
     for range_ in MISJUDGED:
-        order = first[np.argsort((lengths * (1 + range_ * factor))[first], kind="stable")]
+        order = first[np.argsort(-(lengths * (1 + range_ * factor))[first], kind="stable")]
         starts = np.arange(0, len(order), size)
         longest = np.maximum.reduceat(lengths[order], starts)
         whole = (longest * np.diff(np.append(starts, len(order)))).sum()
