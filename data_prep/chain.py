@@ -86,7 +86,7 @@ def run_chain(
     if len(chosen) > 1 and not cfg.encode.model:
         chosen.remove("encode")
     elif "encode" in chosen:
-        encode_turns.codec_file(cfg.encode)
+        encode_turns.ready(cfg.encode)
     reports: dict[str, Any] = {}
     how, spoken = cfg.run, out / FOLDERS["synthesize"] / "manifest.jsonl"
     with _remembered(cfg, out):

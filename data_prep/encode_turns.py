@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.gates import Judge, JudgeConfig
 from data_prep.label_turns import held_out, split
 from data_prep.runner import (
     Made,
@@ -29,13 +31,17 @@ from data_prep.runner import (
     rows_of,
     run_step,
 )
+from fo_core import audio
 from fo_core.config import config
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.devices import choose
+from fo_core.engines.asr import ASR
 from fo_core.errors import ConfigError, DataError, FoError
 from fo_core.files import read_json, write_json
 
+DECODED = "decoded"  # folder of the sample
+HEARD = 8  # of the sample, that a recogniser hears
 VERSION = 1  # of the treatment below: a change of it encodes anew
 
 
@@ -49,6 +55,7 @@ class EncodeConfig:
     batch_seconds: float = 40.0  # most sound in one batch, s
     longest: float = 60.0  # s; longer turns are left out
     check: int = 20  # turns that are decoded again and compared; 0 = none
+    ears: str = ""  # recogniser (fo_core.engines.asr) that hears some of them; "" = none
     val: float = 0.02  # share of the dialogues that are held out
     seed: int = 0  # of the share; the one of label_states
 
@@ -66,7 +73,7 @@ def run(
         DataError: What is decoded is not sound, or no nearer than another turn is.
         FoError: As :func:`data_prep.runner.run_step`.
     """
-    codec = codec_file(cfg)
+    codec = ready(cfg)
     out, work = Path(out).resolve(), Encoding(cfg)
     cfg = work.cfg
     turns = (row for row in rows_of(source) if _assistant(row))
@@ -92,12 +99,15 @@ def run(
     return report
 
 
-def codec_file(cfg: EncodeConfig) -> Path:
-    """The weights of the codec that is asked for.
+def ready(cfg: EncodeConfig) -> Path:
+    """The weights of the codec, when all that is asked for is there.
 
     Raises:
         ConfigError: No model folder is named, or it holds no trained codec.
+        EngineError: There is no such recogniser, or its package is missing.
     """
+    if cfg.ears:
+        ASR.load(cfg.ears)
     if not cfg.model:
         raise ConfigError(
             "encode needs a model folder with a trained codec",
@@ -181,9 +191,12 @@ class Encoding:
 def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
     """Decode a sample of a manifest and compare the mel spectra with those of the sounds.
 
+    The decoded sounds are kept in ``decoded/`` beside the manifest, to be listened to.
+
     Returns:
         "items"; "mel_distance", the mean difference of log mel magnitudes of sound and decoded
-        sound; "mel_distance_to_another", that of the decoded sound and another item's.
+        sound; "mel_distance_to_another", that of the decoded sound and another item's; where
+        somebody listens, "cer_of_the_sounds" and "cer_decoded", errors per letter.
 
     Raises:
         StopRun: The codec gives samples that are not numbers.
@@ -204,15 +217,23 @@ def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
     def spectrum(wave: Any) -> np.ndarray:
         return mel(torch.as_tensor(wave, dtype=torch.float32).reshape(1, -1))[0].numpy()
 
-    real, made = [], []
-    for item in items:
+    real, made, heard = [], [], []
+    judge = Judge(JudgeConfig(cfg.ears)) if cfg.ears else None
+    shutil.rmtree(path.parent / DECODED, ignore_errors=True)
+    for number, item in enumerate(items):
         tokens = torch.tensor([item.speech_tokens], device=device)[..., None]
         voice = torch.tensor([[item.global_tokens]], device=device)
         wave = codec.decode(tokens, voice)[0].cpu()
         if not torch.isfinite(wave).all():
             raise StopRun(f"{cfg.model} decodes {item.id} to samples that are not numbers")
+        sound, rate = item.load_audio(codec.sample_rate, cfg.longest), codec.sample_rate
         made.append(spectrum(wave))
-        real.append(spectrum(item.load_audio(codec.sample_rate, cfg.longest)))
+        real.append(spectrum(sound))
+        audio.write(path.parent / DECODED / f"{item.id}.flac", wave.numpy(), rate)
+        if judge is not None and number < HEARD:
+            said = str(item.extra.get("spoken", item.text))
+            heard.append([min(1.0, judge.cer(w, rate, said, item.language))
+                          for w in (sound, wave.numpy())])  # fmt: skip
 
     def distance(one: np.ndarray, other: np.ndarray) -> float:
         length = min(len(one), len(other))
@@ -221,5 +242,9 @@ def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
     own = [distance(a, b) for a, b in zip(made, real, strict=True)]
     cross = [distance(a, b) for a, b in zip(made, [*real[1:], *real[:1]], strict=True)]
     another = float(np.mean(cross)) if len(items) > 1 else float("inf")
-    return {"items": len(items), "mel_distance": round(float(np.mean(own)), 4),
-            "mel_distance_to_another": round(another, 4) if len(items) > 1 else 1e9}  # fmt: skip
+    found = {"items": len(items), "mel_distance": round(float(np.mean(own)), 4),
+             "mel_distance_to_another": round(another, 4) if len(items) > 1 else 1e9}  # fmt: skip
+    if heard:
+        names = ("cer_of_the_sounds", "cer_decoded")
+        found |= dict(zip(names, np.mean(heard, axis=0).round(3).tolist(), strict=True))
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 from data_prep.label_states import CHUNK, RATE
 from fo_core.data.manifest import Item
 
+COUNTS = 60  # most bars of whole numbers
 INK, BAR, GRID = "#1f2933", "#0b6e99", "#e4e7eb"
 STATES = {0: "#cbd2d9", 1: "#12664f", 2: "#b54708"}  # of the states
 NAMES = {0: "0 listen", 1: "1 answer", 2: "2 no answer"}
@@ -19,6 +20,7 @@ NAMES = {0: "0 listen", 1: "1 answer", 2: "2 no answer"}
 def histograms(values: Mapping[str, Sequence[float]]) -> bytes:
     """One panel a name, without what is empty: SVG."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     shown = {name: list(v) for name, v in values.items() if v}
     columns = min(3, max(1, len(shown)))
@@ -26,7 +28,12 @@ def histograms(values: Mapping[str, Sequence[float]]) -> bytes:
     figure = Figure(figsize=(3.5 * columns, 2.2 * max(1, rows)), layout="constrained")
     for place, (name, numbers) in enumerate(shown.items(), 1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.hist(numbers, bins=min(40, max(5, len(set(numbers)))), color=BAR)
+        bins: Any = min(40, max(5, len(set(numbers))))
+        low, high = min(numbers), max(numbers)
+        if high - low <= COUNTS and all(float(n).is_integer() for n in numbers):
+            bins = np.arange(low - 0.5, high + 1.0)  # a bar for each count
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.hist(numbers, bins=bins, color=BAR)
         axes.set_title(f"{name} (median {np.median(numbers):.3g})", fontsize=9, color=INK)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -17,6 +17,7 @@ from typing import Any
 
 from data_prep import figures
 from data_prep.chain import FOLDERS
+from data_prep.encode_turns import DECODED
 from data_prep.runner import Row, rows_of
 from fo_core import page
 from fo_core.data import manifest
@@ -25,6 +26,7 @@ from fo_core.errors import DataError, FoError
 from fo_core.files import read_json, replacing, write_json, write_text
 
 LISTEN = 10  # items to listen to
+DECODINGS = 3  # of them decoded from their tokens
 PLOTTED = ("question", "incomplete", "backchannel", "aside", "noise")
 LICENCES = {  # of what data may be made from, as its makers state it
     "moss": "moss-003-sft-data: CC BY-NC 4.0 in its repository (the hub's card says CC BY 4.0)",
@@ -136,7 +138,8 @@ def _tables(
     found = reports.get("encode", {}).get("check")
     if found:
         cells = [(k.replace("_", " "), f"{v:g}") for k, v in found.items()]
-        note = "A sample was decoded again; mean difference of log mel magnitudes."
+        note = ("A sample was decoded again; mean difference of log mel magnitudes; where somebody "
+                "listened, the share of letters that he heard otherwise.")  # fmt: skip
         shown.append(("Speech tokens", note, ("what", "value"), cells))
     shown.append(("Sources and licences", "", ("source", "licence"), _sources(reports, settings)))
     return [each for each in shown if each[3]]
@@ -217,7 +220,7 @@ def _html(out: Path, summary: str, tables: list[Shown], seen: dict[str, _Seen]) 
     if any(lengths.values()):
         drawn = page.picture(figures.histograms(lengths), "Histograms of lengths", "svg")
         sections.append(("Durations and lengths", drawn))
-    sections += _states_section(out) + _listen_section(out)
+    sections += _states_section(out) + _listen_section(out) + _decoded_section(out)
     return page.page("Prepared data", summary, sections)
 
 
@@ -269,3 +272,22 @@ def _listen_section(out: Path) -> list[tuple[str, str]]:
                 body += page.text(str(error))
         body += "</article>"
     return [("Ten turns to listen to", body)] if asked else []
+
+
+def _decoded_section(out: Path) -> list[tuple[str, str]]:
+    """Some answers beside what the codec makes of their tokens."""
+    folder = out / FOLDERS["encode"]
+    paths = sorted((folder / DECODED).glob("*.flac"))[:DECODINGS]
+    sounds = {i.id: i for i in _items(folder / "manifest.jsonl")} if paths else {}
+    body = ""
+    for path in paths:
+        item = sounds.get(path.stem)
+        if item is None:
+            continue
+        body += page.text(f"{item.id}: {item.text}")
+        for what, sound in (("spoken", item.audio), ("decoded", str(path))):
+            try:
+                body += page.sound(sound, f"{what}: {item.text[:80]}")
+            except FoError as error:
+                body += page.text(str(error))
+    return [("Decoded from speech tokens", body)] if body else []

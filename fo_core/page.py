@@ -29,6 +29,7 @@ article { margin: .8rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .3rem 0 .6rem; }
 th, td { text-align: left; padding: .38rem .7rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: anywhere; }
+thead th, td:first-child { overflow-wrap: break-word; }
 thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ def _check_report(out: Path) -> None:
     assert any(row["step"] == "sample" and "not JSON" in row["reason"] for row in listed)
     data = json.loads(paths["json"].read_text())
     assert data["turns"]["user"] == data["steps"]["synthesize"]["rows"] // 2
+    answer = manifest.read(out / "assistant" / "train.jsonl")[0]
+    (out / "assistant" / "decoded").mkdir()
+    shutil.copy(answer.audio, out / "assistant" / "decoded" / f"{answer.id}.flac")
+    page = write_report(out)["html"].read_text()
+    assert "Decoded from speech tokens" in page and page.count("<audio") == 22
     shutil.rmtree(out / "user" / "recordings")
     assert "no sound file" in write_report(out)["html"].read_text()
 
@@ -264,7 +270,19 @@ def test_shipped_configs_load(name: str) -> None:
     assert set(cfg.sample.languages) == spoken == {s.language for s in cfg.synthesize.assistants}
 
 
-def test_encode_says_what_is_missing_and_lists_bad_sounds(codec: Path, tmp_path: Path) -> None:
+class Ears:
+    """A recogniser that hears what it is told to."""
+
+    def __init__(self, heard: Iterator[str]) -> None:
+        self.heard = heard
+
+    def transcribe(self, wave: object) -> str:
+        return next(self.heard)
+
+
+def test_encode_says_what_is_missing_and_lists_bad_sounds(
+    codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import numpy as np
 
     from fo_core import audio
@@ -288,7 +306,18 @@ def test_encode_says_what_is_missing_and_lists_bad_sounds(codec: Path, tmp_path:
     names = [json.loads(x)["id"] for x in (tmp_path / "a" / "rejects.jsonl").open()]
     assert names[:4] == [f"d{i}-01" for i in range(4)] and len(names) == 7
     found = encode_turns.check(tmp_path / "a" / "manifest.jsonl", EncodeConfig(str(codec), check=3))
-    assert found["items"] == 3 and found["mel_distance"] > 0
+    assert found["items"] == 3 and found["mel_distance"] > 0 and "cer_decoded" not in found
+    assert len(list((tmp_path / "a" / "decoded").glob("*.flac"))) == 3
+    heard = iter(["what it is", "xxxx xx xx"] * 3)
+    monkeypatch.setattr(encode_turns.Judge, "_load", lambda *_: Ears(heard))
+    for row in (made := [json.loads(x) for x in (tmp_path / "a" / "manifest.jsonl").open()]):
+        row["custom"]["spoken"] = "What it is."
+    (tmp_path / "a" / "manifest.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
+    ears = EncodeConfig(str(codec), check=3, ears="faster-whisper")
+    found = encode_turns.check(tmp_path / "a" / "manifest.jsonl", ears)
+    assert found["cer_of_the_sounds"] == 0 and found["cer_decoded"] == 1
+    with pytest.raises(FoError, match="faster-wisper"):
+        encode_turns.ready(EncodeConfig(str(codec), ears="faster-wisper"))
     with pytest.raises(DataError, match="is not what was encoded"):  # the codec is not trained
         encode_turns.run(EncodeConfig(str(codec), check=5), source, tmp_path / "b", how, quiet)
     with pytest.raises(ConfigError, match="--model"):
