@@ -47,12 +47,12 @@ def test_users_get_what_one_gets_alone_and_a_changed_sample_is_seen() -> None:
     noise = 0.3 * np.random.default_rng(0).standard_normal(RATE // 2).astype("f4")
     wave = script([noise], 2.0, 2.0)
     wanted = alone(model, dialogue, wave, 2)
-    assert wanted and wanted[0].audio.size and wanted[0].in_order
+    assert wanted and wanted[0].samples and wanted[0].in_order
     found = run(model, dialogue, wave, 2, 1, 2, wanted, stagger=0.1)
     assert found.sessions == 2 and found.replies == 2 * len(wanted)
     assert (found.differing, found.out_of_order, found.missing) == (0, 0, 0), found.faults
     assert len(found.memory_mib) and found.first_audio[0] > 0
-    pieces = [wanted[0].pieces[0] + 1e-3, *wanted[0].pieces[1:]]
+    pieces = [wanted[0].pieces[0][::-1], *wanted[0].pieces[1:]]
     other = [dataclasses.replace(wanted[0], pieces=pieces), *wanted[1:]]
     assert run(model, dialogue, wave, 1, 1, 1, other).differing == 1
 
@@ -61,8 +61,9 @@ def test_a_reply_that_was_cut_is_compared_as_far_as_it_came_and_those_after_it_a
     def user(*audios, **how) -> User:
         made = User(np.zeros(0))
         for turn, audio in enumerate(audios):
-            wave = np.array(audio, np.float32)
-            made.replies[turn] = Reply([wave], "words", "completed", played=True)
+            reply = made.replies[turn] = Reply(text="words", status="completed", played=True)
+            for sample in audio:
+                reply.add(np.array([sample], np.float32))
         for name, value in how.items():
             setattr(made.replies[1], name, value)
         return made
