@@ -28,12 +28,20 @@ def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
         Warnings, one a line, with counts and the first item concerned.
 
     Raises:
-        DataError: Speech tokens are those of another codec, or a loss on answers finds none.
+        DataError: Speech tokens are those of another codec, a loss on answers finds none, or
+            questions are spoken by the assistant.
     """
     if stage.options.get("answer_kl") and items and not any(item.answer for item in items):
         raise DataError(
             "stage.answer_kl needs the LLM's answers, and no training item has one",
             do="give a manifest of answered questions, or leave stage.answer_kl at 0",
+        )
+    spoken = stage.data in ("qa", "states") or bool(stage.options.get("answer_kl"))
+    wrong = next((item for item in items if item.role == "assistant"), None)
+    if spoken and wrong is not None:
+        raise DataError(
+            f"{wrong.id} is spoken by the assistant, and {stage.name} learns to hear questions",
+            do="give the manifests of the user's side",
         )
     trains = {glob.split(".")[0] for o in stage.objectives for glob in o.trainable}
     if "ctc_head" in trains and hasattr(model, "ctc_head"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fo_core.config import config
@@ -24,7 +25,8 @@ class BatchConfig:
     seconds: float | None = None  # most sound a batch, s; with both the first reached counts
     max_seconds: float = 30.0  # longer items are left out
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
-    padding: float = 0.04  # share that may be padding: lengths are mixed as far as that allows
+    # share that may be padding: lengths are mixed as far as that allows
+    padding: Annotated[float, Field(ge=0, lt=1)] = 0.04
     workers: int = 0  # loader processes; 0 loads in the training process
     cache_mb: float = 512.0  # memory for decoded sounds, MB
     augment: AugmentConfig | None = None  # changes of the sound; None = none

@@ -35,6 +35,14 @@ def test_a_loss_on_answers_needs_answers(model, data):
         check_data(model, stage, silent)
 
 
+@pytest.mark.parametrize("name, changes", [("input-2", ["stage.answer_kl=1.0"]), ("input-3", [])])
+def test_the_assistants_side_is_no_question(name, changes, model, data):
+    stage = recipe(name, "tiny", overrides=changes).stage.build()
+    spoken = dataclasses.replace(data[0][0][0], role="assistant")
+    with pytest.raises(DataError, match=f"{spoken.id} is spoken by the assistant"):
+        check_data(model, stage, [*data[0][0][1:], spoken])
+
+
 def test_tokens_of_another_codec_are_refused(model, data):
     stage = recipe("output-2", "tiny").stage.build()
     items = data[0][1]
