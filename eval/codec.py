@@ -7,6 +7,7 @@ knows the voices from the recordings, and the pitch, say whose voice it is.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,12 +107,13 @@ def _speaking(folder: str, rows: Sequence[Row], out: Path, device: str) -> Any:
 
     codec, by_id = load_codec(folder, device), {row["id"]: row for row in rows}
 
-    def encoded(row: Row) -> Any:
-        wave = torch.from_numpy(original(row, codec.sample_rate))[None].to(device)
+    @functools.cache  # a recording is measured itself and lends its voice: some hundred numbers
+    def encoded(name: str) -> Any:
+        wave = torch.from_numpy(original(by_id[name], codec.sample_rate))[None].to(device)
         return codec.encode(wave)
 
     def one(row: Row) -> Row:
-        (tokens, own), (_, lent) = encoded(row), encoded(by_id[row["lender"]])
+        (tokens, own), (_, lent) = encoded(row["id"]), encoded(row["lender"])
         place = f"speech/{file_name(row['id'])}"
         for name, voice_tokens in ((CODEC, own), (EXCHANGED, lent)):
             wave = codec.decode(tokens, voice_tokens)[0].float().cpu().numpy()

@@ -6,6 +6,7 @@ of an utterance. It tells apart a handful of voices; it is no speaker verificati
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,13 +25,12 @@ def _frames(wave: np.ndarray, size: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, size)[::HOP]
 
 
+@functools.cache
 def _bands() -> np.ndarray:
-    """Triangles of equal width in mel, ``[WINDOW / 2 + 1, BANDS]``."""
-    top = 2595 * np.log10(1 + RATE / 2 / 700)
-    points = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)  # Hz
-    at = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
-    left, centre, right = points[:-2], points[1:-1], points[2:]
-    return np.maximum(0, np.minimum((at - left) / (centre - left), (right - at) / (right - centre)))
+    """Mel filters ``[WINDOW / 2 + 1, BANDS]``."""
+    from fo_core.models.mel import mel_filters
+
+    return mel_filters(RATE, WINDOW, BANDS, 0.0, RATE / 2).double().numpy()
 
 
 def pitch(wave: np.ndarray) -> float:

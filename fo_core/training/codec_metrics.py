@@ -14,6 +14,7 @@ from fo_core.audio import Wave
 from fo_core.data.manifest import Item
 from fo_core.errors import EngineError
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.streaming import SAMPLE_RATE
 from fo_core.training.codec_losses import CodecLosses
 from fo_core.training.error_rate import word_errors
 from fo_core.training.speech_losses import whole_tokens
@@ -106,8 +107,8 @@ class CodecMetrics:
             sound = item.load_audio(rate)
             wave = torch.from_numpy(sound)[None].to(model.device)
             made = model.codec.decode(*model.codec.encode(wave))[0].float().cpu().numpy()
-            coded.append(hear(audio.resample(made, rate, dnsmos.RATE)))
+            coded.append(hear(audio.resample(made, rate, SAMPLE_RATE)))
             if (what, item.id) not in self._made:
-                self._made[what, item.id] = hear(audio.resample(sound, rate, dnsmos.RATE))
+                self._made[what, item.id] = hear(audio.resample(sound, rate, SAMPLE_RATE))
             plain.append(self._made[what, item.id])
         return coded, plain
