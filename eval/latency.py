@@ -17,6 +17,7 @@ import torch
 from eval.latency_bounds import CODEC, Cost, Footprint, bandwidth, footprint, now, peak
 from eval.latency_original import original
 from eval.latency_talk import CHUNKS, LEGS, SENTENCE, dialogue, noise, talk
+from fo_core.devices import working_dtype
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import TEXT_SAMPLING
@@ -83,7 +84,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     say("measuring the memory, packing")
-    codec_dtype = torch.float32 if weights == "same" else torch.bfloat16
+    codec_dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
     device = model.device
     report = Report(
         size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fo_core.devices import multiplies
 from fo_core.layers.packed import SMALLEST, Weights
 from fo_core.models.codec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
@@ -84,7 +85,7 @@ def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
     llm, decoder, codec = model.llm, model.speech_decoder, model.codec
     if isinstance(codec, TiCodec):
         voice = weight_bytes(codec.fold_weight_norm().generator)
-        voice //= 1 if weights == "same" else 2
+        voice //= 1 if weights == "same" or not multiplies(torch.bfloat16) else 2
     else:
         voice = weight_bytes(codec)
     table = llm.embedding_table

@@ -76,14 +76,21 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     module.load_state_dict(dict(tensors), strict=True)
 
 
-def fingerprint(weights: nn.Module | Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of a module's state dict, in name order."""
+def fingerprint(weights: nn.Module | Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of a module's state dict, in name order.
+
+    Args:
+        weights: A module, or tensors by name.
+        dtype: Numbers with a point are looked at in this one; None: in their own.
+    """
     tensors = weights.state_dict() if isinstance(weights, nn.Module) else weights
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach()
         if hasattr(tensor, "full_tensor"):  # sharded over processes: each must ask for it
             tensor = tensor.full_tensor()
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
         tensor = tensor.cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

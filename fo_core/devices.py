@@ -1,8 +1,13 @@
-"""Names of devices, and which of them are there."""
+"""Names of devices, which of them are there, and what they can multiply."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fo_core.errors import FoError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def choose(device: str) -> str:
@@ -26,3 +31,32 @@ def choose(device: str) -> str:
         known = [k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in there.items() if n]
         raise FoError(f"no device {device!r} here", possible=", ".join(["auto", "cpu", *known]))
     return device
+
+
+def multiplies(dtype: torch.dtype, device: str | torch.device = "cpu") -> bool:
+    """Whether a device has kernels for products in a dtype.
+
+    A CPU without them (x86 without AVX-512, say) gets there one number at a time: bfloat16 then
+    takes 50 times as long as float32.
+    """
+    import torch
+
+    if torch.device(device).type != "cpu":
+        return True
+    asked = {
+        torch.bfloat16: "_is_mkldnn_bf16_supported",
+        torch.float16: "_is_mkldnn_fp16_supported",
+    }.get(dtype)
+    if asked is None:
+        return True
+    try:
+        return bool(getattr(torch.ops.mkldnn, asked)())
+    except (AttributeError, RuntimeError):  # a build without oneDNN
+        return False
+
+
+def working_dtype(dtype: torch.dtype, device: str | torch.device = "cpu") -> torch.dtype:
+    """The dtype in which a device computes with weights of a dtype: that, or float32."""
+    import torch
+
+    return dtype if multiplies(dtype, device) else torch.float32

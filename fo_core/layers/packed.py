@@ -132,11 +132,15 @@ class PackedLinear(nn.Module):
 
 
 def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> Product:
-    """The packed product; where this build or CPU cannot do it right, "same", or the plain one."""
+    """The packed product; where this build or CPU cannot do it right, the next best or plain one.
+
+    x86 without VNNI adds pairs of int8 products in 16 bits, which overflow; without AVX-512 it has
+    no bfloat16. Half precision takes their place.
+    """
     probe = torch.randn(2, weight.shape[1], generator=torch.Generator().manual_seed(0))
     probe = probe.to(weight.dtype)
     expected = F.linear(probe, weight, bias).float()
-    for kind in dict.fromkeys((weights, "same")):
+    for kind in dict.fromkeys((weights, *(("fp16",) if weights != "same" else ()), "same")):
         try:
             if kind in ("int8", "fp16"):
                 product = (_int8 if kind == "int8" else _fp16)(weight, bias)

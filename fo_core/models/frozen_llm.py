@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fo_core.checkpoint import fingerprint
+from fo_core.devices import working_dtype
 from fo_core.errors import CheckpointError
 from fo_core.layers.packed import Weights
 from fo_core.layers.transformer import KVCache
@@ -73,13 +74,21 @@ class FrozenLLM(nn.Module):
         backbone: The weights and how they run.
         tokenizer: Its transformers tokenizer.
         spec: What it was loaded from, for messages and for the model folder.
+        stored: The dtype that the weights fit in; None: the one they have.
     """
 
-    def __init__(self, backbone: LeanBackbone | HFBackbone, tokenizer: Any, spec: str = "") -> None:
+    def __init__(
+        self,
+        backbone: LeanBackbone | HFBackbone,
+        tokenizer: Any,
+        spec: str = "",
+        stored: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.spec = spec
+        self.stored = stored or self.dtype
         self.lockstep = False  # several processes hold parts of the layers: see ``remember``
         self._remembered: dict[Any, tuple[Tensor, Tensor]] = {}
         self.requires_grad_(False)
@@ -97,7 +106,8 @@ class FrozenLLM(nn.Module):
 
         Args:
             spec: A folder, a hub id, a ``.gguf`` file, "embedded" or "tiny" (see llm_source).
-            dtype: The one dtype of weights and states.
+            dtype: The one dtype of weights and states. A CPU that has no products in it computes
+                in float32 with weights rounded to it, whose fingerprint is the same.
             device: Where it runs.
             lean: True asks for our own layers, False for transformers'; None: ours where they fit.
 
@@ -110,7 +120,11 @@ class FrozenLLM(nn.Module):
         config = llm_source.read_config(folder)
         tokenizer = llm_source.read_tokenizer(folder)
         backbone = load_backbone(folder, config, kind, lean)
-        return cls(backbone, tokenizer, spec).to(device)
+        return cls(backbone, tokenizer, spec, kind).move(device)
+
+    def move(self, device: str | torch.device) -> FrozenLLM:
+        """To a device, in the dtype it computes in; the fingerprint stays."""
+        return self.to(device, working_dtype(self.stored, device))
 
     def pack(self, weights: Weights = "same") -> FrozenLLM:
         """Add copies of the matrices in the CPU kernels' own layout: quicker small steps.
@@ -143,7 +157,7 @@ class FrozenLLM(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of weights and states."""
+        """The dtype of the states, and of the weights in memory."""
         return next(self.parameters()).dtype
 
     @property
@@ -163,7 +177,7 @@ class FrozenLLM(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights as loaded; the same before and after every stage."""
-        return fingerprint(self.backbone)
+        return fingerprint(self.backbone, self.stored)
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Embedding rows [B, N, H] of ids [B, N]; a list of N ids is one row."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fo_core.devices import working_dtype
 from fo_core.layers.conv import pack_convolutions
 from fo_core.layers.packed import Weights, pack_for_inference
 from fo_core.models.codec import TiCodec
@@ -15,8 +16,8 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
     What is read for every chunk or token is packed: encoder, adapter, CTC head, state head, LLM and
-    speech decoder, and a TiCodec's generator, which below full precision runs in bfloat16. On
-    another device than the CPU folding its weight norm is all that happens.
+    speech decoder, and a TiCodec's generator, which below full precision runs in bfloat16 where the
+    CPU has it. On another device than the CPU folding its weight norm is all that happens.
 
     Packed parts are in no state dict and can be neither trained, moved, cast nor saved: save and
     fingerprint a model before. The LLM and the speech decoder keep their weights beside the packed
@@ -35,7 +36,7 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
     if model.device.type != "cpu":
         return model
     if isinstance(model.codec, TiCodec):
-        dtype = torch.float32 if weights == "same" else torch.bfloat16
+        dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
         model.codec.generator = ready_generator(model.codec.generator, dtype)  # type: ignore[assignment]
     pack_convolutions(model.speech_encoder, weights)
     pack_convolutions(model.adapter, weights)

@@ -15,7 +15,7 @@ from fo_core.training.cache import ItemCache
 from fo_core.training.feed import to_device
 from fo_core.training.run_config import TrainConfig, trial
 from fo_core.training.stage import Stage
-from fo_core.training.team import world
+from fo_core.training.team import precision, world
 
 SAMPLED = 200  # items whose texts are counted
 TIMED = 4  # steps that measure() runs; the first, slow one is not counted
@@ -97,7 +97,7 @@ def _inner_bytes(
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(cfg.precision)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision(cfg))
     with (
         torch.random.fork_rng(),
         torch.autocast(device.type, dtype=kind or torch.bfloat16, enabled=kind is not None),

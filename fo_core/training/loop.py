@@ -36,7 +36,7 @@ from fo_core.training.samples import write_samples
 from fo_core.training.speedups import speedups
 from fo_core.training.stage import Stage, StageResult, parameter_count
 from fo_core.training.stepper import Stepper
-from fo_core.training.team import Team, world
+from fo_core.training.team import Team, precision, world
 
 __all__ = ["TrainConfig", "plan_stage", "run_stage"]
 
@@ -123,6 +123,9 @@ class _Run:
         sizes = size(self.train), size(held_out)
         self.plan = report.make_plan(model, stage, self.groups, *sizes, cfg.max_steps)
         self.plan["warnings"] = check_data(model, stage, getattr(self.train, "items", []))
+        if precision(cfg) != cfg.precision:
+            slow = f"this CPU has no {cfg.precision} products: trains in {precision(cfg)}"
+            self.plan["warnings"] += [slow]
         if team is None:
             return
         self.team = team

@@ -17,7 +17,7 @@ class TrainConfig:
     val_batch: BatchConfig = BatchConfig(size=16)  # held-out batches
     val_items: int | None = None  # use only the first so many held-out items; None = all
     accumulate: int = 1  # batches a process averages into one step
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the products (autocast)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of products, where there are such
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto = accelerate's choice
     seed: int = 0  # of data order, dropout and every other draw
     ema: float = 0.0  # decay of a running mean of the weights, validated and kept; 0 = none

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import nn
 
+from fo_core.devices import multiplies
 from fo_core.errors import StageError
 from fo_core.training.run_config import TrainConfig
 
@@ -24,6 +25,15 @@ from fo_core.training.run_config import TrainConfig
 def world() -> tuple[int, int]:
     """(rank, processes) as the launcher says; (0, 1) without one."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def precision(cfg: TrainConfig) -> str:
+    """What products are computed in: ``train.precision``, or fp32 on a CPU that has none such."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(cfg.precision)
+    elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if kind is None or (elsewhere and cfg.device != "cpu") or multiplies(kind):
+        return cfg.precision
+    return "fp32"
 
 
 class Team:
@@ -42,8 +52,9 @@ class Team:
         asked = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
         if AcceleratorState._shared_state:  # another stage of this process, other precision
             AcceleratorState._reset_state()
+        kind = precision(cfg)
         self.accelerator = Accelerator(
-            mixed_precision="no" if cfg.precision == "fp32" else cfg.precision,
+            mixed_precision="no" if kind == "fp32" else kind,
             cpu=cfg.device == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
@@ -57,6 +68,7 @@ class Team:
         losses.to(self.device)
         llm = getattr(model, "llm", None)
         if llm is not None:
+            llm.move(self.device)
             if self.sharded:
                 shard(llm)
             # DDP leaves alone what never changes: no copying of a large LLM at the start

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fo_core import devices
 from fo_core.errors import CheckpointError, FoError
 from fo_core.models import llm_source
 from fo_core.models.frozen_llm import FrozenLLM
@@ -151,7 +152,8 @@ def test_fingerprint_sees_one_changed_weight(tmp_path: Path) -> None:
     assert llm.fingerprint() != before
 
 
-def test_bfloat16_states_stay_close(tmp_path: Path) -> None:
+def test_bfloat16_states_stay_close(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(devices, "multiplies", lambda dtype, device: True)  # slowly, on some CPUs
     folder = write_tiny(tmp_path / "m")
     exact, short = FrozenLLM.load(str(folder)), FrozenLLM.load(str(folder), "bfloat16")
     embeds = torch.randn(1, 5, exact.width)
@@ -256,3 +258,22 @@ def test_packing_changes_neither_fingerprint_nor_answers(tmp_path: Path) -> None
     embeds.requires_grad_()
     llm(embeds).sum().backward()
     assert embeds.grad is not None
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_a_cpu_without_bfloat16_keeps_weights_and_fingerprint(folders, monkeypatch, lean):
+    """On such a CPU a bfloat16 LLM took 50 times as long as one in float32."""
+    ids, found = torch.tensor([[5, 9, 11]]), {}
+    for there in (True, False):
+        monkeypatch.setattr(devices, "multiplies", lambda dtype, device="cpu", yes=there: yes)
+        found[there] = FrozenLLM.load(str(folders["llama"]), "bfloat16", lean=lean)
+    has, lacks = found[True], found[False]
+    assert has.dtype is torch.bfloat16 and lacks.dtype is torch.float32
+    assert has.fingerprint() == lacks.fingerprint()
+    assert torch.equal(has.embed(ids).float(), lacks.embed(ids))
+    whole = FrozenLLM.load(str(folders["llama"]), "float32", lean=lean)
+    assert whole.fingerprint() != lacks.fingerprint()
+    monkeypatch.undo()
+    monkeypatch.setattr(devices, "multiplies", lambda dtype, device="cpu": True)
+    assert lacks.move("cpu").dtype is torch.bfloat16  # onto a device that has it
+    assert lacks.fingerprint() == has.fingerprint()
