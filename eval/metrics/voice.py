@@ -28,9 +28,9 @@ def _frames(wave: np.ndarray, size: int) -> np.ndarray:
 @functools.cache
 def _bands() -> np.ndarray:
     """Mel filters ``[WINDOW / 2 + 1, BANDS]``."""
-    from fo_core.models.mel import mel_filters
+    from fo_core.features import slaney_filters
 
-    return mel_filters(RATE, WINDOW, BANDS, 0.0, RATE / 2).double().numpy()
+    return slaney_filters(BANDS, WINDOW).double().numpy()
 
 
 def pitch(wave: np.ndarray) -> float:

@@ -36,9 +36,11 @@ def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
             "stage.answer_kl needs the LLM's answers, and no training item has one",
             do="give a manifest of answered questions, or leave stage.answer_kl at 0",
         )
-    spoken = stage.data in ("qa", "states") or bool(stage.options.get("answer_kl"))
-    wrong = next((item for item in items if item.role == "assistant"), None)
-    if spoken and wrong is not None:
+    if stage.data in ("qa", "states") or stage.options.get("answer_kl"):
+        wrong = next((item for item in items if item.role == "assistant"), None)
+    else:
+        wrong = None
+    if wrong is not None:
         raise DataError(
             f"{wrong.id} is spoken by the assistant, and {stage.name} learns to hear questions",
             do="give the manifests of the user's side",
