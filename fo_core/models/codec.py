@@ -12,19 +12,16 @@ import math
 from dataclasses import field
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
-from fo_core.models.codec_output import CodecOutput, exchanged
 from fo_core.models.generator import Generator, conv, make_block
 from fo_core.models.quantizer import Quantizer, QuantizerConfig
+from fo_core.models.token_codec import TOKEN_SAMPLES, TokenCodec
 
-SAMPLE_RATE = 24000
-TOKEN_SAMPLES = 600
 CODE_DIM = 512  # width of a frame vector, fixed by the encoder's widths
 GLOBAL_DIM = 128  # width of the encoder after half of its stages, and of the global vector
 
@@ -152,15 +149,12 @@ class Encoder(nn.Module):
         return x.transpose(1, 2), voice.unsqueeze(1)
 
 
-class TiCodec(nn.Module):
+class TiCodec(TokenCodec):
     """The published codec.
 
     Args:
         cfg: Sizes.
     """
-
-    sample_rate = SAMPLE_RATE
-    hop = TOKEN_SAMPLES
 
     def __init__(self, cfg: TiCodecConfig) -> None:
         super().__init__()
@@ -180,58 +174,12 @@ class TiCodec(nn.Module):
             project=cfg.voice == "project",
         )
 
-    @property
-    def codes(self) -> int:
-        """Entries of each codebook."""
-        return self.cfg.quantizer.codes
+    def features(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors before quantising; see :class:`TokenCodec`."""
+        return self.encoder(F.pad(wave, (0, max(0, TOKEN_SAMPLES - wave.shape[1]))))
 
-    def fold_weight_norm(self) -> TiCodec:
-        """Make every normalised weight a plain one, for inference; returns itself."""
-        for module in self.modules():
-            if nn.utils.parametrize.is_parametrized(module):
-                nn.utils.parametrize.remove_parametrizations(module, "weight")
-        return self
-
-    def forward(self, wave: Tensor, exchange: bool = False) -> CodecOutput:
-        """Training pass over ``wave [B, S]`` at 24 kHz, S a multiple of 600.
-
-        With ``exchange`` the rows of the batch's first half are spoken with the global vectors of
-        its second half and the other way round (two parts of the same recordings).
-        """
-        x, g = self.encoder(wave)
-        codes, voice = self.quantizer(x), self.global_quantizer(exchanged(g) if exchange else g)
-        return CodecOutput(
-            wave=self.generator(codes.vectors, voice.vectors),
-            tokens=codes.tokens,
-            global_tokens=voice.tokens,
-            codebook_loss=codes.codebook_loss + voice.codebook_loss,
-            commitment_loss=codes.commitment_loss + voice.commitment_loss,
-            voice=g,
-        )
-
-    @torch.no_grad()
-    def encode(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``[B, T, K]`` and global codes ``[B, 1, G]`` of ``wave [B, S]``.
-
-        T is S // 600; a wave shorter than a token is padded with zeros to one.
-        """
-        wave = F.pad(wave, (0, max(0, TOKEN_SAMPLES - wave.shape[1])))
-        x, g = self.encoder(wave)
-        return self.quantizer.encode(x), self.global_quantizer.encode(g)
-
-    @torch.no_grad()
-    def decode(
-        self, tokens: Tensor, global_tokens: Tensor, keep: tuple[int, int] | None = None
+    def synthesize(
+        self, vectors: Tensor, global_vector: Tensor, keep: tuple[int, int] | None = None
     ) -> Tensor:
-        """Wave of tokens.
-
-        Args:
-            tokens: ``[B, T, K]``.
-            global_tokens: ``[B, 1, G]``.
-            keep: First and last + 1 token whose samples are wanted; None keeps all.
-
-        Returns:
-            ``[B, 600 * T]``, or ``[B, 600 * (keep[1] - keep[0])]``: the same samples, at less cost.
-        """
-        vectors = self.quantizer.decode(tokens)
-        return self.generator(vectors, self.global_quantizer.decode(global_tokens), keep)
+        """Wave of vectors; only what ``keep`` needs is computed."""
+        return self.generator(vectors, global_vector, keep)

@@ -33,6 +33,7 @@ from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.state_head import StateHead
+from fo_core.models.token_codec import TokenCodec
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 
 PARTS = (
@@ -214,7 +215,7 @@ def _make_encoder(
     return SpeechEncoder(encoder)
 
 
-def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TiCodec | IstftCodec:
+def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:
     return IstftCodec(codec) if isinstance(codec, IstftCodecConfig) else TiCodec(codec)
 
 
@@ -297,7 +298,7 @@ def load(
     return model
 
 
-def load_codec(folder: str | Path, device: str | torch.device = "cpu") -> TiCodec | IstftCodec:
+def load_codec(folder: str | Path, device: str | torch.device = "cpu") -> TokenCodec:
     """Only the trained codec of a model folder; the LLM is not needed.
 
     Raises:

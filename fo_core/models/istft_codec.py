@@ -19,13 +19,11 @@ from torch.nn import functional as F
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
-from fo_core.models.codec_output import CodecOutput, exchanged
 from fo_core.models.convnext import ConvNextBlock
 from fo_core.models.mel import LogMel
 from fo_core.models.quantizer import Quantizer, QuantizerConfig
+from fo_core.models.token_codec import SAMPLE_RATE, TOKEN_SAMPLES, TokenCodec
 
-SAMPLE_RATE = 24000
-TOKEN_SAMPLES = 600
 LOG_SCALE = 3.0  # of the head's log-magnitudes: they span 10 nat, so plain outputs learn slowly
 
 
@@ -118,15 +116,12 @@ class IstftHead(nn.Module):
             return wave[:, start : start + frames * self.hop]
 
 
-class IstftCodec(nn.Module):
+class IstftCodec(TokenCodec):
     """Codec with an inverse-STFT head.
 
     Args:
         cfg: Sizes.
     """
-
-    sample_rate = SAMPLE_RATE
-    hop = TOKEN_SAMPLES
 
     def __init__(self, cfg: IstftCodecConfig) -> None:
         super().__init__()
@@ -157,20 +152,8 @@ class IstftCodec(nn.Module):
         self.decoder_norm = nn.LayerNorm(frm)
         self.head = IstftHead(frm, cfg.n_fft, cfg.hop)
 
-    @property
-    def codes(self) -> int:
-        """Entries of each codebook."""
-        return self.cfg.quantizer.codes
-
     def features(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors before quantising.
-
-        Args:
-            wave: ``[B, S]`` at 24 kHz; cut to whole tokens, or padded to one.
-
-        Returns:
-            Frame vectors ``[B, T, code dim]`` and the global vector ``[B, 1, global dim]``.
-        """
+        """Vectors before quantising; see :class:`TokenCodec`."""
         B, S = wave.shape
         T = max(1, S // TOKEN_SAMPLES)
         wave = F.pad(wave, (0, max(0, TOKEN_SAMPLES - S)))[:, : T * TOKEN_SAMPLES]
@@ -181,8 +164,10 @@ class IstftCodec(nn.Module):
         x = self.encoder_norm(x)
         return self.to_code(x), self.to_global(x.mean(1, keepdim=True))
 
-    def synthesize(self, vectors: Tensor, global_vector: Tensor) -> Tensor:
-        """Wave ``[B, 600 * T]`` of vectors ``[B, T, C]`` and a global vector ``[B, 1, C']``."""
+    def synthesize(
+        self, vectors: Tensor, global_vector: Tensor, keep: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Wave of vectors, cut to what is kept."""
         B, T, _ = vectors.shape
         x = self.from_code(vectors) + self.from_global(global_vector)
         for block in self.token_blocks:
@@ -190,50 +175,6 @@ class IstftCodec(nn.Module):
         x = self.upsample(x).reshape(B, T * (TOKEN_SAMPLES // self.cfg.hop), -1)
         for block in self.frame_blocks:
             x = block(x)
-        return self.head(self.decoder_norm(x))
-
-    def forward(self, wave: Tensor, exchange: bool = False) -> CodecOutput:
-        """Training pass over ``wave [B, S]`` at 24 kHz, S a multiple of 600.
-
-        With ``exchange`` the rows of the batch's first half are spoken with the global vectors of
-        its second half and the other way round (two parts of the same recordings).
-        """
-        x, g = self.features(wave)
-        codes, voice = self.quantizer(x), self.global_quantizer(exchanged(g) if exchange else g)
-        return CodecOutput(
-            wave=self.synthesize(codes.vectors, voice.vectors),
-            tokens=codes.tokens,
-            global_tokens=voice.tokens,
-            codebook_loss=codes.codebook_loss + voice.codebook_loss,
-            commitment_loss=codes.commitment_loss + voice.commitment_loss,
-            voice=g,
-        )
-
-    @torch.no_grad()
-    def encode(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``[B, T, K]`` and global codes ``[B, 1, G]`` of ``wave [B, S]`` at 24 kHz."""
-        x, g = self.features(wave)
-        return self.quantizer.encode(x), self.global_quantizer.encode(g)
-
-    @torch.no_grad()
-    def decode(
-        self, tokens: Tensor, global_tokens: Tensor, keep: tuple[int, int] | None = None
-    ) -> Tensor:
-        """Wave of tokens.
-
-        Args:
-            tokens: ``[B, T, K]``.
-            global_tokens: ``[B, 1, G]``.
-            keep: First and last + 1 token whose samples are wanted; None keeps all.
-
-        Returns:
-            ``[B, 600 * T]``, or ``[B, 600 * (keep[1] - keep[0])]``.
-        """
-        vectors = self.quantizer.decode(tokens)
-        wave = self.synthesize(vectors, self.global_quantizer.decode(global_tokens))
-        first, last = keep or (0, tokens.shape[1])
+        wave = self.head(self.decoder_norm(x))
+        first, last = keep or (0, T)
         return wave[:, first * TOKEN_SAMPLES : last * TOKEN_SAMPLES]
-
-    def fold_weight_norm(self) -> IstftCodec:
-        """Nothing to fold here; present because every codec type has it."""
-        return self

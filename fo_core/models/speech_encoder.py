@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fo_core.config import config
-from fo_core.errors import ConfigError
 from fo_core.features import GlobalCmvn
 from fo_core.layers.attention import AttentionState, LabelledAttention
 from fo_core.layers.conv import ConvSubsampling
 from fo_core.layers.masks import attention_mask, filled_mask
 from fo_core.layers.positions import LabelTable, sinusoids
+from fo_core.models.chunk_encoder import ChunkEncoder
 from fo_core.streaming import CONTEXT_FRAMES
 
 OFFICIAL_POSITIONS = 5000  # length of the original's position table
@@ -119,25 +119,14 @@ class InputLayer(nn.Module):
         return F.relu(self.dropout(self.norm(self.linear(x))))
 
 
-class SpeechEncoder(nn.Module):
-    """Features of 10 ms to encoder frames of 40 ms.
-
-    Args:
-        cfg: Sizes and the default chunk.
-
-    Raises:
-        ConfigError: heads do not divide dim, or the chunk is not positive.
-    """
+class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
+    """The paper's encoder; see :class:`ChunkEncoder`."""
 
     features = "kaldi-fbank"
 
     def __init__(self, cfg: SpeechEncoderConfig) -> None:
-        super().__init__()
-        if cfg.dim % cfg.heads:
-            raise ConfigError(f"speech_encoder: {cfg.heads} heads do not divide dim {cfg.dim}")
-        if cfg.chunk < 1:
-            raise ConfigError(f"speech_encoder.chunk is {cfg.chunk}", possible="1 or more frames")
-        self.cfg, self.dim = cfg, cfg.dim
+        super().__init__(cfg)
+        self.cfg = cfg
         self.cmvn = GlobalCmvn(cfg.mel)
         self.subsampling = ConvSubsampling(cfg.mel, cfg.dim)
         linear = cfg.input_layer == "linear"
@@ -159,29 +148,11 @@ class SpeechEncoder(nn.Module):
         left: int | None = None,
         context: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Encode whole utterances.
-
-        Args:
-            feats: ``[B, T, mel]`` from the start of the utterance.
-            lens: Real frames ``[B]``; None: all are.
-            chunk: Output frames a chunk; None: the config's; -1: full context.
-            left: Chunks of left context; None: the config's; -1: all.
-            context: Put the three zero frames in front; False: ``feats`` bring them (lens count
-                them too).
-
-        Returns:
-            ``[B, T / 4, E]`` and its lengths ``[B]``; what lies beyond a length means nothing.
-        """
-        before = CONTEXT_FRAMES if context else 0
-        feats = F.pad(feats, (0, 0, before, 0))
-        if lens is None:
-            out_lens = torch.full((feats.shape[0],), (feats.shape[1] - 3) // 4)
-        else:
-            out_lens = (lens + before - 3).clamp_min(0) // 4
+        """Encode whole utterances; see :class:`ChunkEncoder`."""
+        feats, out_lens = self._framed(feats, lens, context)
         x = self.embed(feats)
         time = x.shape[1]
-        chunk = self.cfg.chunk if chunk is None else chunk
-        left = self.cfg.left if left is None else left
+        chunk, left = self._chunks(chunk, left)
         mask = attention_mask(time, chunk, left, None if lens is None else out_lens, x.device)
         labels = torch.arange(time, device=x.device) % self.cfg.positions
         table = self.position_dropout(sinusoids(labels, self.dim).to(x.dtype))
@@ -193,8 +164,7 @@ class SpeechEncoder(nn.Module):
         self, batch_size: int, chunk: int | None = None, left: int | None = None
     ) -> SpeechEncoderState:
         """The state of a stream before its first frame (chunk and left None: the config's)."""
-        chunk = self.cfg.chunk if chunk is None else chunk
-        left = self.cfg.left if left is None else left
+        chunk, left = self._chunks(chunk, left)
         assert chunk > 0, "a stream needs a chunk"
         places = chunk * max(left, 0)
         if self.cfg.compat == "official":
@@ -211,24 +181,10 @@ class SpeechEncoder(nn.Module):
         )
 
     def step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
-        """Encode the next chunk.
-
-        Args:
-            feats: ``[B, 4 chunk, mel]`` or several chunks of it (16 frames for a chunk of 4).
-            state: From ``init_state`` or the step before; left as it is.
-
-        Returns:
-            ``[B, T / 4, E]`` and the next state.
-        """
-        size = 4 * state.chunk
-        assert feats.shape[1] % size == 0, f"a step takes whole chunks of {size} frames"
-        if self.cfg.compat == "official" or feats.shape[1] == size:
+        """Encode the next chunk; the published program takes several at once, seeing each other."""
+        if self.cfg.compat == "official":
             return self._step(feats, state)
-        outputs = []
-        for piece in feats.split(size, 1):
-            y, state = self._step(piece, state)
-            outputs.append(y)
-        return torch.cat(outputs, 1), state
+        return super().step(feats, state)
 
     def _step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
         feats = torch.cat([state.context, feats.to(state.context)], 1)

@@ -30,6 +30,7 @@ from fo_core.config import config
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.layers.attention import Attention, AttentionState
 from fo_core.layers.masks import attention_mask, filled_mask
+from fo_core.models.chunk_encoder import ChunkEncoder
 from fo_core.models.whisper_weights import read_whisper
 from fo_core.streaming import CONTEXT_FRAMES
 
@@ -95,8 +96,8 @@ class WhisperLayer(nn.Module):
         return x + self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.norm2(x))))), cache
 
 
-class WhisperEncoder(nn.Module):
-    """Log-mel frames of 10 ms to encoder frames of 40 ms.
+class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
+    """Whisper's encoder in chunks; see :class:`ChunkEncoder`.
 
     Where the config names a start, its weights are loaded at once. If the start cannot be found
     (a saved model on another machine), that is an error only when the encoder is used before
@@ -112,12 +113,8 @@ class WhisperEncoder(nn.Module):
     features = "whisper-mel"
 
     def __init__(self, cfg: WhisperEncoderConfig) -> None:
-        super().__init__()
-        if cfg.dim % cfg.heads:
-            raise ConfigError(f"speech_encoder: {cfg.heads} heads do not divide dim {cfg.dim}")
-        if cfg.chunk < 1:
-            raise ConfigError(f"speech_encoder.chunk is {cfg.chunk}", possible="1 or more frames")
-        self.cfg, self.dim = cfg, cfg.dim
+        super().__init__(cfg)
+        self.cfg = cfg
         self.conv1 = nn.Conv1d(cfg.mel, cfg.dim, 3)
         self.conv2 = nn.Conv1d(cfg.dim, cfg.dim, 3, stride=2)
         self.layers = nn.ModuleList(WhisperLayer(cfg) for _ in range(cfg.layers))
@@ -163,27 +160,10 @@ class WhisperEncoder(nn.Module):
         left: int | None = None,
         context: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Encode whole utterances.
-
-        Args:
-            feats: ``[B, T, mel]`` from the start of the utterance, T a multiple of 4.
-            lens: Real frames ``[B]``; None: all are.
-            chunk: Output frames a chunk; None: the config's; -1: full context.
-            left: Chunks of left context; None: the config's; -1: all.
-            context: Put the three zero frames in front; False: ``feats`` bring them (lens count
-                them too).
-
-        Returns:
-            ``[B, T / 4, E]`` and its lengths ``[B]``; what lies beyond a length means nothing.
-        """
+        """Encode whole utterances; see :class:`ChunkEncoder`."""
         self._check()
-        before = CONTEXT_FRAMES if context else 0
-        feats = F.pad(feats, (0, 0, before, 0))
-        if lens is None:
-            lens = torch.full((feats.shape[0],), feats.shape[1] - before)
-        out_lens = (lens + before - CONTEXT_FRAMES).clamp_min(0) // 4
-        chunk = self.cfg.chunk if chunk is None else chunk
-        left = self.cfg.left if left is None else left
+        feats, out_lens = self._framed(feats, lens, context)
+        chunk, left = self._chunks(chunk, left)
         x = self.stem(feats)
         x = x[:, : x.shape[1] // 2 * 2]
         first = 0
@@ -201,8 +181,7 @@ class WhisperEncoder(nn.Module):
     ) -> WhisperEncoderState:
         """The state of a stream before its first frame (chunk and left None: the config's)."""
         self._check()
-        chunk = self.cfg.chunk if chunk is None else chunk
-        left = self.cfg.left if left is None else left
+        chunk, left = self._chunks(chunk, left)
         assert chunk > 0, "a stream needs a chunk"
         places = 2 * chunk * max(left, 0)
         zeros = torch.zeros(batch_size, dtype=torch.int64)
@@ -214,24 +193,6 @@ class WhisperEncoder(nn.Module):
             chunk,
             left,
         )
-
-    def step(self, feats: Tensor, state: WhisperEncoderState) -> tuple[Tensor, WhisperEncoderState]:
-        """Encode the next chunk.
-
-        Args:
-            feats: ``[B, 4 chunk, mel]`` or several chunks of it (16 frames for a chunk of 4).
-            state: From ``init_state`` or the step before; left as it is.
-
-        Returns:
-            ``[B, T / 4, E]`` and the next state.
-        """
-        size = 4 * state.chunk
-        assert feats.shape[1] % size == 0, f"a step takes whole chunks of {size} frames"
-        outputs = []
-        for piece in feats.split(size, 1):
-            y, state = self._step(piece, state)
-            outputs.append(y)
-        return torch.cat(outputs, 1), state
 
     def _step(
         self, feats: Tensor, state: WhisperEncoderState
