@@ -124,7 +124,11 @@ class SpeechDecoder(nn.Module):
         return LlamaConfig(c.dim, c.heads, c.heads, c.dim // c.heads, c.ffn, layers)
 
     def _init_weights(self) -> None:
-        """Normal(0, 0.02) as in the Llama family; the pad row is zero."""
+        """Normal(0, 0.02) as in the Llama family; the pad row is zero.
+
+        The pre-network begins as the identity: random layers would add the same vector to every
+        text vector, as large as what tells these apart.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -132,6 +136,9 @@ class SpeechDecoder(nn.Module):
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.embedding.weight[self.pad] = 0
+            for layer in self.pre_network.blocks if self.pre_network else ():
+                nn.init.zeros_(layer.self_attn.o_proj.weight)
+                nn.init.zeros_(layer.mlp.down_proj.weight)
 
     # --- the parts, used by training and streaming alike ---
 

@@ -171,3 +171,12 @@ def test_loss_reaches_every_part():
 def test_width_and_heads_must_fit():
     with pytest.raises(ConfigError, match="dim 30"):
         SpeechDecoder(replace(CFG, dim=30))
+
+
+def test_a_new_pre_network_changes_nothing_and_learns():
+    torch.manual_seed(0)
+    decoder, text = SpeechDecoder(CFG), inputs()["text"]
+    assert torch.equal(decoder.read_text(text), text)
+    decoder.read_text(text).square().sum().backward()
+    for layer in decoder.pre_network.blocks:
+        assert layer.self_attn.o_proj.weight.grad.any() and layer.mlp.down_proj.weight.grad.any()
