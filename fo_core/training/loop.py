@@ -34,7 +34,7 @@ from fo_core.training.progress import LiveLine
 from fo_core.training.run_config import TrainConfig, lasting
 from fo_core.training.samples import write_samples
 from fo_core.training.speedups import speedups
-from fo_core.training.stage import Stage, StageResult, parameter_count
+from fo_core.training.stage import Batch, Stage, StageResult, parameter_count
 from fo_core.training.stepper import Stepper
 from fo_core.training.team import Team, precision, world
 
@@ -150,7 +150,27 @@ class _Run:
         self, resume: bool, force: bool, progress: bool | Callable[[int, int], None]
     ) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
-        cfg, folder, team = self.cfg, self.folder, self.team
+        saved = self.newest(resume, force)
+        finished = self.finished(saved)
+        if finished is not None:
+            return finished
+        self.set_up(saved)
+        shown = self.team.main and progress is True
+        with LiveLine(self.stage.name, self.cfg.max_steps, self.step, shown) as live:
+            while self.step < self.cfg.max_steps:
+                raw = self.advance()
+                if callable(progress):
+                    progress(self.step, self.cfg.max_steps)
+                self.keep_books(raw, live)
+        self.logger.close()
+        self.mean.put()
+        self.export()
+        self.team.wait()
+        return self.finish(time.monotonic() - self.started)
+
+    def newest(self, resume: bool, force: bool) -> snapshot.Snapshot | None:
+        """The newest checkpoint, its weights in the model; None to start from nothing."""
+        folder, team = self.folder, self.team
         with team.accelerator.main_process_first():
             if team.main and not resume:
                 _clear(folder)
@@ -161,24 +181,34 @@ class _Run:
             saved = snapshot.newest(folder / "checkpoints")
         if saved is not None:
             snapshot.load_weights(self.model, saved.weights, str(saved.path))
-            finished = report.read_result(folder, read_history(folder))
-            if finished is not None and saved.state["step"] >= cfg.max_steps:
-                ema = self.ema()
-                ema.load(saved.optim)
-                ema.put()
-                self.export()
-                return finished
-        losses = team.prepare(Objectives(self.model, self.stage.objectives), self.model)
-        stepper = Stepper(team, losses, self.stage, self.groups, cfg, folder)
-        ema = self.ema()
-        step, seconds, offset, meter = 0, 0.0, 0, Meter()
+        return saved
+
+    def finished(self, saved: snapshot.Snapshot | None) -> StageResult | None:
+        """The result of a run that is done, its weights in the model; None if it is not."""
+        if saved is None or saved.state["step"] < self.cfg.max_steps:
+            return None
+        result = report.read_result(self.folder, read_history(self.folder))
+        if result is not None:
+            mean = self.new_mean()
+            mean.load(saved.optim)
+            mean.put()
+            self.export()
+        return result
+
+    def set_up(self, saved: snapshot.Snapshot | None) -> None:
+        """All that changes from step to step, as it was at the checkpoint or as it begins."""
+        cfg, folder, team = self.cfg, self.folder, self.team
+        self.losses = team.prepare(Objectives(self.model, self.stage.objectives), self.model)
+        self.stepper = Stepper(team, self.losses, self.stage, self.groups, cfg, folder)
+        self.mean, self.meter = self.new_mean(), Meter()
+        self.step, seconds, offset = 0, 0.0, 0
         if saved is not None:
-            for name, optimizer in stepper.bare:
+            for name, optimizer in self.stepper.bare:
                 snapshot.load_optimizer(optimizer, self.groups[name], name, saved.optim)
-            ema.load(saved.optim)
-            step, seconds, offset = (saved.state[k] for k in ("step", "seconds", "log_bytes"))
+            self.mean.load(saved.optim)
+            self.step, seconds, offset = (saved.state[k] for k in ("step", "seconds", "log_bytes"))
             self.train.load_state_dict(saved.state["loader"])
-            meter.restore(saved.state["meter"], team.rank, team.size)
+            self.meter.restore(saved.state["meter"], team.rank, team.size)
         elif self.stage.begin is not None:
             start = self.train.state_dict()
             seed_draws(cfg.seed)  # every process on the same batches
@@ -186,68 +216,59 @@ class _Run:
             self.stage.begin(self.model, whole)
             self.train.load_state_dict(start)
         team.wait()
-        logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
-        started = time.monotonic() - seconds
-        diverged = Divergence(cfg.diverged, read_history(folder))
-        batches = forever(self.train, self.stage.name)
+        self.logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
+        self.started = time.monotonic() - seconds
+        self.diverged = Divergence(cfg.diverged, read_history(folder))
+        self.batches = forever(self.train, self.stage.name)
         self.metrics = last_metrics(folder)
         if saved is None:
-            self.validate(losses, ema, logger, 0)
-        shown = team.main and progress is True
-        with LiveLine(self.stage.name, cfg.max_steps, step, shown) as live:
-            while step < cfg.max_steps:
-                waiting = time.monotonic()
-                raw = [next(batches) for _ in range(cfg.accumulate)]
-                meter.waited += time.monotonic() - waiting
-                with memory_guard(self.stage.name, step, raw):
-                    on = [to_device(batch, team.device) for batch in raw]
-                    micros = [self.cache.fill(self.model, batch, team) for batch in on]
-                    values = stepper.step(micros, step)
-                ema.update(step)
-                step += 1
-                meter.add(values, raw)
-                if callable(progress):
-                    progress(step, cfg.max_steps)
-                last = step == cfg.max_steps
-                if step % cfg.log_every == 0 or last:
-                    row = meter.take(team.gather(meter.sums))
-                    row |= {"memory_gb": memory_gb(team.device)}
-                    live.update(step, row, self.metrics)
-                    logger.row(step, row | {"seconds": time.monotonic() - started})
-                    diverged.check(row, raw[-1], folder, self.stage.name, step - 1)
-                if step % cfg.validate_every == 0 or last:
-                    spent = time.monotonic()
-                    self.validate(losses, ema, logger, step)
-                    meter.since += time.monotonic() - spent
-                if step % cfg.save_every == 0 or last:
-                    parts = team.gather((meter.sums, getattr(self.train, "rejects", {})))
-                    if team.main:
-                        state = {
-                            "seconds": time.monotonic() - started,
-                            "log_bytes": logger.offset,
-                            "meter": [sums for sums, _ in parts],
-                        }
-                        self.save(step, stepper, ema, state)
-                        report.write_rejects(folder, [rejects for _, rejects in parts])
-        logger.close()
-        ema.put()
-        self.export()
-        team.wait()
-        return self.finish(time.monotonic() - started)
+            self.validate()
 
-    def ema(self) -> WeightMean:
+    def advance(self) -> list[Batch]:
+        """One step of every optimiser; the batches it was made on."""
+        waiting = time.monotonic()
+        raw = [next(self.batches) for _ in range(self.cfg.accumulate)]
+        self.meter.waited += time.monotonic() - waiting
+        with memory_guard(self.stage.name, self.step, raw):
+            on = [to_device(batch, self.team.device) for batch in raw]
+            micros = [self.cache.fill(self.model, batch, self.team) for batch in on]
+            values = self.stepper.step(micros, self.step)
+        self.mean.update(self.step)
+        self.step += 1
+        self.meter.add(values, raw)
+        return raw
+
+    def keep_books(self, raw: list[Batch], live: LiveLine) -> None:
+        """Log, validate and save where this step's turn has come."""
+        cfg, step, team = self.cfg, self.step, self.team
+        last = step == cfg.max_steps
+        if step % cfg.log_every == 0 or last:
+            row = self.meter.take(team.gather(self.meter.sums))
+            row |= {"memory_gb": memory_gb(team.device)}
+            live.update(step, row, self.metrics)
+            self.logger.row(step, row | {"seconds": time.monotonic() - self.started})
+            self.diverged.check(row, raw[-1], self.folder, self.stage.name, step - 1)
+        if step % cfg.validate_every == 0 or last:
+            spent = time.monotonic()
+            self.validate()
+            self.meter.since += time.monotonic() - spent
+        if step % cfg.save_every == 0 or last:
+            self.save()
+
+    def new_mean(self) -> WeightMean:
         """The running mean of what the first objective trains."""
         return WeightMean(self.groups[self.stage.objectives[0].name], self.cfg.ema)
 
-    def validate(self, losses: nn.Module, ema: WeightMean, logger: RunLogger, step: int) -> None:
+    def validate(self) -> None:
         """Held-out values of the weights (or their mean), written down; keeps the best weights."""
-        with ema.swapped():
+        step = self.step
+        with self.mean.swapped():
             try:
-                self.metrics = self.held_out.measure(self.team, losses)
+                self.metrics = self.held_out.measure(self.team, self.losses)
             finally:
                 self.freeze()
             if self.team.main:
-                logger.row(step, self.metrics)
+                self.logger.row(step, self.metrics)
                 self._keep_best(step)
             if self.cfg.samples and (self.team.main or self.team.sharded):
                 folder = self.folder if self.team.main else None
@@ -278,14 +299,26 @@ class _Run:
             step = read_json(folder / "state.json")["step"]
             self.metrics = last_metrics(self.folder, step)
 
-    def save(self, step: int, stepper: Stepper, ema: WeightMean, state: dict[str, Any]) -> None:
-        """Write a checkpoint of what training changes."""
-        optim: dict[str, Tensor] = ema.state()
-        for name, optimizer in stepper.bare:
+    def save(self) -> None:
+        """Write a checkpoint of what training changes, and which items were left out."""
+        mine = (self.meter.sums, getattr(self.train, "rejects", {}))
+        parts = self.team.gather(mine)
+        if not self.team.main:
+            return
+        optim: dict[str, Tensor] = self.mean.state()
+        for name, optimizer in self.stepper.bare:
             optim |= snapshot.optimizer_state(optimizer, self.groups[name], name)
-        state |= {"stage": self.stage.name, "loader": self.train.state_dict()}
+        state = {
+            "stage": self.stage.name,
+            "seconds": time.monotonic() - self.started,
+            "log_bytes": self.logger.offset,
+            "meter": [sums for sums, _ in parts],
+            "loader": self.train.state_dict(),
+        }
         weights = trained_state(self.model, self.trainable)
-        snapshot.save(self.folder / "checkpoints", step, weights, optim, state, self.cfg.keep)
+        folder = self.folder / "checkpoints"
+        snapshot.save(folder, self.step, weights, optim, state, self.cfg.keep)
+        report.write_rejects(self.folder, [rejects for _, rejects in parts])
 
     def finish(self, seconds: float) -> StageResult:
         """Prove that frozen parts did not move, write the records."""
