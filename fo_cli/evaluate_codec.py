@@ -23,9 +23,7 @@ def codec(
     ] = None,
     judge: shared.Judge = "faster-whisper",
     judge_model: shared.JudgeModel = None,
-    dnsmos: Annotated[
-        bool, typer.Option("--dnsmos/--no-dnsmos", help="Rate the sound as well.")
-    ] = True,
+    dnsmos: shared.Dnsmos = True,
     language: Annotated[str, typer.Option("--language", help="Of the recordings.")] = "en",
     limit: shared.Limit = None,
     resume: shared.Resume = True,

@@ -31,6 +31,7 @@ JudgeModel = Annotated[
     str | None,
     typer.Option("--judge-model", help="Its folder or hub id.", metavar="SPEC"),
 ]
+Dnsmos = Annotated[bool, typer.Option("--dnsmos/--no-dnsmos", help="Rate the sound as well.")]
 Published = Annotated[bool, typer.Option("--published", help="Print the paper's rows beside ours.")]
 
 
