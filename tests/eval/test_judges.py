@@ -4,6 +4,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import numpy as np
 import pytest
 
 from eval.harness import Evaluation, Pass, run
@@ -127,3 +128,19 @@ def test_no_address_is_said_before_any_work(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(EngineError, match="no endpoint.*OPENAI_BASE_URL"):
         LLMJudge("m").check()
+
+
+def test_a_judge_writes_no_more_than_anybody_could_have_said(monkeypatch):
+    pytest.importorskip("faster_whisper")
+    ears = JudgeSpec().open()
+    limits = []
+    hear = ears._model.transcribe
+
+    def watched(*args, **options):
+        limits.append(options["max_new_tokens"])
+        return hear(*args, **options)
+
+    monkeypatch.setattr(ears._model, "transcribe", watched)
+    for seconds in (0.1, 3.0, 45.0):
+        ears.transcribe(np.zeros(int(16000 * seconds), dtype=np.float32))
+    assert limits == [11, 46, 370]

