@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
@@ -100,29 +101,45 @@ def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -
 
 
 def _fault(cls: Any, error: dict[str, Any]) -> str:
-    path = [str(part) for part in error["loc"]]
-    where = ".".join(path) or "config"
+    shown, _ = _walk(cls, error["loc"])
+    where = ".".join(shown) or "config"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = _keys_at(cls, path[:-1])
-        return f"unknown key {where}" + (
-            f" (known: {did_you_mean(path[-1], known)})" if known else ""
-        )
+        _, holder = _walk(cls, error["loc"][:-1])
+        known = [field.name for field in dataclasses.fields(holder)] if holder else []
+        near = f" (known: {did_you_mean(shown[-1], known)})" if known else ""
+        return f"unknown key {where}{near}"
     return f"{where}: {error['msg']} (got {error.get('input')!r})"
 
 
-def _keys_at(cls: Any, path: Sequence[str]) -> list[str]:
-    """Field names of the dataclass at a dotted path; empty where the path leaves the tree."""
-    import typing
+def _walk(kind: Any, path: Sequence[Any]) -> tuple[list[str], Any]:
+    """Where pydantic's path leads: its keys without the names of chosen types, the dataclass there.
 
-    for part in path:
-        if not dataclasses.is_dataclass(cls):
-            break
-        hints = typing.get_type_hints(cls)
-        if part not in hints:
-            break
-        options = [hints[part], *typing.get_args(hints[part])]
-        cls = next((o for o in options if dataclasses.is_dataclass(o)), None)
-    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    The dataclass is None where the path leaves the tree, or ends where several are possible.
+    """
+    shown: list[str] = []
+    for part in map(str, path):
+        classes = _classes(kind)
+        chosen = [c for c in classes if getattr(c, "type", None) == part and len(classes) > 1]
+        if chosen:
+            kind = chosen[0]
+            continue
+        shown.append(part)
+        if typing.get_origin(kind) is dict:
+            kind = typing.get_args(kind)[1]
+        else:
+            hints = [typing.get_type_hints(c) for c in classes]
+            kind = next((found[part] for found in hints if part in found), None)
+    classes = _classes(kind)
+    return shown, classes[0] if len(classes) == 1 else None
+
+
+def _classes(kind: Any) -> list[Any]:
+    """The dataclasses that a value of a type may be."""
+    if dataclasses.is_dataclass(kind):
+        return [kind]
+    if typing.get_origin(kind) is dict:
+        return []
+    return [found for option in typing.get_args(kind) for found in _classes(option)]
 
 
 def to_dict(cfg: Any) -> dict[str, Any]:

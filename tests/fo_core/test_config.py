@@ -79,3 +79,17 @@ def test_overrides_leave_the_caller_s_mapping_alone():
     data = {"llm": {"dtype": "float32"}}
     assert load(FreezeOmniConfig, data, ["llm.dtype=float16"]).llm.dtype == "float16"
     assert data == {"llm": {"dtype": "float32"}}
+
+
+@config
+class Many:
+    parts: dict[str, Annotated[Small | Large, Field(discriminator="type")]]
+
+
+def test_a_chosen_type_is_not_part_of_a_path_and_its_own_keys_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key part\.widht .*did you mean 'width'"):
+        load(Root, {"part": {"type": "small", "widht": 1}})
+    parts = {"one": {"type": "large", "scael": 1.0, "scale": "x"}}
+    with pytest.raises(ConfigError, match=r"unknown key parts\.one\.scael .*'scale'") as caught:
+        load(Many, {"parts": parts})
+    assert "parts.one.scale: " in str(caught.value)
