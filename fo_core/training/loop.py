@@ -151,9 +151,9 @@ class _Run:
     ) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
         saved = self.newest(resume, force)
-        finished = self.finished(saved)
-        if finished is not None:
-            return finished
+        done = self.done_before(saved)
+        if done is not None:
+            return done
         self.set_up(saved)
         shown = self.team.main and progress is True
         with LiveLine(self.stage.name, self.cfg.max_steps, self.step, shown) as live:
@@ -183,7 +183,7 @@ class _Run:
             snapshot.load_weights(self.model, saved.weights, str(saved.path))
         return saved
 
-    def finished(self, saved: snapshot.Snapshot | None) -> StageResult | None:
+    def done_before(self, saved: snapshot.Snapshot | None) -> StageResult | None:
         """The result of a run that is done, its weights in the model; None if it is not."""
         if saved is None or saved.state["step"] < self.cfg.max_steps:
             return None
