@@ -70,6 +70,7 @@ class Loader:
         task: str,
         *,
         crop_samples: int = 0,
+        crop_over: int = 0,
         augmentation: AugmentConfig | None = None,
         sounds: Sounds | None = None,
         num_workers: int = 0,
@@ -80,7 +81,8 @@ class Loader:
     ) -> None:
         self.items, self.task = list(items), find_task(task)
         self.rank, self.world_size, self.endless = rank, world_size, endless
-        self.crop_samples, self.augmentation = crop_samples, augmentation
+        self.crop_samples, self.crop_over = crop_samples, crop_over
+        self.augmentation = augmentation
         self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
         seconds = crop_samples / self.task.rate if crop_samples else 0.0  # cut or padded to these
         self.lengths = [seconds or self.task.length(item) for item in self.items]
@@ -195,7 +197,7 @@ class Loader:
             return item, np.zeros(0, dtype=np.float32)
         wave = self.sounds.load(item, self.task.rate)
         if self.crop_samples:
-            wave = crop(wave, self.crop_samples, draw)
+            wave = crop(wave, self.crop_samples, draw, self.crop_over)
         if self.augmentation is None:
             return item, wave
         if self.crop_samples:  # its length must stay
@@ -224,11 +226,18 @@ class _Jobs:
         return self.loader._load(self.jobs[index])
 
 
-def crop(wave: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
+def crop(wave: np.ndarray, size: int, draw: np.random.Generator, over: int = 0) -> np.ndarray:
     """``size`` samples of a wave [S], not silent ones if it can be helped; short waves are padded.
 
     The padding is split at random, so that the sound does not always start the crop.
+
+    Args:
+        wave: Samples.
+        size: Of the crop.
+        draw: Where it begins.
+        over: Samples by which it may begin before the sound or end behind it, in silence.
     """
+    wave = np.pad(wave, over)
     if len(wave) <= size:
         before = int(draw.integers(size - len(wave) + 1))
         return np.pad(wave, (before, size - len(wave) - before))
@@ -251,8 +260,10 @@ def make_loader(
     seed: int = 0,
     shuffle: bool = True,
     crop_samples: int = 0,
+    crop_over: int = 0,
     augmentation: AugmentConfig | None = None,
     max_seconds: float = 30.0,
+    tail: float | None = None,
     cache_mb: float = 512.0,
     num_workers: int = 0,
     padding: float = 0.04,
@@ -271,8 +282,10 @@ def make_loader(
         seed: Of the order, the crops and the augmentation.
         shuffle: False keeps the items' order (evaluation).
         crop_samples: Cut or pad every sound to this length (codec).
+        crop_over: Samples by which a crop may reach over either end of its sound.
         augmentation: Changes of the sound; None leaves it as it is.
         max_seconds: Longer items are left out.
+        tail: Seconds of sound kept behind the end of speech, where an item says it; None: all.
         cache_mb: Memory for decoded sounds, MB.
         num_workers: Processes that load; 0 loads here (right for sets that fit the cache).
         padding: Share of a training batch that may be padding, for the sake of mixed lengths.
@@ -284,9 +297,16 @@ def make_loader(
 
     Raises:
         DataError: Unknown task, nothing left, no limit for a batch, or a folder of noises or rooms
-            without a sound.
+            without a sound; ``tail`` for a task that reads states, which label that sound.
     """
     needs = find_task(task).needs
+    if tail is not None:
+        if "states" in needs:
+            raise DataError(
+                f"train.batch.tail={tail:g} cuts off sound that the states of {task!r} label",
+                do="leave train.batch.tail out in this stage",
+            )
+        items = [item.trimmed(tail) for item in items]
     if augmentation is not None:
         check_folders(augmentation)
     usable = [
@@ -312,6 +332,7 @@ def make_loader(
         usable,
         task,
         crop_samples=crop_samples,
+        crop_over=crop_over,
         augmentation=augmentation,
         sounds=Sounds(cache_mb),
         num_workers=num_workers,

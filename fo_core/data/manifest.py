@@ -68,6 +68,12 @@ class Item:
         part = self.seconds or None
         return audio.read(self.audio, rate, max_seconds, start=self.start, duration=part)
 
+    def trimmed(self, tail: float) -> Item:
+        """A copy that ends ``tail`` seconds after its speech, where the manifest says its end."""
+        if not self.speech_end or self.speech_end + tail >= self.duration:
+            return self
+        return replace(self, seconds=round(self.speech_end + tail, 8))
+
     def with_tokens(self, speech: Iterable[int], voice: Iterable[int]) -> Item:
         """A copy that carries the codec's tokens."""
         return replace(self, speech_tokens=tuple(speech), global_tokens=tuple(voice))

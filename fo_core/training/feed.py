@@ -24,7 +24,11 @@ class BatchConfig:
     size: int | None = None  # most items a batch
     seconds: float | None = None  # most sound a batch, s; with both the first reached counts
     max_seconds: float = 30.0  # longer items are left out
+    # seconds kept behind the end of speech, where a manifest says it; None = all of the silence
+    tail: Annotated[float, Field(ge=0)] | None = None
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
+    # share of a training crop that may lie in the silence around the sound: codecs must learn it
+    crop_over: Annotated[float, Field(ge=0, le=0.5)] = 0.25
     # share that may be padding: lengths are mixed as far as that allows
     padding: Annotated[float, Field(ge=0, lt=1)] = 0.04
     workers: int = 0  # loader processes; 0 loads in the training process
@@ -58,6 +62,7 @@ def open_loader(
     from fo_core.data.collate import find_task
     from fo_core.data.dataset import make_loader
 
+    crop = round(cfg.crop_seconds * find_task(task).rate)
     return make_loader(
         read_items(source),
         task,
@@ -65,9 +70,11 @@ def open_loader(
         batch_seconds=cfg.seconds,
         seed=seed,
         shuffle=training,
-        crop_samples=round(cfg.crop_seconds * find_task(task).rate),
+        crop_samples=crop,
+        crop_over=round(cfg.crop_over * crop) if training else 0,
         augmentation=cfg.augment if training else None,
         max_seconds=cfg.max_seconds,
+        tail=cfg.tail if training else None,
         cache_mb=cfg.cache_mb,
         num_workers=cfg.workers,
         padding=cfg.padding,

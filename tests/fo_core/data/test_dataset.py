@@ -214,6 +214,32 @@ def test_crop_avoids_silence_and_pads_short_sounds() -> None:
     assert len(crop(wave[-10:], 50, draws)) == 50
 
 
+def test_training_crops_reach_into_the_silence_around_a_sound() -> None:
+    """Codecs hear it when they speak: a pause is digital silence, and held-out crops are padded."""
+    wave, draws = np.full(10000, 0.5, "f4"), np.random.default_rng(0)
+    crops = [crop(wave, 4000, draws, over=1000) for _ in range(200)]
+    silent = [int((piece == 0).sum()) for piece in crops]
+    assert all(len(piece) == 4000 for piece in crops) and max(silent) <= 1000
+    assert any(piece[0] == 0 for piece in crops) and any(piece[-1] == 0 for piece in crops)
+    assert sum(count == 0 for count in silent) > 100
+    assert not any((crop(wave, 4000, draws) == 0).any() for _ in range(50))
+
+
+def test_a_tail_cuts_off_the_silence_behind_speech(items: list[Item]) -> None:
+    odd = [replace(i, speech_end=0.2 if n % 2 else 0.0) for n, i in enumerate(items)]
+    loader = make_loader(odd, "speech", batch_size=4, tail=0.1, shuffle=False)
+    assert loader.lengths[1::2] == pytest.approx([0.3] * (COUNT // 2))
+    assert loader.lengths[::2] == [item.duration for item in odd[::2]]  # no end is known
+    batch = next(iter(loader))
+    assert batch["wave_lens"][1] == 4800 < batch["wave_lens"][0]
+    assert odd[1].trimmed(9.0) is odd[1]
+
+
+def test_a_tail_is_refused_where_states_label_the_silence(items: list[Item]) -> None:
+    with pytest.raises(DataError, match=r"train\.batch\.tail=0\.1"):
+        make_loader([replace(i, states=(0,)) for i in items], "states", batch_size=4, tail=0.1)
+
+
 def test_items_that_cannot_be_read_are_left_out_and_listed(items: list[Item]) -> None:
     broken = [replace(i, audio="/gone.flac") if n % 10 == 0 else i for n, i in enumerate(items)]
     loader = make_loader(broken, "speech", batch_size=4)
