@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.judges import open_judge
+from eval.judges import JudgeSpec
 from eval.probe import ModelProbe
 from eval.provenance import fingerprint
 from eval.qa import Progress, evaluate, questions
@@ -34,12 +35,13 @@ def evaluate_folder(
         workers: Processes side by side.
         progress: Called with ("questions", done, all).
     """
+    spec = JudgeSpec(judge)
     return evaluate(
         questions(user, assistant),
         functools.partial(ModelProbe, folder),
-        functools.partial(open_judge, judge),
+        spec.open,
         out_dir,
-        f"{fingerprint(folder)} {judge}",
+        f"{fingerprint(folder)} {json.dumps(spec.key(), sort_keys=True)}",
         workers,
         progress,
     )
