@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 STEPS = {"states": "label-states", "speech_tokens": "encode", "answer": "regenerate"}
 Place = tuple[int, int]  # an epoch, a batch of it
 CROP_TRIES = 8  # places looked at for a crop that is not silent
-WHOLE = 8  # one recording in so many keeps all of its silence: what must not be heard in it
+WHOLE = 4  # one recording in so many keeps all of its silence: what must not be heard in it
 
 
 class Sounds:
@@ -287,7 +287,7 @@ def make_loader(
         augmentation: Changes of the sound; None leaves it as it is.
         max_seconds: Longer items are left out.
         tail: Seconds of sound kept behind the end of speech, where an item says it, in all but a
-            fixed eighth of the items; None: all.
+            fixed quarter of the items; None: all.
         cache_mb: Memory for decoded sounds, MB.
         num_workers: Processes that load; 0 loads here (right for sets that fit the cache).
         padding: Share of a training batch that may be padding, for the sake of mixed lengths.

@@ -24,7 +24,7 @@ class BatchConfig:
     size: int | None = None  # most items a batch
     seconds: float | None = None  # most sound a batch, s; with both the first reached counts
     max_seconds: float = 30.0  # longer items are left out
-    # seconds kept behind the end of speech, where a manifest says it, in seven of eight recordings
+    # seconds kept behind the end of speech, where a manifest says it, in three of four recordings
     tail: Annotated[float, Field(ge=0)] | None = None
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
     # share of a training crop that may lie in the silence around the sound: codecs must learn it

@@ -226,11 +226,11 @@ def test_training_crops_reach_into_the_silence_around_a_sound() -> None:
 
 
 def test_a_tail_cuts_off_the_silence_behind_speech(items: list[Item]) -> None:
-    """In seven of eight: an encoder that never hears a long silence hears words in it."""
+    """In three of four: an encoder that never hears a long silence hears words in it."""
     many = [replace(items[n % COUNT], id=f"q{n}", speech_end=0.2) for n in range(400)]
     loader = make_loader(many, "speech", batch_size=4, tail=0.1)
     cut = [length == pytest.approx(0.3) for length in loader.lengths]
-    assert 0.83 < sum(cut) / len(cut) < 0.92
+    assert 0.7 < sum(cut) / len(cut) < 0.8
     whole = [length for length, short in zip(loader.lengths, cut, strict=True) if not short]
     assert set(whole) <= {item.duration for item in items}
     for batch in loader:
