@@ -305,7 +305,7 @@ def make_loader(
     if tail is not None:
         if "states" in needs:
             raise DataError(
-                f"train.batch.tail={tail:g} cuts off sound that the states of {task!r} label",
+                f"train.batch.tail={tail:g} cuts off sound that the items' states label",
                 do="leave train.batch.tail out in this stage",
             )
         kept = [zlib.crc32(item.id.encode()) % WHOLE == 0 for item in items]
