@@ -46,26 +46,9 @@ class JudgeSpec:
         Raises:
             EngineError: There is none of this name, or it cannot work here.
         """
-        return open_judge(self.name, self.model, self.language, device)
+        from fo_core.engines.asr import ASR
 
-
-def open_judge(
-    name: str = DEFAULT, model: str | None = None, language: str = "en", device: str = "cpu"
-) -> Judge:
-    """Open a recogniser by its name.
-
-    Args:
-        name: A file of ``fo_core.engines.asr``.
-        model: Folder or hub id; None: the engine's own default.
-        language: What it is to hear.
-        device: Where it runs, if the engine can choose.
-
-    Raises:
-        EngineError: There is none of this name, or it cannot work here.
-    """
-    from fo_core.engines.asr import ASR
-
-    return ASR.load(name).Engine(model=model, language=language, device=device)
+        return ASR.load(self.name).Engine(model=self.model, language=self.language, device=device)
 
 
 PROMPT = (

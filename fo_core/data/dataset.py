@@ -238,18 +238,14 @@ def crop(wave: np.ndarray, size: int, draw: np.random.Generator, over: int = 0) 
         draw: Where it begins.
         over: Samples by which it may begin before the sound or end behind it, in silence.
     """
-    wave = np.pad(wave, over)
-    if len(wave) <= size:
-        before = int(draw.integers(size - len(wave) + 1))
-        return np.pad(wave, (before, size - len(wave) - before))
-    best = wave[:size]
+    ends = -over, len(wave) - size + over  # where it may begin; the other way round if short
     for _ in range(CROP_TRIES):
-        start = int(draw.integers(len(wave) - size + 1))
-        piece = wave[start : start + size]
-        if np.abs(piece).max() > 0.01:
-            return piece
-        best = piece
-    return best
+        start = int(draw.integers(min(ends), max(ends) + 1))
+        piece = wave[max(0, start) : max(0, start + size)]
+        if np.abs(piece).max(initial=0.0) > 0.01:
+            break
+    before = max(0, -start)
+    return np.pad(piece, (before, size - before - len(piece)))
 
 
 def make_loader(
@@ -308,8 +304,7 @@ def make_loader(
                 f"train.batch.tail={tail:g} cuts off sound that the items' states label",
                 do="leave train.batch.tail out in this stage",
             )
-        kept = [zlib.crc32(item.id.encode()) % WHOLE == 0 for item in items]
-        items = [i if whole else i.trimmed(tail) for i, whole in zip(items, kept, strict=True)]
+        items = [i.trimmed(tail) if zlib.crc32(i.id.encode()) % WHOLE else i for i in items]
     if augmentation is not None:
         check_folders(augmentation)
     usable = [

@@ -69,10 +69,13 @@ class Item:
         return audio.read(self.audio, rate, max_seconds, start=self.start, duration=part)
 
     def trimmed(self, tail: float) -> Item:
-        """A copy that ends ``tail`` seconds after its speech, where the manifest says its end."""
+        """A copy that ends ``tail`` seconds after its speech, where the manifest says its end.
+
+        Its states are gone: they label the sound that was.
+        """
         if not self.speech_end or self.speech_end + tail >= self.duration:
             return self
-        return replace(self, seconds=round(self.speech_end + tail, 8))
+        return replace(self, seconds=round(self.speech_end + tail, 8), states=())
 
     def with_tokens(self, speech: Iterable[int], voice: Iterable[int]) -> Item:
         """A copy that carries the codec's tokens."""

@@ -236,6 +236,7 @@ def test_a_tail_cuts_off_the_silence_behind_speech(items: list[Item]) -> None:
     for batch in loader:
         seconds = [loader.lengths[int(item.id[1:])] for item in batch["items"]]
         assert batch["wave_lens"].tolist() == pytest.approx([16000 * s for s in seconds], abs=1)
+    assert replace(many[0], states=(0, 1)).trimmed(0.1).states == ()  # they label what is gone
     unknown = replace(items[0], speech_end=0.0)
     assert unknown.trimmed(0.1) is unknown and many[0].trimmed(9.0) is many[0]
 
