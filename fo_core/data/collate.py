@@ -114,6 +114,7 @@ def codec(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
 
 TASKS: Mapping[str, Task] = {
     "speech": Task(16000, ("text",), speech),
+    "sound": Task(16000, (), speech),
     "qa": Task(16000, ("text", "answer"), qa),
     "states": Task(16000, ("states",), qa),
     "tts": Task(0, ("text", "speech_tokens"), tts, tokens=True),

@@ -273,7 +273,7 @@ def make_loader(
 
     Args:
         items: Of a manifest; those that lack what the task needs are left out.
-        task: "speech", "qa", "states", "tts" or "codec".
+        task: "speech", "sound", "qa", "states", "tts", "reply" or "codec".
         batch_seconds: Most sound in a batch, s.
         batch_size: Most items in a batch.
         seed: Of the order, the crops and the augmentation.

@@ -33,6 +33,7 @@ from fo_core.dialogue.states import (
 )
 from fo_core.dialogue.writer import Part, Writer
 from fo_core.models.chat import encode
+from fo_core.models.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Steps, Think, drive
 
@@ -186,9 +187,7 @@ class Session:
         classes = self.turns[-1].classes if self.turns else []
         if not classes:
             return ""
-        kept = torch.unique_consecutive(torch.cat(classes))
-        ids = self.model.ctc_head.token_ids[kept[kept > 0]].tolist()
-        return self.model.llm.tokenizer.decode(ids).strip()
+        return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
 
     def begin(self, number: int) -> None:
         """A turn begins, which the application calls ``number``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -34,7 +34,9 @@ from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.state_head import StateHead
 from fo_core.models.token_codec import TokenCodec
+from fo_core.models.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
+from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
 
 PARTS = (
     "speech_encoder",
@@ -66,8 +68,21 @@ class LLMConfig:
 class CtcConfig:
     """The CTC head."""
 
-    tokens: tuple[int, ...] = ()  # LLM token ids it can say (blank not counted)
+    vocabulary: Literal["tokens", "pieces"] = "tokens"  # classes: LLM tokens or pieces of spelling
+    tokens: tuple[int, ...] = ()  # LLM token ids it can say; empty: taken from the transcripts
+    pieces: tuple[str, ...] = ()  # pieces it can say; empty: made from the transcripts
+    size: int = 1000  # how many pieces are made
     zero: bool = False  # start with all classes alike; for an encoder that is trained already
+
+    def __post_init__(self) -> None:
+        other = "pieces" if self.vocabulary == "tokens" else "tokens"
+        if getattr(self, other):
+            raise ConfigError(
+                f"ctc.{other} with ctc.vocabulary: {self.vocabulary}",
+                possible=f"ctc.{self.vocabulary}, or ctc.vocabulary: {other}",
+            )
+        if self.size < 1:
+            raise ConfigError(f"ctc.size {self.size}", possible="1 or more pieces")
 
 
 @config
@@ -89,7 +104,9 @@ class StateHeadConfig:
 
 
 Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discriminator="type")]
-Adapter = Annotated[ConvAdapterConfig | CtcAdapterConfig, Field(discriminator="type")]
+Adapter = Annotated[
+    ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig, Field(discriminator="type")
+]
 Codec = Annotated[TiCodecConfig | IstftCodecConfig, Field(discriminator="type")]
 
 
@@ -126,14 +143,9 @@ class FreezeOmni(nn.Module):
         self.speech_encoder = _make_encoder(model_config.speech_encoder)
         self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
-        self.ctc_head = CtcHead(enc_dim, model_config.ctc.tokens, model_config.ctc.zero)
-        self.adapter: ConvAdapter | CtcAdapter
-        if isinstance(model_config.adapter, CtcAdapterConfig):
-            self.adapter = CtcAdapter(model_config.adapter, enc_dim, width)
-            rows = llm.embed(torch.tensor([[0, *model_config.ctc.tokens]]))[0]
-            self.adapter.attach_table(rows.float())
-        else:
-            self.adapter = ConvAdapter(model_config.adapter, enc_dim, width)
+        vocabulary = _make_vocabulary(model_config.ctc, llm)
+        self.ctc_head = CtcHead(enc_dim, vocabulary, model_config.ctc.zero)
+        self.adapter = _make_adapter(model_config.adapter, enc_dim, vocabulary, llm)
         self.task = _make_prompt(model_config.task, llm)
         self.prompt = _make_prompt(model_config.prompt, llm)
         head = model_config.state_head
@@ -213,6 +225,32 @@ def _make_encoder(
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder)
     return SpeechEncoder(encoder)
+
+
+def _make_vocabulary(ctc: CtcConfig, llm: FrozenLLM) -> Vocabulary:
+    if ctc.vocabulary == "pieces":
+        return PieceVocabulary(ctc.pieces)
+    return TokenVocabulary(ctc.tokens, llm.tokenizer)
+
+
+def _make_adapter(
+    adapter: ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig,
+    enc_dim: int,
+    vocabulary: Vocabulary,
+    llm: FrozenLLM,
+) -> ConvAdapter | CtcAdapter | WordAdapter:
+    if isinstance(adapter, WordAdapterConfig):
+        return WordAdapter(adapter, enc_dim, llm.width, vocabulary, llm.tokenizer, llm.embed)
+    if isinstance(adapter, ConvAdapterConfig):
+        return ConvAdapter(adapter, enc_dim, llm.width)
+    if not isinstance(vocabulary, TokenVocabulary):
+        raise ConfigError(
+            "adapter.type ctc needs a CTC head over the LLM's tokens",
+            do="set ctc.vocabulary: tokens, or take adapter.type: words",
+        )
+    made = CtcAdapter(adapter, enc_dim, llm.width)
+    made.attach_table(llm.embed(torch.tensor([[0, *vocabulary.token_ids]]))[0].float())
+    return made
 
 
 def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:
