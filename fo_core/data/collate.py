@@ -90,6 +90,8 @@ def tts(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
         "speech_tokens": tokens,
         "token_lens": lens,
         "global_tokens": voice,
+        "letter_tokens": [item.letter_tokens for item in items],
+        "letter_sounds": [item.letter_sounds for item in items],
         "items": items,
     }
 

@@ -50,6 +50,8 @@ class Item:
     states: tuple[int, ...] = ()  # one per 160 ms chunk; IGNORE = not judged
     speech_tokens: tuple[int, ...] = ()  # one per 25 ms at 24 kHz (layer 0 of a codec with more)
     global_tokens: tuple[int, ...] = ()  # the voice
+    letter_tokens: tuple[int, ...] = ()  # speech tokens of the start, each letter, and the end
+    letter_sounds: tuple[str, ...] = ()  # pronunciation of each letter; "" where it is silent
     speech_start: float = 0.0  # s
     speech_end: float = 0.0  # s; 0 = not known
     extra: dict[str, Any] = field(default_factory=dict)  # everything else in ``custom``
@@ -84,7 +86,15 @@ class Item:
 
 _BASE = {f.name for f in fields(Item)[:9]}
 _CUSTOM = [f.name for f in fields(Item)[9:-1]]
-_TUPLES = ("answers", "messages", "states", "speech_tokens", "global_tokens")
+_TUPLES = (
+    "answers",
+    "messages",
+    "states",
+    "speech_tokens",
+    "global_tokens",
+    "letter_tokens",
+    "letter_sounds",
+)
 
 
 def to_cut(item: Item) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Speaker:
         """Text vectors [1, N, D] and prefix vectors [1, P, D] that the decoder reads."""
         llm, decoder = self._model.llm, self._model.speech_decoder
         kind = decoder.embedding.weight.dtype
-        text = llm.split(llm.embed(part.segment.token_ids).to(kind), decoder.cfg.dim)
+        text, _ = decoder.text_input(llm, [part.segment.text], [part.segment.token_ids])
         prefix = llm.split(part.states.to(kind), decoder.cfg.dim)
         return text, prefix
 

@@ -27,6 +27,7 @@ from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig
 from fo_core.models.ctc import CtcHead
 from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
+from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.prompt import PromptEmbeddings
@@ -107,6 +108,7 @@ Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discrimina
 Adapter = Annotated[
     ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig, Field(discriminator="type")
 ]
+Decoder = Annotated[SpeechDecoderConfig | DurationDecoderConfig, Field(discriminator="type")]
 Codec = Annotated[TiCodecConfig | IstftCodecConfig, Field(discriminator="type")]
 
 
@@ -121,7 +123,7 @@ class FreezeOmniConfig:
     task: PromptConfig = PromptConfig(num=20)  # of input-2: "write down what you hear"
     prompt: PromptConfig = PromptConfig()  # of input-3: "answer what you hear"
     state_head: StateHeadConfig = StateHeadConfig()
-    speech_decoder: SpeechDecoderConfig = SpeechDecoderConfig()
+    speech_decoder: Decoder = SpeechDecoderConfig()
     codec: Codec = TiCodecConfig()
     voice: tuple[int, ...] = ()  # global tokens of the assistant's voice
 
@@ -151,7 +153,7 @@ class FreezeOmni(nn.Module):
         head = model_config.state_head
         probe = enc_dim if head.probe else None
         self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
-        self.speech_decoder = SpeechDecoder(model_config.speech_decoder)
+        self.speech_decoder = _make_decoder(model_config.speech_decoder)
         self.codec = _make_codec(model_config.codec)
 
     @property
@@ -251,6 +253,12 @@ def _make_adapter(
     made = CtcAdapter(adapter, enc_dim, llm.width)
     made.attach_table(llm.embed(torch.tensor([[0, *vocabulary.token_ids]]))[0].float())
     return made
+
+
+def _make_decoder(decoder: SpeechDecoderConfig | DurationDecoderConfig) -> SpeechDecoder:
+    if isinstance(decoder, DurationDecoderConfig):
+        return DurationDecoder(decoder)
+    return SpeechDecoder(decoder)
 
 
 def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:

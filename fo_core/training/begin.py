@@ -12,8 +12,8 @@ from fo_core.errors import FoError
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.registry import did_you_mean
 from fo_core.models.vocabulary import make_pieces
+from fo_core.registry import did_you_mean
 from fo_core.training.census import common_voice, ctc_tokens
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ AGAIN = {  # what has to be trained (again) with another LLM, and why
 def begin(model: str, train: Path, llm: str | None = None) -> FreezeOmni:
     """The model to train.
 
-    A new CTC head gets the tokens or pieces of the training transcripts; a model without a voice gets that of
-    the training answers. The LLM's fingerprint is in its config.
+    A new CTC head gets the tokens or pieces of the training transcripts; a model without a voice
+    gets that of the training answers. The LLM's fingerprint is in its config.
 
     Args:
         model: A model folder, a YAML file, or a shipped size.

@@ -71,7 +71,7 @@ def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
         said.append(
             f"{lost:,} of {total:,} transcript labels ({len(unknown):,} different) have no class "
             f"in the CTC head and are not learned, first {label!r} in {item.id}; "
-            f"start from a new head (ctc.{model.config.ctc.vocabulary}: []) if these texts are right"
+            f"start from a new head (ctc.{model.config.ctc.vocabulary}: []) if the texts are right"
         )
     if long:
         said.append(

@@ -40,7 +40,6 @@ from fo_core.training.llm_rows import (
 from fo_core.training.specaugment import SpecAugmentConfig
 from fo_core.training.stage import Batch, Ratio
 
-
 TEACHER = "distillation_teacher"  # its name in the model while input-1 lasts
 
 

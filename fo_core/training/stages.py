@@ -96,6 +96,12 @@ class Input1:
                 f"input-1: ctc {self.ctc:g}, distil {self.distil:g}",
                 possible="weights of 0 and more, one of them above 0",
             )
+        if self.distil and self.specaugment is not None and self.specaugment.warp:
+            raise ConfigError(
+                f"input-1: specaugment.warp {self.specaugment.warp} moves frames away from those "
+                "that distil compares them with",
+                do="set stage.specaugment.warp=0",
+            )
 
 
 def _teacher(model: FreezeOmni) -> dict[str, nn.Module]:
