@@ -40,14 +40,13 @@ def test_silent_letters_get_nothing() -> None:
 
 
 def test_every_token_belongs_to_a_letter() -> None:
-    symbols = "^ðə fˈɑks, tˈIt.$"
-    counts = [5, 1, 2, 3, 1, 1, 4, 2, 2, 3, 2, 2, 1, 3, 2, 6, 1]
-    letters = letter_counts(aligner(), "The fox, tight.", symbols, counts)
-    assert letters is not None and letters.text == "the fox, tight."
+    symbols = "^ðə hˈɑt, tˈIt.$"
+    counts = [5, 1, 2, 3, 1, 1, 4, 2, 3, 2, 2, 1, 3, 2, 6, 1]
+    letters = letter_counts(aligner(), "The hot, tight.", symbols, counts)
+    assert letters is not None and letters.text == "the hot, tight."
     assert sum(letters.counts) == sum(counts) and len(letters.counts) == len(letters.text) + 2
-    spoken = dict(zip(letters.text, letters.counts[1:-1], strict=True))
-    assert spoken["f"] == 3 and spoken["g"] == 0 and letters.counts[0] == 5
-    assert "".join(letters.sounds) == "ðəfˈɑks,tˈIt."
+    assert letters.counts[0] == 5 and letters.counts[5 : 5 + 4] == (1, 5, 2, 3)  # "hot,"
+    assert "".join(letters.sounds) == "ðəhˈɑt,tˈIt."
 
 
 def test_other_words_than_written_are_none() -> None:
