@@ -14,17 +14,27 @@ from fo_core.errors import StageError
 def select(model: nn.Module, globs: Sequence[str]) -> dict[str, nn.Parameter]:
     """Parameters by name that any of the globs matches, in the model's order.
 
+    Args:
+        model: The model.
+        globs: Over names of parameters; one that begins with "!" leaves out what it matches.
+
     Raises:
-        StageError: A glob matches no parameter.
+        StageError: A glob matches no parameter ("!" may leave out nothing).
     """
     named = dict(model.named_parameters())
+    out = [glob[1:] for glob in globs if glob.startswith("!")]
+    globs = [glob for glob in globs if not glob.startswith("!")]
     for glob in globs:
         if not fnmatch.filter(named, glob):
             raise StageError(
                 f"{glob!r} matches no parameter of the model",
                 possible=", ".join(f"{name}.*" for name in sorted(_top_level(named))),
             )
-    return {n: p for n, p in named.items() if any(fnmatch.fnmatchcase(n, g) for g in globs)}
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return {n: p for n, p in named.items() if matches(n, globs) and not matches(n, out)}
 
 
 def freeze_all_but(

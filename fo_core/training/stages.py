@@ -231,9 +231,9 @@ class Output2:
 
     type: Literal["output-2"] = "output-2"
     optim: OptimConfig = OptimConfig(lr=5e-5)
-    trainable: tuple[str, ...] = tuple(  # globs; name no pre-network where there is none
-        f"speech_decoder.{part}.*"
-        for part in ("pre_network", "decoder", "embedding", "norm", "out")
+    trainable: tuple[str, ...] = (  # globs; "!" leaves out
+        "speech_decoder.*",
+        "!speech_decoder.prefix.*",
     )
 
     def build(self) -> Stage:
