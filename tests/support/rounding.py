@@ -1,0 +1,128 @@
+"""How far a float32 result may lie from the exact one: the bound of the numeric tests, in one place.
+
+CPUs differ in their kernels: the order of a sum, fused multiply-adds, the last bit of a logarithm.
+How much that may change a result depends on the chain of operations (a quiet mel bin beside loud
+ones, or an encoder without a final norm, amplifies it a hundredfold), so no one number fits, and a
+number that was measured on one machine fails on the next. The bound is computed instead:
+
+1. the chain runs in float64: the exact result;
+2. it runs again, a few times, while every number that an operation reads is off by up to one
+   rounding of float32 (relative, random, seeded): the results spread as float32 results of
+   different kernels do;
+3. ``FACTOR`` times the largest, and ``FACTOR`` times the mean distance from the exact result are
+   what two float32 results may differ by. The mean catches what the largest lets pass: an error
+   everywhere that is no larger than the rounding of the worst element.
+
+The same on every machine, and it grows with the rounding only, never with a mistake of the code:
+a wrong label, a missing norm, a transposed weight stay far outside (``mutations.py``). What is
+discrete (tokens, states, lengths) is compared exactly: the recorded margins say that no tie is
+near.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+FLOAT32, FLOAT16, BFLOAT16 = 2.0**-24, 2.0**-11, 2.0**-8  # largest relative error of one rounding
+FACTOR = 8.0  # CPUs with AVX2 and AVX-512, oneDNN and MKL held to less: 0.1 to 2.6 were seen
+DRAWS = 2
+POOL = 1 << 18
+
+MOVES = {
+    "cat", "clone", "constant_pad_nd", "copy", "embedding", "empty_like", "flip", "gather", "index",
+    "index_select", "lift_fresh", "masked_fill", "new_empty", "new_zeros", "ones_like", "repeat",
+    "slice_scatter", "stack", "_to_copy", "_unsafe_view", "where", "zeros_like",
+}  # fmt: skip  # operations that copy numbers and round nothing
+
+
+class Roundings(TorchDispatchMode):
+    """Every number that an operation reads is off by up to one rounding, at random.
+
+    Args:
+        seed: Of the errors.
+        unit: The largest relative error of one rounding. Numbers that the chain itself keeps in
+            float32 are off by up to two, so that the error is not lost in their own rounding.
+    """
+
+    def __init__(self, seed: int, unit: float = FLOAT32) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        errors = torch.rand(POOL, generator=generator, dtype=torch.float64) * 2 - 1
+        self.wide, self.narrow = 1 + unit * errors, 1 + 2 * unit * errors
+        self.places = random.Random(seed)
+
+    def _draw(self, pool: Tensor, x: Tensor) -> Tensor:
+        count = x.numel()
+        if count >= POOL:
+            pool = pool.repeat(count // POOL + 2)
+        start = self.places.randrange(min(POOL, pool.numel() - count))
+        return pool[start : start + count].view(x.shape)
+
+    def _off(self, x: object) -> object:
+        if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+            return x
+        if x.dtype in (torch.float64, torch.complex128):
+            return x * self._draw(self.wide, x)
+        return (x * self._draw(self.narrow, x)).to(x.dtype)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.partition("::")[2]
+        if not (func.is_view or func._schema.is_mutable or name in MOVES):
+            args, kwargs = tree_map(self._off, args), tree_map(self._off, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What two float32 results may differ by."""
+
+    largest: float
+    mean: float
+
+
+def bounds(
+    compute: Callable[[], Mapping[str, Tensor]], unit: float = FLOAT32, draws: int = DRAWS
+) -> dict[str, Bound]:
+    """The bounds of the tensors of a chain.
+
+    Args:
+        compute: Runs the chain anew, in float64 as far as its code allows. What float32 code would
+            compute once and keep (filters, tables) belongs to the chain.
+        unit: The largest relative error of one rounding.
+        draws: Runs with errors.
+    """
+    with torch.no_grad():
+        exact = compute()
+        largest, mean = dict.fromkeys(exact, 0.0), dict.fromkeys(exact, 0.0)
+        for seed in range(draws):
+            with Roundings(seed, unit):
+                drawn = compute()
+            for name, value in exact.items():
+                error = (drawn[name] - value).abs().double()
+                largest[name] = max(largest[name], float(error.max()))
+                mean[name] = max(mean[name], float(error.mean()))
+    return {name: Bound(FACTOR * largest[name], FACTOR * mean[name]) for name in exact}
+
+
+def near(found: Tensor, expected: Tensor, bound: Bound, what: str = "") -> None:
+    """Assert that two results of the same shape differ by rounding only."""
+    assert found.shape == expected.shape, f"{what}: {list(found.shape)}, {list(expected.shape)}"
+    error = (found.double() - expected.double()).abs()
+    largest, mean = float(error.max()), float(error.mean())
+    assert largest <= bound.largest and mean <= bound.mean, (
+        f"{what}: off by {largest:.3g} where {bound.largest:.3g} is rounding, "
+        f"by {mean:.3g} in the mean where {bound.mean:.3g} is"
+    )
+
+
+def roundings(count: float, like: Tensor) -> Bound:
+    """A stated number of float32 roundings of a tensor's largest value, for shallow chains."""
+    size = count * FLOAT32 * float(like.abs().max())
+    return Bound(size, size)
