@@ -1,4 +1,4 @@
-"""How far a float32 result may lie from the exact one: the bound of the numeric tests, in one place.
+"""How far float32 may lie from the exact result: the bound of the numeric tests, in one place.
 
 CPUs differ in their kernels: the order of a sum, fused multiply-adds, the last bit of a logarithm.
 How much that may change a result depends on the chain of operations (a quiet mel bin beside loud
