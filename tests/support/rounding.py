@@ -7,8 +7,9 @@ number that was measured on one machine fails on the next. The bound is computed
 
 1. the chain runs in float64: the exact result;
 2. it runs again, a few times, while every number that an operation reads is off by up to one
-   rounding of float32 (relative, random, seeded): the results spread as float32 results of
-   different kernels do;
+   rounding of float32 (relative, random, seeded), and what is multiplied and summed over ``n`` by
+   as much as adding ``n`` numbers in a row makes of it (``sqrt(n) / 2`` roundings): the results
+   spread as float32 results of different kernels do;
 3. ``FACTOR`` times the largest, and ``FACTOR`` times the mean distance from the exact result are
    what two float32 results may differ by. The mean catches what the largest lets pass: an error
    everywhere that is no larger than the rounding of the worst element.
@@ -31,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 FLOAT32, FLOAT16, BFLOAT16 = 2.0**-24, 2.0**-11, 2.0**-8  # largest relative error of one rounding
-FACTOR = 8.0  # CPUs with AVX2 and AVX-512, oneDNN and MKL held to less: 0.1 to 2.6 were seen
+FACTOR = 8.0  # CPUs with AVX2 and AVX-512, oneDNN and MKL held to less: up to 1.9 were seen
 DRAWS = 2
 POOL = 1 << 18
 
@@ -40,6 +41,20 @@ MOVES = {
     "index_select", "lift_fresh", "masked_fill", "new_empty", "new_zeros", "ones_like", "repeat",
     "slice_scatter", "stack", "_to_copy", "_unsafe_view", "where", "zeros_like",
 }  # fmt: skip  # operations that copy numbers and round nothing
+
+
+PRODUCTS = {"addmm": 1, "baddbmm": 1, "bmm": 0, "dot": 0, "linear": 0, "matmul": 0, "mm": 0}
+
+
+def summed(name: str, args: tuple) -> int:
+    """How many products an operation adds up for a number of its result; 1: it is no product."""
+    if name in PRODUCTS:  # the argument whose last dimension is summed over
+        return args[PRODUCTS[name]].shape[-1]
+    if name.startswith("conv"):
+        return args[1].numel() // args[1].shape[int("transpose" in name)]
+    if name.startswith(("scaled_dot_product", "_scaled_dot_product")):
+        return args[0].shape[-1]
+    return 1
 
 
 class Roundings(TorchDispatchMode):
@@ -54,29 +69,31 @@ class Roundings(TorchDispatchMode):
     def __init__(self, seed: int, unit: float = FLOAT32) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        errors = torch.rand(POOL, generator=generator, dtype=torch.float64) * 2 - 1
-        self.wide, self.narrow = 1 + unit * errors, 1 + 2 * unit * errors
+        self.pool = torch.rand(POOL, generator=generator, dtype=torch.float64) * 2 - 1
+        self.unit = unit
         self.places = random.Random(seed)
 
-    def _draw(self, pool: Tensor, x: Tensor) -> Tensor:
-        count = x.numel()
+    def _off(self, x: Tensor, size: float) -> Tensor:
+        count, errors = x.numel(), self.pool
         if count >= POOL:
-            pool = pool.repeat(count // POOL + 2)
-        start = self.places.randrange(min(POOL, pool.numel() - count))
-        return pool[start : start + count].view(x.shape)
-
-    def _off(self, x: object) -> object:
-        if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
-            return x
+            errors = errors.repeat(count // POOL + 2)
+        start = self.places.randrange(min(POOL, errors.numel() - count))
+        errors = errors[start : start + count].view(x.shape)
         if x.dtype in (torch.float64, torch.complex128):
-            return x * self._draw(self.wide, x)
-        return (x * self._draw(self.narrow, x)).to(x.dtype)
+            return x * errors.mul(size).add_(1)
+        return (x * errors.mul(2 * size).add_(1)).to(x.dtype)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.partition("::")[2]
-        if not (func.is_view or func._schema.is_mutable or name in MOVES):
-            args, kwargs = tree_map(self._off, args), tree_map(self._off, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        if func.is_view or func._schema.is_mutable or name in MOVES:
+            return func(*args, **(kwargs or {}))
+        size = self.unit * max(1.0, summed(name, args) ** 0.5 / 2)
+
+        def off(x: object) -> object:
+            floats = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+            return self._off(x, size) if floats else x
+
+        return func(*tree_map(off, args), **tree_map(off, kwargs or {}))
 
 
 @dataclass(frozen=True)
