@@ -61,9 +61,10 @@ class Roundings(TorchDispatchMode):
     """Every number that an operation reads is off by up to one rounding, at random.
 
     Args:
-        seed: Of the errors.
-        unit: The largest relative error of one rounding. Numbers that the chain itself keeps in
-            float32 are off by up to two, so that the error is not lost in their own rounding.
+        seed: Of the errors. Numbers that the chain itself keeps in float32 are off by up to two
+            roundings, so that the error is not lost in their own.
+        unit: The largest relative error of one rounding of what products read (their sums are
+            float32's whatever the format of weights and inputs).
     """
 
     def __init__(self, seed: int, unit: float = FLOAT32) -> None:
@@ -87,7 +88,9 @@ class Roundings(TorchDispatchMode):
         name = func._schema.name.partition("::")[2]
         if func.is_view or func._schema.is_mutable or name in MOVES:
             return func(*args, **(kwargs or {}))
-        size = self.unit * max(1.0, summed(name, args) ** 0.5 / 2)
+        size, count = FLOAT32, summed(name, args)
+        if count > 1:
+            size = max(self.unit, FLOAT32 * count**0.5 / 2)
 
         def off(x: object) -> object:
             floats = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
@@ -112,7 +115,7 @@ def bounds(
     Args:
         compute: Runs the chain anew, in float64 as far as its code allows. What float32 code would
             compute once and keep (filters, tables) belongs to the chain.
-        unit: The largest relative error of one rounding.
+        unit: Of the format that products read: FLOAT32, FLOAT16, BFLOAT16.
         draws: Runs with errors.
     """
     with torch.no_grad():
