@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import soundfile
 
 from data_prep.corpora import CORPORA, Broken, CorpusOptions, Utterance
 from data_prep.import_corpus import run
@@ -89,7 +90,28 @@ def folder(root):
     return root
 
 
+def nemo(root):
+    """One file with two rows that are parts of it, and a whole file."""
+    sound(root / "a.wav", 2.0)
+    sound(root / "b.wav")
+    rows = [
+        {
+            "audio_filepath": "a.wav",
+            "offset": 0.25,
+            "duration": 0.5,
+            "text": "one",
+            "lang": "en-US",
+        },
+        {"audio_filepath": "a.wav", "offset": 1.5, "duration": 0.5, "text": "two", "speaker": "s1"},
+        {"audio_filepath": str(root / "b.wav"), "duration": 0.5, "text": "three"},
+    ]
+    path = root / "train_manifest.json"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 LAYOUTS = {
+    "nemo": (nemo, {"all": 3}),
     "librispeech": (librispeech, {"dev-clean": 3, "train-clean-5": 1}),
     "aishell": (aishell, {"train": 2, "dev": 1, "test": 1}),
     "wenetspeech": (wenetspeech, {"L": 1, "M": 1, "DEV": 1}),
@@ -162,6 +184,90 @@ def test_columns_are_named_and_times_cut(tmp_path):
     assert len(item.load_audio(16000)) == 12000
     with pytest.raises(DataError, match="no column 'word' for text.*did you mean 'words'"):
         run("table", path, tmp_path / "x", CorpusOptions(audio="file", text="word"), ONE)
+
+
+def test_d5_rows_of_nemo_are_parts_of_their_files(tmp_path):
+    run("nemo", nemo(tmp_path / "in"), tmp_path / "out", how=ONE)
+    first, second, third = manifest.read(tmp_path / "out" / "all.jsonl")
+    assert (first.start, first.duration, first.text) == (0.25, 0.5, "one")
+    assert (second.start, second.duration, second.speaker) == (1.5, 0.5, "s1")
+    assert (third.start, third.duration, third.text) == (0.0, 0.5, "three")
+    assert [i.language for i in (first, second, third)] == ["en", "en", "en"]
+    assert len({i.id for i in (first, second, third)}) == 3
+
+
+BAD_NEMO = {
+    '{"text": "x"}': "no 'audio_filepath'",
+    '{"audio_filepath": "a.wav", "offset": 1.0, "text": "x"}': "without a duration",
+    '{"audio_filepath": "a.wav", "offset": -1, "duration": 1, "text": "x"}': "no time",
+    '{"audio_filepath": "a.wav", "offset": "one", "duration": 1, "text": "x"}': "not numbers",
+    '{"audio_filepath": "a.wav", "offset": 1.9, "duration": 9, "text": "x"}': "no sound from",
+    '{"audio_filepath": "a.wav", "duration": 1}': "no text",
+    '{"audio_filepath": "none.wav", "duration": 1, "text": "x"}': "no sound file",
+    "{oops": "not JSON",
+}
+
+
+def test_d5_bad_rows_of_nemo_are_listed_and_the_rest_is_imported(tmp_path):
+    path = nemo(tmp_path / "in")
+    path.write_text(path.read_text() + "".join(line + "\n" for line in BAD_NEMO))
+    report = run("nemo", path, tmp_path / "out", how=ONE)
+    assert report["made"] == 3
+    for row, said in zip(rejects(tmp_path / "out"), BAD_NEMO.values(), strict=True):
+        assert said in row["reason"]
+
+
+def test_d5_unmapped_times_of_a_table_are_pointed_out(tmp_path, caplog):
+    sound(tmp_path / "a.wav", 2.0)
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"audio": "a.wav", "text": "x", "offset": 0.5, "duration": 1.0}))
+    run("table", path, tmp_path / "whole", how=ONE)
+    assert "the columns offset, duration are not used" in caplog.text
+    caplog.clear()
+    options = CorpusOptions(start="offset", duration="duration")
+    run("table", path, tmp_path / "parts", options, ONE)
+    assert not caplog.text
+    (item,) = manifest.read(tmp_path / "parts" / "all.jsonl")
+    assert (item.start, item.duration) == (0.5, 1.0)
+
+
+def two_sides(folder):
+    """A call: one speaker on each channel."""
+    path = folder / "call.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sides = np.stack([np.full(16000, 0.1), np.full(16000, 0.3)], axis=1)
+    soundfile.write(path, sides, 16000)
+    return path
+
+
+@pytest.mark.parametrize(("channel", "wanted"), [("mean", 0.2), ("0", 0.1), ("1", 0.3)])
+def test_d3_import_says_which_channel_it_takes(tmp_path, channel, wanted):
+    two_sides(tmp_path / "in").with_suffix(".txt").write_text("hello")
+    report = run("folder", tmp_path / "in", tmp_path / "out", CorpusOptions(channel=channel), ONE)
+    assert report["channels_averaged"] == (channel == "mean")
+    (item,) = manifest.read(tmp_path / "out" / "all.jsonl")
+    assert item.load_audio(16000)[100] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_d3_the_sides_of_a_call_in_a_table_and_in_kaldi(tmp_path):
+    two_sides(tmp_path)
+    rows = [{"audio": "call.wav", "text": "left", "side": 0},
+            {"audio": "call.wav", "text": "right", "side": "1"},
+            {"audio": "call.wav", "text": "odd", "side": "left"},
+            {"audio": "call.wav", "text": "none", "side": 2}]  # fmt: skip
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("table", tmp_path / "t.jsonl", tmp_path / "out", CorpusOptions(channel_column="side"), ONE)
+    found = [round(float(i.load_audio(16000)[9]), 2)
+             for i in manifest.read(tmp_path / "out" / "all.jsonl")]  # fmt: skip
+    assert found == [0.1, 0.3]
+    assert [("not a channel" in r["reason"], "no channel 2" in r["reason"])
+            for r in rejects(tmp_path / "out")] == [(True, False), (False, True)]  # fmt: skip
+    for name, text in (("wav.scp", "call-A call.wav\ncall-B call.wav\n"),
+                       ("text", "call-A left\ncall-B right\n"),
+                       ("reco2file_and_channel", "call-A call A\ncall-B call B\n")):  # fmt: skip
+        (tmp_path / name).write_text(text)
+    run("kaldi", tmp_path, tmp_path / "kaldi", how=ONE)
+    assert [i.channel for i in manifest.read(tmp_path / "kaldi" / "all.jsonl")] == [0, 1]
 
 
 def rejects(out):
