@@ -57,7 +57,12 @@ class Engine:
             command += ["-t", " ".join(text.replace("\0", " ").split()), "-o", str(out)]
             try:
                 done = subprocess.run(
-                    command, capture_output=True, timeout=self.timeout, check=False, text=True
+                    command,
+                    capture_output=True,
+                    timeout=self.timeout,
+                    check=False,
+                    encoding="utf-8",
+                    errors="replace",
                 )
             except (subprocess.TimeoutExpired, OSError) as error:
                 raise EngineError(f"flite did not speak {text!r}: {error}") from error
