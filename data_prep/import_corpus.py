@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,7 +65,8 @@ def run(
     corpus = CORPORA.load(name)
     options, how = options or CorpusOptions(), how or RunConfig()
     out, started = Path(out), time.perf_counter()
-    source = Path(source).resolve()
+    source = Path(source).resolve() if Path(source).exists() else Path(source)  # or a hub id
+    options = replace(options, sounds=options.sounds or str(out.absolute() / "sounds"))
     language = options.language or corpus.LANGUAGE or "en"
     found = _limited(corpus.items(source, options), how.limit)
     results = ordered_map(_work, (language, options.split, _channel(options)), found, how, _died)

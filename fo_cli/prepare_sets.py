@@ -129,7 +129,8 @@ def import_corpus(
     """Make manifests of a corpus of transcribed speech; its sounds stay where they are.
 
     Options of table: audio, text, id, speaker, start, end, duration, language_column, split_column,
-    channel_column, root.
+    channel_column, root. Of hf (a hub id or a folder): audio, text, id, speaker, language_column,
+    part, subset, sounds.
     """
     from data_prep.corpora import CORPORA, CorpusOptions
 

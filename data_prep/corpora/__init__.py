@@ -20,7 +20,7 @@ CORPORA = Registry("corpus", "data_prep.corpora")
 
 @config
 class CorpusOptions:
-    """What the general corpora (table, folder, kaldi, nemo) are told; others need none of it."""
+    """What the general corpora (table, kaldi, nemo, hf ..) are told; others need none of it."""
 
     language: str = ""  # of all of it, where a row does not say; "" = the corpus's own, or en
     split: str = "all"  # name of the manifest, where the corpus has no parts of its own
@@ -35,6 +35,9 @@ class CorpusOptions:
     duration: str = ""  # table: column of how long it is, s; instead of end
     channel: str = "mean"  # of files with several: "mean" of all, or the number of one, from 0
     channel_column: str = ""  # table: column of the channel's number
+    part: str = ""  # hf: only this split
+    subset: str = ""  # hf: the dataset's configuration
+    sounds: str = ""  # hf: where sounds are written that are no files; "" = OUT/sounds
     root: str = ""  # table, kaldi: where relative paths start; "" = the folder of the table
 
 

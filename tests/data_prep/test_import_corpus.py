@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -110,7 +111,78 @@ def nemo(root):
     return path
 
 
+def hf(root):
+    """What ``datasets`` saved: two splits, sounds inside."""
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    inside = [{"bytes": sound(root / f"{i}.wav", seed=i).read_bytes(), "path": f"{i}.wav"}
+              for i in range(2)]  # fmt: skip
+    outside = {"bytes": None, "path": str(sound(root / "sub" / "c.wav"))}
+    found = datasets.DatasetDict({
+        "train": datasets.Dataset.from_dict({"audio": inside, "text": ["one", "two"]}),
+        "test": datasets.Dataset.from_dict({"audio": [outside], "text": ["three"]}),
+    })  # fmt: skip
+    found = found.cast_column("audio", datasets.Audio(decode=False))
+    found.save_to_disk(str(root / "saved"))
+    return root / "saved"
+
+
+def ljspeech(root):
+    """Two lines, one of them without its normalised text."""
+    for name in ("LJ001-0001", "LJ001-0002"):
+        sound(root / "LJSpeech-1.1" / "wavs" / f"{name}.wav")
+    (root / "LJSpeech-1.1" / "metadata.csv").write_text(
+        'LJ001-0001|in 1455, "he said"|in fourteen fifty-five, "he said"\nLJ001-0002|being|being\n'
+    )
+    return root
+
+
+def vctk(root):
+    """Version 0.92 of two speakers, one without the second microphone."""
+    for speaker, mic in (("p225", 2), ("p280", 1)):
+        base = root / "wav48_silence_trimmed" / speaker
+        sound(base / f"{speaker}_001_mic{mic}.flac")
+        told = root / "txt" / speaker / f"{speaker}_001.txt"
+        told.parent.mkdir(parents=True)
+        told.write_text("Please call Stella.\n")
+    return root
+
+
+def libritts(root):
+    """One chapter of two parts each."""
+    for part in ("dev-clean", "train-clean-100"):
+        folder = root / "LibriTTS" / part / "84" / "121123"
+        names = [f"84_121123_00000{i}_00000{i}" for i in range(2)]
+        for i, name in enumerate(names):
+            sound(folder / f"{name}.wav", seed=i)
+        (folder / "84_121123.trans.tsv").write_text(
+            "".join(f"{name}\tMr. {i}\tMister {i}x.\n" for i, name in enumerate(names))
+        )
+        (folder / "84_121123.book.tsv").write_text("".join(f"{n}\tx\t30.0\n" for n in names))
+    return root
+
+
+def gigaspeech(root):
+    """One recording with a segment of words in two subsets, and one of music."""
+    sound(root / "audio" / "P1.flac", 3.0)
+    segments = [
+        {"sid": "P1_S0", "speaker": "N/A", "begin_time": 0.0, "end_time": 1.0,
+         "text_tn": "AS THEY SAY <COMMA> YES <PERIOD>", "subsets": ["{XL}", "{L}"]},
+        {"sid": "P1_S1", "speaker": "N/A", "begin_time": 1.0, "end_time": 2.0,
+         "text_tn": "<MUSIC>", "subsets": ["{XL}"]},
+    ]  # fmt: skip
+    entry = {"aid": "P1", "path": "audio/P1.flac", "duration": 3.0, "sample_rate": 16000,
+             "channels": 1, "segments": segments}  # fmt: skip
+    (root / "GigaSpeech.json").write_text(json.dumps({"dataset": "x", "audios": [entry]}))
+    return root
+
+
 LAYOUTS = {
+    "hf": (hf, {"train": 2, "test": 1}),
+    "ljspeech": (ljspeech, {"all": 2}),
+    "vctk": (vctk, {"all": 2}),
+    "libritts": (libritts, {"dev-clean": 2, "train-clean-100": 2}),
+    "gigaspeech": (gigaspeech, {"XL": 1, "L": 1}),
     "nemo": (nemo, {"all": 3}),
     "librispeech": (librispeech, {"dev-clean": 3, "train-clean-5": 1}),
     "aishell": (aishell, {"train": 2, "dev": 1, "test": 1}),
@@ -129,7 +201,7 @@ def test_the_contract_of_every_corpus(tmp_path, name):
     assert isinstance(corpus.LICENCE, str) and corpus.LANGUAGE in ("", "en", "zh")
     make, parts = LAYOUTS[name]
     source = make(tmp_path / "in")
-    found = list(corpus.items(source, CorpusOptions()))
+    found = list(corpus.items(source, CorpusOptions(sounds=str(tmp_path / "sounds"))))
     assert all(isinstance(each, Utterance | Broken) for each in found)
     report = run(name, source, tmp_path / "out", how=ONE)
     assert {split: n["items"] for split, n in report["splits"].items()} == parts
@@ -139,7 +211,7 @@ def test_the_contract_of_every_corpus(tmp_path, name):
             assert item.text and len(item.load_audio(16000)) == round(item.duration * 16000)
             assert item.language == (corpus.LANGUAGE or "en")
     for bad in (tmp_path / "none", tmp_path / "out"):  # nothing there; another layout
-        if name != "folder" or bad.name == "none":
+        if name not in ("folder", "hf") or bad.name == "none":
             with pytest.raises(DataError, match="no corpus at|not laid out") as fault:
                 run(name, bad, tmp_path / "other", how=ONE)
             assert "\n" not in str(fault.value)
@@ -166,6 +238,100 @@ def test_we_find_what_lhotse_finds(tmp_path, name):
         for i in manifest.read(path)
     }
     assert ours == theirs
+
+
+def test_libritts_and_ljspeech_are_what_lhotse_finds(tmp_path):
+    from lhotse.recipes.libritts import prepare_libritts
+    from lhotse.recipes.ljspeech import prepare_ljspeech
+
+    source = libritts(tmp_path / "in")
+    theirs = {
+        (part, s.id, s.text, s.speaker)
+        for part, found in prepare_libritts(source / "LibriTTS",
+                                            ["dev-clean", "train-clean-100"]).items()
+        for s in found["supervisions"]
+    }  # fmt: skip
+    run("libritts", source, tmp_path / "tts", how=ONE)
+    assert theirs == {(part, i.id, i.text, i.speaker) for part in ("dev-clean", "train-clean-100")
+                      for i in manifest.read(tmp_path / "tts" / f"{part}.jsonl")}  # fmt: skip
+    source = ljspeech(tmp_path / "lj")
+    (source / "LJSpeech-1.1").rename(source / "whole")
+    theirs = {(s.id, s.custom["normalized_text"])
+              for s in prepare_ljspeech(source / "whole")["supervisions"]}  # fmt: skip
+    run("ljspeech", source / "whole", tmp_path / "out", how=ONE)
+    assert theirs == {(i.id, i.text) for i in manifest.read(tmp_path / "out" / "all.jsonl")}
+
+
+def test_bad_lines_of_voice_corpora_cost_only_themselves(tmp_path):
+    source = ljspeech(tmp_path / "lj")
+    table = source / "LJSpeech-1.1" / "metadata.csv"
+    table.write_bytes(table.read_bytes() + b"LJ001-0009\nLJ001-0003|no sound|x\nLJ1|caf\xe9|x\n")
+    assert run("ljspeech", source, tmp_path / "a", how=ONE)["made"] == 2
+    reasons = [row["reason"] for row in rejects(tmp_path / "a")]
+    assert "no text" in reasons[0] and "no sound file" in reasons[1] and "UTF-8" in reasons[2]
+    source = vctk(tmp_path / "vctk")
+    (source / "txt" / "p225" / "p225_002.txt").write_text("no sound")
+    assert run("vctk", source, tmp_path / "b", how=ONE)["made"] == 2
+    assert "p225_002_mic2.flac" in rejects(tmp_path / "b")[0]["reason"]
+    source = gigaspeech(tmp_path / "giga")
+    listing = json.loads((source / "GigaSpeech.json").read_text())
+    listing["audios"] += [3, {"aid": "P2"}]
+    (source / "GigaSpeech.json").write_text(json.dumps(listing))
+    assert run("gigaspeech", source, tmp_path / "c", how=ONE)["made"] == 2
+    assert len(rejects(tmp_path / "c")) == 2
+    assert manifest.read(tmp_path / "c" / "XL.jsonl")[0].text == "AS THEY SAY, YES."
+
+
+def test_hf_keeps_files_and_writes_what_is_inside(tmp_path):
+    source = hf(tmp_path / "in")
+    options = CorpusOptions(part="train")
+    report = run("hf", source, tmp_path / "out", options, ONE)
+    assert set(report["splits"]) == {"train"}
+    first = manifest.read(tmp_path / "out" / "train.jsonl")[0]
+    assert first.audio == str(tmp_path / "out" / "sounds" / "train" / "train-0000000.wav")
+    assert (tmp_path / "in" / "0.wav").read_bytes() == open(first.audio, "rb").read()
+    import datasets
+
+    path = str(sound(tmp_path / "c.wav"))
+    datasets.Dataset.from_dict({"audio": [path], "text": ["x"]}).save_to_disk(tmp_path / "paths")
+    run("hf", tmp_path / "paths", tmp_path / "kept", how=ONE)
+    assert manifest.read(tmp_path / "kept" / "all.jsonl")[0].audio == path
+    assert not (tmp_path / "kept" / "sounds").exists()
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"part": "tran"}, "no split 'tran'.*did you mean 'train'"),
+    ({"text": "sentence"}, "no column 'sentence' for text.*audio, text.*--set text=COLUMN"),
+    ({"audio": "sound"}, "no column 'sound' for audio"),
+])  # fmt: skip
+def test_hf_names_what_is_not_there_and_writes_nothing(tmp_path, options, said):
+    source = hf(tmp_path / "in")
+    with pytest.raises(DataError, match=said):
+        run("hf", source, tmp_path / "out", CorpusOptions(**options), ONE)
+    assert not (tmp_path / "out" / "sounds").exists()
+    assert not list((tmp_path / "out").glob("*.jsonl"))
+
+
+def test_hf_streams_parquet_and_says_which_rows_are_broken(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    wave = sound(tmp_path / "a.wav").read_bytes()
+    sounds = [{"bytes": wave, "path": "a.wav"}, {"bytes": None, "path": None},
+              {"bytes": b"no sound", "path": "b.wav"}, {"bytes": wave, "path": None}]  # fmt: skip
+    rows = {"speech": sounds, "sentence": ["one", "two", "three", "four"], "who": [1, 2, 3, 4]}
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "set" / "train-0.parquet"))
+    options = CorpusOptions(audio="speech", text="sentence", speaker="who")
+    report = run("hf", tmp_path / "set", tmp_path / "out", options, ONE)
+    assert report["made"] == 2
+    assert [i.speaker for i in manifest.read(tmp_path / "out" / "train.jsonl")] == ["1", "4"]
+    assert ["no sound" in r["reason"] or "not a sound file" in r["reason"]
+            for r in rejects(tmp_path / "out")] == [True, True]  # fmt: skip
+
+
+def test_hf_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(EngineError, match=r"pip install datasets \(the extra hf\)"):
+        run("hf", tmp_path, tmp_path / "out", how=ONE)
 
 
 def test_columns_are_named_and_times_cut(tmp_path):
