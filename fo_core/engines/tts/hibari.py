@@ -20,6 +20,10 @@ from fo_core.errors import EngineError
 from fo_core.files import cache_dir, replacing
 
 EXTRA = "hibari"
+MORE_VOICES = (
+    "emma, fenrir, fable and kore are one file each: hibari --voice emma hello loads one from the "
+    "hub; another model: --set model=FILE.onnx"
+)
 FRAME = 600  # samples of one frame of an alignment: 25 ms at 24 kHz
 SILENCE = "_"  # the symbol of a sentence's two ends; it is no phoneme of the model
 PARTS = 6  # what the graph gives for the sound; the frames per symbol come after it
