@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
-from data_prep.corpora.table import json_lines
+from data_prep.corpora._text import json_lines
 
 SUMMARY = "a manifest of NVIDIA NeMo"
 LAYOUT = 'a .json or .jsonl file with {"audio_filepath", "duration", "text"} a line, "offset" too'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
+from data_prep.corpora._text import json_lines as _json_lines
 from data_prep.corpora._text import text_lines
 from fo_core.errors import DataError
 from fo_core.registry import did_you_mean
@@ -31,7 +31,7 @@ def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
     Raises:
         DataError: The file is not there or of another kind, or lacks a column that is named.
     """
-    kinds = {".csv": _table, ".tsv": _table, ".jsonl": json_lines}
+    kinds = {".csv": _table, ".tsv": _table, ".jsonl": _json_lines}
     if not source.is_file() or source.suffix.lower() not in kinds:
         not_found(source, LAYOUT)
     root = Path(options.root) if options.root else source.parent
@@ -113,20 +113,6 @@ def _item(
         end=end,
         channel=int(channel) if channel else None,
     )
-
-
-def json_lines(path: Path) -> Iterator[tuple[int, Row, str]]:
-    """(line, row, "") of a file with a JSON object a line; (line, {}, why) of what is none."""
-    for number, line, fault in text_lines(path):
-        row: Any = {}
-        if not fault:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                fault = f"not JSON: {error}"
-        if not fault and not isinstance(row, dict):
-            fault = "not a JSON object"
-        yield number, row if not fault else {}, fault
 
 
 def _table(path: Path) -> Iterator[tuple[int, Row, str]]:
