@@ -2,7 +2,7 @@
 # make test   linters, types, import directions, tests (installs first)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS ?= embedded,judge,edge,chinese,serve,mic,ray,dev
+EXTRAS ?= embedded,hibari,judge,edge,chinese,serve,mic,ray,dev
 READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1

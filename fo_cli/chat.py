@@ -49,6 +49,7 @@ def file(
     out: Annotated[
         Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
     ],
+    channel: options.Channel = None,
     system: System = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
@@ -64,7 +65,7 @@ def file(
 
     options.existing_file(question, "question")
     _reply_path(out)
-    wave = audio.read(question, 16000)
+    wave = audio.read(question, 16000, channel=channel)
 
     import torch
 
@@ -75,6 +76,7 @@ def file(
     loaded = options.ready_model(model, dialogue, weights, device)
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
     written = _save(out, answer.wave, answer.sample_rate)
+    options.say_channels(question, channel)
     timings = asdict(answer.timings)
     if json:
         found = {"text": answer.text, "out": written, "ended_by": answer.ended_by}

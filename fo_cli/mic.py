@@ -45,6 +45,7 @@ def mic(
     headphones: Annotated[
         bool, typer.Option("--headphones", help="No echo to cancel: you wear headphones.")
     ] = False,
+    channel: options.Channel = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", help="Keep both sides and the talk's story.", metavar="DIR"),
@@ -85,9 +86,10 @@ def mic(
     if record is not None:
         options.writable(record / "talk.json", "recording")
     given = _turn(interrupt, detect, sets or [])
-    with _Talking(model, recording, fast, system, given, weights, model_device) as talking:
+    with _Talking(model, recording, channel, fast, system, given, weights, model_device) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)
+            options.say_channels(recording, channel)
         else:
             talking.listen(device, loudspeaker, headphones, record, json)
     _summary(talking, record, json)
@@ -119,6 +121,7 @@ class _Talking:
         self,
         folder: Path,
         recording: Path | None,
+        channel: int | None,
         fast: bool,
         system: str | None,
         sets: list[str],
@@ -131,7 +134,9 @@ class _Talking:
         from fo_core.dialogue.settings import read_dialogue
 
         dialogue = read_dialogue(options.existing_folder(folder, "model folder"), sets)
-        self.wave = None if recording is None else audio.read(recording, 16000, max_seconds=3600)
+        self.wave = (
+            None if recording is None else audio.read(recording, 16000, 3600.0, channel=channel)
+        )
         model = options.ready_model(folder, dialogue, weights, device)
         clock: Literal["wall", "sound"] = "sound" if fast else "wall"
         self.pool = Pool(model, dialogue, PoolConfig(max_sessions=1, clock=clock))

@@ -25,6 +25,15 @@ Sets = Annotated[
     typer.Option("--set", help="Override a config value; may be repeated.", metavar="A.B=C"),
 ]
 
+Channel = Annotated[
+    int | None,
+    typer.Option(
+        "--channel",
+        help="Of a recording with several: the one to hear, from 0 (two speakers of a call are "
+        "often on one each). Without: their mean.",
+        min=0,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", help="cpu, cuda, cuda:N or mps; auto: cuda where there is one."),
@@ -93,6 +102,16 @@ def existing_file(path: Path, what: str) -> Path:
     if not os.access(path, os.R_OK):
         raise FoError(f"{what} {path} cannot be read", do="check its permissions")
     return path
+
+
+def say_channels(path: Path, channel: int | None) -> None:
+    """Say that several channels of a recording were averaged; after it was answered."""
+    from fo_cli import render
+    from fo_core import audio
+
+    channels = audio.info(path).channels
+    if channels > 1 and channel is None:
+        render.note(f"{path} has {channels} channels: their mean was heard; --channel N takes one")
 
 
 def existing_data(path: Path, what: str) -> Path:

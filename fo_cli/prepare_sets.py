@@ -120,6 +120,7 @@ def import_corpus(
     language: Annotated[
         str | None, typer.Option("--language", help="Of all of it, where rows do not say it.")
     ] = None,
+    channel: options.Channel = None,
     limit: Limit = 0,
     num_workers: Workers = 2,
     engine: Where = Engine.local,
@@ -127,7 +128,9 @@ def import_corpus(
 ) -> None:
     """Make manifests of a corpus of transcribed speech; its sounds stay where they are.
 
-    Options of table: audio, text, id, speaker, start, end, language_column, split_column, root.
+    Options of table: audio, text, id, speaker, start, end, duration, language_column, split_column,
+    channel_column, root. Of hf (a hub id or a folder): audio, text, id, speaker, language_column,
+    part, subset, sounds.
     """
     from data_prep.corpora import CORPORA, CorpusOptions
 
@@ -151,6 +154,7 @@ def import_corpus(
 
     options.writable(out, "folder of the manifests")
     given = {"language": language} if language else {}
+    given |= {"channel": str(channel)} if channel is not None else {}
     chosen = load(CorpusOptions, given, sets or ())
     with Bars() as bars:
         report = run(name, source, out, chosen, _how(num_workers, engine, limit), bars)
@@ -160,6 +164,11 @@ def import_corpus(
     rows = [(part, str(found["items"]), f"{found['hours']:.2f}", str(out / f"{part}.jsonl"))
             for part, found in report["splits"].items()]  # fmt: skip
     render.table(("part", "utterances", "hours", "manifest"), rows)
+    if report["channels_averaged"]:
+        render.note(
+            f"{report['channels_averaged']:,} utterances have several channels, which are "
+            "averaged; --channel N takes one"
+        )
     _say_rejects(report, out / "rejects.jsonl")
 
 

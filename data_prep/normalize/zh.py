@@ -13,7 +13,7 @@ from fo_core.errors import EngineError
 
 log = logging.getLogger(__name__)
 EXTRA = "chinese"
-_READING = threading.Lock()  # one piece at a time
+READING = threading.Lock()  # one piece at a time
 PIECE = 200  # characters that the grammar reads at a time
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 _WIDE = str.maketrans({",": "，", "?": "？", "!": "！", ";": "；", ":": "：", "(": "，", ")": "，"})
@@ -40,7 +40,10 @@ _BEFORE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(\d+(?:\.\d+)?)\s?‰"), r"千分之\1"),
     (re.compile(r"(?<=\d)\s?[*xX]\s?(?=\d)"), "乘以"),
     (re.compile(r"(\d+)\s?\^\s?(\d+)"), r"\1的\2次方"),
-    (re.compile(r"#\s?(\d+)"), r"第\1"),
+    (re.compile(r"(?:#|№|(?<![A-Za-z])N[oO]\.)\s?(\d+)"), r"第\1"),
+    (re.compile(r"(?<=[A-Za-z])[-−–](?=\d)"), " "),  # GPT-4, COVID-19: no minus
+    (re.compile(r"约\s?(\d{1,4})/(\d{1,4})(?![\d/])"), r"约\2分之\1"),  # else 约 gets into it
+    (re.compile(r"(\d\.\d+)[-−–~](?=\d+\.\d)"), r"\1到"),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
 )
 _SPEAKABLE = re.compile(r"[^\u3400-\u9fff\u3007A-Za-z' ，。？！；：、.\-]")
@@ -64,7 +67,7 @@ def _spoken(piece: str) -> str:
     if not any(char.isdigit() for char in piece) and "%" not in piece:
         return piece
     try:
-        with _READING:
+        with READING:
             said: str = _grammar().normalize(piece)
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         log.debug("the grammar cannot read %r: %r", piece, error)

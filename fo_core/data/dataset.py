@@ -32,7 +32,7 @@ class Sounds:
 
     def __init__(self, limit_mb: float = 512.0) -> None:
         self.free = int(limit_mb * 2**20)
-        self._held: dict[tuple[str, float, float, int], np.ndarray] = {}
+        self._held: dict[tuple[Any, ...], np.ndarray] = {}
 
     def load(self, item: Item, rate: int) -> audio.Wave:
         """The item's sound: float32 [S] at ``rate``.
@@ -40,7 +40,7 @@ class Sounds:
         Raises:
             AudioError: It cannot be read.
         """
-        key = (item.audio, item.start, item.seconds, rate)
+        key = (item.audio, item.start, item.seconds, item.channel, rate)
         held = self._held.get(key)
         if held is not None:
             return audio.from_int16(held)

@@ -38,6 +38,7 @@ from fo_core.models.token_codec import TokenCodec
 from fo_core.models.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
+from fo_core.streaming import FRAMES_PER_CHUNK
 
 PARTS = (
     "speech_encoder",
@@ -224,6 +225,13 @@ class FreezeOmni(nn.Module):
 def _make_encoder(
     encoder: SpeechEncoderConfig | WhisperEncoderConfig,
 ) -> SpeechEncoder | WhisperEncoder:
+    if encoder.chunk != FRAMES_PER_CHUNK // 4:  # a frame of the encoder is four of features
+        raise ConfigError(
+            f"speech_encoder.chunk is {encoder.chunk} frames of 40 ms: states, adapter and talks "
+            "go by chunks of 160 ms",
+            possible=f"{FRAMES_PER_CHUNK // 4}",
+            do="other sizes can be measured: fo eval asr --chunk",
+        )
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder)
     return SpeechEncoder(encoder)

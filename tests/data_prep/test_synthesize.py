@@ -54,7 +54,7 @@ def ask(*texts: str, **changes: object) -> list[Request]:
 def test_speech_is_trimmed_levelled_and_resampled(tmp_path: Path) -> None:
     (request,) = ask("What is the capital of France?", rate=24000)
     path = synthesize([request], tmp_path, num_workers=1).paths[request]
-    samples, rate = audio.info(path)
+    samples, rate, _ = audio.info(path)
     wave = audio.read(path, 24000)
     assert rate == 24000 and samples == len(wave)
     assert len(wave) / 24000 == pytest.approx(0.07 * len(request.text) + 0.04, abs=0.03)

@@ -47,7 +47,7 @@ VOICES = [  # some of the service's several hundred, one language after the othe
     "ko-KR-SunHiNeural",
     "ko-KR-InJoonNeural",
 ]
-OFFLINE = "the offline engines piper, flite, kokoro, espeak-ng"
+OFFLINE = "the offline engines hibari, piper, flite, kokoro, espeak-ng"
 SLACK = 0.3  # s by which the sound may be shorter than the service's own marks
 FAULTS = (
     OSError,
