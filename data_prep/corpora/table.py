@@ -151,3 +151,8 @@ def _table(path: Path) -> Iterator[tuple[int, Row, str]]:
         yield at, dict(zip(head, fields, strict=False)), fault
     for number, fault in faults:
         yield number, {}, fault
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row, str]]:
+    """(line, row, "") of a .csv, .tsv or .jsonl file; (line, {}, why) of what is no row."""
+    return (_json_lines if path.suffix.lower() == ".jsonl" else _table)(path)
