@@ -352,7 +352,9 @@ class SpeechDecoder(nn.Module):
             logits = penalise(logits, recent, how.penalty, self.cfg.compat)
         if self.cfg.compat != "official":
             logits = logits + self.forbidden
-        token = sample(logits, how.temperature, how.top_k, how.top_p, sentence.generator)
+        token = sample(
+            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.cfg.compat
+        )
         sentence.token = token
         sentence.count += 1
         code = int(token)

@@ -102,7 +102,7 @@ def test_sampling_distributions(golden_variant: Any) -> None:
     units = golden_variant.units
     for i, how in enumerate(golden_variant.units_json["filter"]):
         got = filter_logits(
-            units["filter.logits"], how["temperature"], how["top_k"], how["top_p"]
+            units["filter.logits"], how["temperature"], how["top_k"], how["top_p"], "official"
         ).float()
         torch.testing.assert_close(got, units[f"filter.{i}"], atol=1e-5, rtol=0)
         assert int((got > 0).sum()) == how["support"]

@@ -92,6 +92,7 @@ def test_filter(golden_variant):
             temperature=setting["temperature"],
             top_k=setting["top_k"],
             top_p=setting["top_p"],
+            compat="official",
         )
         close(probs, units[f"filter.{index}"], 1e-6)
         assert int((probs > 0).sum()) == setting["support"]
