@@ -130,6 +130,11 @@ class LeanBackbone(nn.Module):
             self.lm_head.weight = nn.Parameter(head)
 
     @property
+    def tied(self) -> bool:
+        """Whether the output's weight is the embedding."""
+        return self.lm_head is None
+
+    @property
     def window(self) -> int:
         """The shortest sliding window of its layers; 0: there is none."""
         windows = [kind.window for kind in self.stack.config.kinds if kind.window]

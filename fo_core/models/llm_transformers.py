@@ -110,7 +110,8 @@ class HFBackbone(nn.Module):
         self.window = getattr(config, "sliding_window", None) or 0
         self.chunk = getattr(config, "attention_chunk_size", None) or 0
         types = getattr(config, "layer_types", None)
-        if types is None:  # one kind of mask for all layers: with the window, where there is one
+        if types is None:  # one kind of mask for all layers
+            self.window = self.window if _windows(model.base_model) else 0
             types = ["sliding_attention" if self.window else "full_attention"]
         self.types = tuple(dict.fromkeys(types))
         takes = inspect.signature(model.base_model.forward).parameters
@@ -163,6 +164,12 @@ class HFBackbone(nn.Module):
             return ""
         known = how if isinstance(how, dict) else vars(how)
         return str(known.get("quant_method", "yes")).rpartition(".")[2].lower()
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output's weight is the embedding."""
+        head = self.model.get_output_embeddings()
+        return head is not None and head.weight is self.model.get_input_embeddings().weight
 
     @property
     def table_shape(self) -> tuple[int, int]:
@@ -236,6 +243,14 @@ class HFBackbone(nn.Module):
         if mask.dtype == torch.bool:
             return mask & near
         return mask.masked_fill(~near, torch.finfo(mask.dtype).min)
+
+
+def _windows(body: nn.Module) -> bool:
+    """Whether a body without types of layers heeds its config's window (Mistral, Mixtral, Phi)."""
+    try:
+        return "sliding_window" in inspect.getsource(inspect.unwrap(type(body).forward))
+    except (OSError, TypeError):
+        return True
 
 
 def _added(mask: Tensor, embeds: Tensor) -> Tensor:
