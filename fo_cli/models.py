@@ -114,6 +114,45 @@ def info(folder: Folder, json: options.Json = False) -> None:
     render.result(f"frozen LLM: {llm['spec']} ({llm['dtype']}) {llm['fingerprint'] or 'unchecked'}")
 
 
+@app.command("check-llm")
+def check_llm(
+    spec: Annotated[
+        str, typer.Argument(help="Folder, hub id, .gguf file, embedded, qwen.", metavar="SPEC")
+    ],
+    dtype: Annotated[str, typer.Option("--dtype", help="Of its weights.")] = "float32",
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Load an LLM and say how it runs and whether it talks, trains, batches and rolls back."""
+    from dataclasses import asdict
+
+    from fo_core.devices import choose
+    from fo_core.models.frozen_llm import FrozenLLM
+    from fo_core.models.llm_report import make_report
+
+    found = make_report(FrozenLLM.load(spec, dtype, choose(device)))
+    if json:
+        render.as_json(asdict(found) | {"usable": found.usable})
+    else:
+        rows = [
+            ("architecture", found.architecture),
+            ("runs on", f"{found.path} ({found.why})"),
+            ("dtype", found.dtype if found.dtype == found.computes_in
+             else f"{found.dtype}, computes in {found.computes_in}"),
+            ("size", f"{found.parameters:,} parameters, {found.vocabulary:,} x {found.width}"
+             f" embedding{' (tied)' if found.tied else ''}"),
+            ("context", f"{found.context:,} positions" if found.context else "no limit is known"),
+            ("window", f"{found.window:,} positions" if found.window else "none"),
+            ("end tokens", " ".join(found.end_tokens)),
+            ("thoughts", found.thoughts),
+            ("quantised", found.quantised or "no"),
+            *found.verdicts.items(),
+        ]  # fmt: skip
+        render.table(("what", "found"), rows)
+    if not found.usable:
+        raise typer.Exit(1)
+
+
 class Format(StrEnum):
     """Layouts that a model can be written in."""
 

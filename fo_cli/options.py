@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from fo_cli import render
 from fo_core.devices import choose
 from fo_core.errors import FoError
 
@@ -63,10 +64,15 @@ def ready_model(
     """
     device = choose(device)
 
+    from fo_core.dialogue.settings import effective_context
     from fo_core.models.freeze_omni import load
+    from fo_core.models.llm_report import one_line, path_of
     from fo_core.models.ready import make_ready
 
     model = load(folder, device=device)
+    bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
+    if bounded or path_of(model.llm) != "own layers":
+        render.note(one_line(model.llm, effective_context(model.llm, dialogue)))
     model.require(*parts)
     return make_ready(model, packed_weights(weights, dialogue))
 

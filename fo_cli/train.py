@@ -96,12 +96,15 @@ def train(
 
     import torch
 
+    from fo_core.models.llm_report import one_line
     from fo_core.training.begin import begin
     from fo_core.training.team import world
 
     torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
     start, built = begin(model, train, llm), chosen.stage.build()
     main = world()[0] == 0
+    if main:
+        render.note(one_line(start.llm))
     if dry_run:
         plan = _dry_run(start, built, chosen.train, train, valid, measure)
         counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}

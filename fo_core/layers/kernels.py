@@ -25,7 +25,7 @@ def taken(weights: Iterable[Weights] = get_args(Weights)) -> dict[str, str]:
     linear = nn.Linear(256, 256, device="meta")
     linear.weight = nn.Parameter(torch.randn(256, 256, generator=draw) / 16)
     linear.bias = nn.Parameter(torch.zeros(256))
-    found = {}
+    found: dict[str, str] = {}
     for kind in weights:
         product = PackedLinear(linear, weights=kind)
         code = ""

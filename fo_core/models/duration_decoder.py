@@ -19,7 +19,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -129,7 +129,7 @@ class DurationDecoder(SpeechDecoder):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.letters.weight[PAD] = 0
-            self.duration[-1].bias.fill_(1.0)  # type: ignore[union-attr,operator]
+            cast(nn.Linear, self.duration[-1]).bias.fill_(1.0)
         self.forbidden[[self.eos]] = float("-inf")
 
     # --- text ---
@@ -154,7 +154,7 @@ class DurationDecoder(SpeechDecoder):
 
     def read(self, text: Spelling) -> Tensor:
         """Units ``[B, N] -> [B, N, D]``, every one seeing all of its text."""
-        valid = valid_rows(text.lens, *text.units.shape, text.units.device)
+        valid = valid_rows(text.lens, len(text.units), text.units.shape[1], text.units.device)
         x = self._drop(self.letters(text.units))
         return self.read_norm(self.reader(x, positions=0, mask=full_mask(valid), causal=False))
 
@@ -227,7 +227,7 @@ class DurationDecoder(SpeechDecoder):
         )
         count = valid.sum()
         right = ((logits.argmax(-1) == targets) & valid).sum()
-        within = valid_rows(text.lens, *text.units.shape, device)
+        within = valid_rows(text.lens, len(text.units), text.units.shape[1], device)
         guess = self.tokens_per_unit(hidden)[within]
         terms = {"duration": F.huber_loss(guess, counts[within].float(), delta=2.0)}
         loss = total / count + self.spelled.duration_weight * terms["duration"]
@@ -317,8 +317,8 @@ class DurationDecoder(SpeechDecoder):
         generator: torch.Generator | None = None,
     ) -> Sentence:
         """Read one sentence, to speak it with :meth:`next_token` for as long as its durations."""
-        sentence = super().begin(text, prefix, sampling, max_tokens, generator)  # type: ignore[arg-type]
-        sentence.limit = sentence.state.steering.shape[1]  # type: ignore[union-attr]
+        sentence = super().begin(cast(Any, text), prefix, sampling, max_tokens, generator)
+        sentence.limit = cast(DurationState, sentence.state).steering.shape[1]
         return sentence
 
 

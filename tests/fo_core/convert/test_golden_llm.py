@@ -109,7 +109,7 @@ def test_sampling_distributions(golden_variant: Any) -> None:
     units = golden_variant.units
     for i, how in enumerate(golden_variant.units_json["filter"]):
         got = filter_logits(
-            units["filter.logits"], how["temperature"], how["top_k"], how["top_p"]
+            units["filter.logits"], how["temperature"], how["top_k"], how["top_p"], "official"
         ).float()
         expected = units[f"filter.{i}"]
         near(got, expected, roundings(8, expected))  # softmax, and at most two sums to 1

@@ -96,6 +96,7 @@ def test_filter(golden_variant):
             temperature=setting["temperature"],
             top_k=setting["top_k"],
             top_p=setting["top_p"],
+            compat="official",
         )
         expected = units[f"filter.{index}"]
         near(probs, expected, roundings(8, expected))  # softmax, and at most two sums to 1
