@@ -17,7 +17,7 @@ FLOOR = math.log(1e-4)  # log-probability of a pair that was never seen
 SILENT = math.log(0.1)  # of a letter without a phoneme
 MARKS = frozenset(".,?!;:-'\u2014\u2026")  # stand for themselves on both sides
 STRESS = frozenset("\u02c8\u02cc")  # belong to the phoneme behind them
-PAUSES = ("^", "$")  # an engine's symbols at a sentence's beginning and end
+PAUSES = ("_",)  # an engine's symbol at a sentence's beginning and end
 
 
 @dataclass(frozen=True)

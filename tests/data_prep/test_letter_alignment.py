@@ -21,7 +21,7 @@ def aligner() -> LetterAligner:
 
 
 def test_stress_marks_belong_to_their_phoneme_and_pauses_join() -> None:
-    words = split_words("^ðə kˈæt.$^tˈIt$", [9, 1, 2, 3, 4, 1, 5, 6, 7, 1, 8, 2, 1, 6, 3, 4])
+    words = split_words("_ðə kˈæt.__tˈIt_", [9, 1, 2, 3, 4, 1, 5, 6, 7, 1, 8, 2, 1, 6, 3, 4])
     assert words == [
         ([], [9]),
         (["ð", "ə"], [1, 2]),
@@ -40,7 +40,7 @@ def test_silent_letters_get_nothing() -> None:
 
 
 def test_every_token_belongs_to_a_letter() -> None:
-    symbols = "^ðə hˈɑt, tˈIt.$"
+    symbols = "_ðə hˈɑt, tˈIt._"
     counts = [5, 1, 2, 3, 1, 1, 4, 2, 3, 2, 2, 1, 3, 2, 6, 1]
     letters = letter_counts(aligner(), "The hot, tight.", symbols, counts)
     assert letters is not None and letters.text == "the hot, tight."
@@ -50,4 +50,4 @@ def test_every_token_belongs_to_a_letter() -> None:
 
 
 def test_other_words_than_written_are_none() -> None:
-    assert letter_counts(aligner(), "No. 5", "^nˈʌmbəɹ fˈIv it$", [1] * 17) is None
+    assert letter_counts(aligner(), "No. 5", "_nˈʌmbəɹ fˈIv it_", [1] * 17) is None
