@@ -16,7 +16,6 @@ Parameters: those of the paper's decoder without ``pre_network``, and ``letters`
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -38,9 +37,9 @@ from fo_core.models.speech_decoder import (
     valid_rows,
 )
 from fo_core.sampling import Compat, SamplingConfig
+from fo_core.spelling import LETTERS, spell
 from fo_core.text import speakable
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz '.,?!;:-"
 PAD, START, END = 0, 1, 2  # unit ids before those of the letters
 LONGEST = 40  # tokens (1 s) of one unit at most when speaking
 
@@ -136,8 +135,7 @@ class DurationDecoder(SpeechDecoder):
 
     def spell(self, text: str) -> str:
         """The letters of a text that the decoder reads: known ones, single spaces."""
-        plain = unicodedata.normalize("NFKD", text.lower().replace("\u2019", "'"))
-        return " ".join("".join(c for c in plain if c in self._ids).split())
+        return spell(text, self.spelled.letters)
 
     def text_input(
         self, llm: Any, texts: Sequence[str], ids: Sequence[Sequence[int]] | None = None
