@@ -153,6 +153,32 @@ def check_llm(
         raise typer.Exit(1)
 
 
+@app.command("join")
+def join_models(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Model folders around one LLM.", metavar="DIR DIR...")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Model folder to make.", metavar="DIR")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Keep the weights in half precision: half the size.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Put parts that were trained apart into one model: ears of one folder, a voice of another."""
+    for folder in folders:
+        options.existing_folder(folder, "model folder")
+    options.writable(out, "model folder")
+
+    from fo_core.models.join import join
+
+    found = join(folders, out, half)
+    if json:
+        render.as_json(found)
+        return
+    render.table(("part", "from"), list(found.items()))
+    render.result(f"model: {out}")
+
+
 class Format(StrEnum):
     """Layouts that a model can be written in."""
 
