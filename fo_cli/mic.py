@@ -25,9 +25,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 def mic(
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Model folder.", metavar="DIR")
-    ] = None,
+    model: options.Model = options.DEFAULT_MODEL,
     recording: Annotated[
         Path | None,
         typer.Option("--input", help="Sound file in place of the microphone.", metavar="FILE"),
@@ -77,8 +75,6 @@ def mic(
     if device == "list":
         _list_devices(json)
         return
-    if model is None:
-        raise FoError("no model is named", do="give --model DIR")
     if fast and recording is None:
         raise FoError("--fast needs a file", do="give --input FILE")
     if recording is not None:
@@ -133,7 +129,7 @@ class _Talking:
         from fo_core.dialogue.pool import Pool, PoolConfig
         from fo_core.dialogue.settings import read_dialogue
 
-        dialogue = read_dialogue(options.existing_folder(folder, "model folder"), sets)
+        dialogue = read_dialogue(folder, sets)
         self.wave = (
             None if recording is None else audio.read(recording, 16000, 3600.0, channel=channel)
         )

@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
-Model = Annotated[Path, typer.Option("--model", help="Model folder.", metavar="DIR")]
+
+def model_folder(name: str) -> Path:
+    """The folder of a model's name; see :func:`fo_core.shipped.model_folder`."""
+    from fo_core import shipped
+
+    return shipped.model_folder(name)
+
+
+MODEL_HELP = "Model folder; fo-smol ships with the package; latest: the newest in runs/."
+DEFAULT_MODEL = Path("fo-smol")
+Model = Annotated[
+    Path,
+    typer.Option("--model", help=MODEL_HELP, metavar="DIR|NAME", parser=model_folder),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Sets = Annotated[
     list[str] | None,

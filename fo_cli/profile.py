@@ -33,7 +33,13 @@ def latency(
         typer.Option("--size", help="Random weights: small, paper, smol, tiny; may be repeated."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Model folder instead of a size.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            "--model",
+            help=f"{options.MODEL_HELP} fo-smol if neither a model nor a size is named.",
+            metavar="DIR|NAME",
+            parser=options.model_folder,
+        ),
     ] = None,
     random: Annotated[
         bool, typer.Option("--random", help="Random weights (a size has no others).")
@@ -73,14 +79,14 @@ def latency(
     for name in sizes:
         if name not in SIZES:
             raise FoError(f"unknown size {name!r}", possible=did_you_mean(name, list(SIZES)))
-    if bool(sizes) == (model is not None):
-        raise FoError("say what to measure", possible="--size small, --size paper, --model DIR")
+    if sizes and model is not None:
+        raise FoError("say what to measure", possible="--size small, --size paper, or --model DIR")
+    if not sizes and model is None:
+        model = options.model_folder(str(options.DEFAULT_MODEL))
     if random and model is not None:
         raise FoError("--random and --model exclude each other")
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
-    if model is not None:
-        options.existing_folder(model, "model folder")
     device = choose(device)
     if device != "cpu" and weights != "same":
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")

@@ -9,6 +9,7 @@ from typing import Any
 from fo_core.checkpoint import fingerprint
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
+from fo_core.models.duration_decoder import DurationDecoder
 from fo_core.training.stage import Stage
 
 LOOKED_AT = 20000  # items whose texts are read
@@ -49,6 +50,8 @@ def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
         return _ctc(model, items[:LOOKED_AT])
     if "speech_decoder" in trains and stage.data in ("tts", "reply"):
         _codec(model, items)
+        if isinstance(model.speech_decoder, DurationDecoder):
+            _aligned(items)
     return []
 
 
@@ -80,6 +83,16 @@ def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
             f"{long[0].id} ({long[0].duration:.2f} s: {long[0].text[:60]!r}); look for wrong texts"
         )
     return said
+
+
+def _aligned(items: Sequence[Item]) -> None:
+    without = [item for item in items if not item.letter_tokens]
+    if without:
+        raise DataError(
+            f"{len(without):,} of {len(items):,} items do not say how long their letters are, "
+            f"first {without[0].id}; this speech decoder learns from durations",
+            do="run fo prepare-data align on the manifest, or take speech_decoder.type: attention",
+        )
 
 
 def _codec(model: Any, items: Sequence[Item]) -> None:
