@@ -63,8 +63,8 @@ def train(
         str | None,
         typer.Option(
             "--size",
-            help="Shipped recipe to start from: paper, smol, tiny. paper if a model is named, "
-            "else smol.",
+            help="Shipped recipe to start from: paper, smol, smol-open, tiny. paper where a model "
+            "is named, else smol-open.",
         ),
     ] = None,
     config: Annotated[
@@ -107,7 +107,7 @@ def train(
 
     place = workspace.of_stage(stage, model, train, valid, out)
     model, train, valid, out = place.model, place.train, place.valid, place.out
-    size = size or ("paper" if place.named else "smol")
+    size = size or ("paper" if place.named else "smol-open")
     render.note(place.line(size))
     overrides = [*(sets or ()), f"train.device={device.value}"]
     if cache_hidden is not None:

@@ -287,7 +287,7 @@ StageOptions = Annotated[
     Input1 | Input2 | Input3 | Output1 | Output2 | Output3, Field(discriminator="type")
 ]
 NAMES = ("input-1", "input-2", "input-3", "output-1", "output-2", "output-3")
-SIZES = ("paper", "smol", "tiny")
+SIZES = ("paper", "smol", "smol-open", "tiny")
 
 
 @config
