@@ -1,7 +1,7 @@
 # make demo   from nothing to a spoken answer (installs first)
 # make test   linters, types, import directions, tests (installs first)
-# make test-cpus   the numeric tests under each instruction set of this CPU; then the mistakes that
-#                  the golden tests must notice
+# make test-cpus   the numeric tests under each instruction set of this CPU, and with mistakes put
+#                  into the code that they must notice; LEAST=1: only the least instruction set
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 EXTRAS ?= embedded,judge,edge,chinese,serve,mic,ray,dev
@@ -48,8 +48,8 @@ test: setup
 	exit $$status
 
 test-cpus: setup
-	$(BIN)/python tests/support/cpus.py -n $(or $(JOBS),2)
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) -m slow tests/fo_core/convert/test_mutations.py
+	$(BIN)/python tests/support/cpus.py $(if $(LEAST),--least) -n $(or $(JOBS),2)
+	$(if $(LEAST),,$(BIN)/python -m pytest -n $(or $(JOBS),2) -m slow tests/fo_core/convert/test_mutations.py)
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,10 @@
 
 torch, oneDNN and MKL each choose their kernels by the CPU and can be held to less by an environment
 variable. What passes under all of them here passes on the CPUs they stand for.
+
+    python tests/support/cpus.py [--least] [OPTION OF PYTEST ...]
+
+``--least``: only with all three at their least.
 """
 
 from __future__ import annotations
@@ -43,6 +47,12 @@ LEAST = {
 }  # all three at once
 
 
+def say(text: str) -> None:
+    """A line on the standard output, before what a program started next writes."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def flags() -> set[str]:
     """What this CPU can do; empty where /proc does not say it."""
     path = Path("/proc/cpuinfo")
@@ -53,29 +63,30 @@ def flags() -> set[str]:
 def settings() -> list[dict[str, str]]:
     """Environments to test under; those that this CPU lacks are said and left out."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        print(f"{platform.machine()}: no other instruction sets to choose from")
+        say(f"{platform.machine()}: no other instruction sets to choose from")
         return [{}]
     has, chosen = flags(), [LEAST]
     for name, value, flag in SETTINGS:
         if flag and flag not in has:
-            print(f"left out: {name}={value} (this CPU has no {flag})")
+            say(f"left out: {name}={value} (this CPU has no {flag})")
         else:
             chosen.append({name: value})
     return chosen
 
 
 def main() -> int:
-    options = sys.argv[1:] or ["-n", "2"]
+    options = [option for option in sys.argv[1:] if option != "--least"]
+    least = "--least" in sys.argv
     rows, failed = [], False
-    for setting in settings():
+    for setting in [LEAST] if least else settings():
         name = " ".join(f"{key}={value}" for key, value in setting.items()) or "as it is"
-        print(f"== {name}", flush=True)
+        say(f"== {name}")
         start = time.monotonic()
         tests = [sys.executable, "-m", "pytest", "-m", "not slow and not gpu", *options, *NUMERIC]
         code = subprocess.run(tests, cwd=REPO, env={**os.environ, **setting}).returncode
         rows.append(f"{'failed' if code else 'passed'}  {time.monotonic() - start:4.0f} s  {name}")
         failed |= bool(code)
-    print("\n".join(rows))
+    say("\n".join(rows))
     return int(failed)
 
 

@@ -165,7 +165,7 @@ def main() -> None:
     os.chdir(TESTS.parents[2])
     for mutation in MUTATIONS:
         if not args.names or mutation.__name__ in args.names:
-            print(json.dumps({mutation.__name__: noticed(mutation, options)}), flush=True)
+            sys.stdout.write(json.dumps({mutation.__name__: noticed(mutation, options)}) + "\n")
 
 
 if __name__ == "__main__":
