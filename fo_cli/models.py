@@ -94,10 +94,16 @@ def list_models(
 
 @app.command("info")
 def info(folder: Folder, json: options.Json = False) -> None:
-    """Show the parts of a model folder: types, sizes, what is trained, which LLM."""
+    """Show the parts of a model folder: types, sizes, what is trained, which LLM.
+
+    And which kernels this CPU would take for its matrices, by the precision of ``--weights``.
+    """
     found = describe(options.existing_folder(folder, "model folder"))
+
+    from fo_core.layers import kernels
+
     if json:
-        render.as_json(found)
+        render.as_json(found | {"kernels": kernels.taken()})
         return
     rows = [
         (
@@ -112,6 +118,7 @@ def info(folder: Folder, json: options.Json = False) -> None:
     render.table(("part", "type", "trained", "values", "file"), rows)
     llm = found["llm"]
     render.result(f"frozen LLM: {llm['spec']} ({llm['dtype']}) {llm['fingerprint'] or 'unchecked'}")
+    render.result(kernels.say(kernels.taken()))
 
 
 @app.command("check-llm")

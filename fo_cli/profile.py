@@ -98,6 +98,7 @@ def latency(
     from eval.latency import measure
     from eval.latency_legs import measure_legs
     from eval.latency_trace import write_timeline, write_trace
+    from fo_core.layers import kernels
 
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     reports, legs = [], []
@@ -112,15 +113,19 @@ def latency(
         last = reports[-1]
         title = f"{last.size}, weights {last.weights}, threads {threads}"
         write_timeline(timeline, legs[-1].talks[-1], title)
+    used = kernels.taken([weights]) if device == "cpu" else {}
     if json:
         found = [
             table.as_dict(report) | {"four_legs": table.legs_dict(own)}
             for report, own in zip(reports, legs, strict=True)
         ]
-        render.as_json({"machine": table.machine() | {"device": device}, "reports": found})
+        machine = table.machine() | {"device": device, "kernels": used}
+        render.as_json({"machine": machine, "reports": found})
     elif markdown:
-        render.result(table.markdown(reports, legs))
+        render.result(table.markdown(reports, legs, used))
     else:
+        if used:
+            render.result(kernels.say(used))
         for report, own in zip(reports, legs, strict=True):
             render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
             if report.rows:

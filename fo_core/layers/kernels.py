@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
 import torch
@@ -36,9 +36,9 @@ def taken(weights: Iterable[Weights] = get_args(Weights)) -> dict[str, str]:
     return found
 
 
-def line(weights: Iterable[Weights] = get_args(Weights)) -> str:
-    """The same as a line of text, with the instruction set of torch's own kernels."""
-    each = "; ".join(f"{kind}: {kernel}" for kind, kernel in taken(weights).items())
+def say(found: Mapping[str, str]) -> str:
+    """What :func:`taken` found as a line of text, with the instruction set of torch's own ones."""
+    each = "; ".join(f"{kind}: {kernel}" for kind, kernel in found.items())
     return f"kernels of this CPU ({torch.backends.cpu.get_cpu_capability()}): {each}"
 
 

@@ -27,8 +27,10 @@ def test_info_says_types_sizes_and_what_is_trained(tiny_model, tmp_path):
     assert set(found["parts"]) == set(PARTS)
     assert found["parts"]["codec"] == {"type": "istft", "trained": False}
     assert found["parts"]["adapter"]["type"] == "conv" and found["parts"]["adapter"]["values"] > 0
+    assert list(found["kernels"]) == ["same", "fp16", "bf16", "int8"]
     people = run(app, ["models", "info", str(model)]).stdout
     assert "speech_encoder" in people and "frozen LLM: tiny" in people
+    assert f"same: {found['kernels']['same']}; fp16: {found['kernels']['fp16']}" in people
 
 
 def test_a_damaged_file_is_one_line(tiny_model, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rounding import bounds, near, roundings
 from torch import Tensor
+from two_turns import Ended
 
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.prompt import PromptEmbeddings
@@ -167,10 +168,17 @@ def first_turn(
     return talk, {"prob": torch.stack(probs), "hidden": states[: len(turn["ids"])]}, ids
 
 
+@pytest.mark.parametrize("end", ["cut", "ended"])
 @torch.inference_mode()
-def test_two_turns(llm: FrozenLLM, double: FrozenLLM, golden_variant: Any) -> None:
+def test_two_turns(
+    llm: FrozenLLM, double: FrozenLLM, golden_variant: Any, end: str, monkeypatch: Any
+) -> None:
     """The first turn in numbers (its vectors are those of run_a), the second in lengths."""
     recorded, vectors = golden_variant.run("run_d"), golden_variant.run("run_a")["adapter_out"]
+    if end == "ended":
+        recorded = Ended(recorded, golden_variant.meta["eod_id"])
+        for each in (llm, double):
+            monkeypatch.setattr(each, "logits", recorded.head(each.logits))
     role = recorded.json["role"]
     first, second = recorded.json["turns"]
     allowed = bounds(lambda: first_turn(double, golden_variant, first, role)[1])

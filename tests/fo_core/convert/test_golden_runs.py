@@ -10,6 +10,7 @@ import pytest
 import torch
 from rounding import Bound, bounds, near
 from torch import Tensor
+from two_turns import Ended
 
 from fo_core.config import replace
 from fo_core.dialogue.answer import answer_wave
@@ -239,11 +240,15 @@ def test_run_c_server(loaded, golden_variant, monkeypatch):
     assert int((pcm.int() - run["pcm"].int()).abs().max()) <= 1
 
 
-def test_run_d_two_turns(loaded, golden_variant, monkeypatch):
-    run = golden_variant.run("run_d")
+@pytest.mark.parametrize("end", ["cut", "ended"])
+def test_run_d_two_turns(loaded, golden_variant, end, monkeypatch):
+    run, allowed = golden_variant.run("run_d"), loaded.bounds(golden_variant, "a")
     chunks = loaded.chunks(golden_variant.input_wave)
     session = Session(loaded.model, loaded.file, run.json["role"])
-    logits, allowed = session.model.llm.logits, loaded.bounds(golden_variant, "a")
+    logits = session.model.llm.logits
+    if end == "ended":
+        run = Ended(run, golden_variant.meta["eod_id"])
+        logits = run.head(logits)
     for index, turn in enumerate(run.json["turns"]):
         segmenter = replace(loaded.file.segmenter, max_tokens=turn["max_new_tokens"])
         session.cfg = replace(loaded.file, segmenter=segmenter)

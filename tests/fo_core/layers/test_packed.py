@@ -10,7 +10,7 @@ from rounding import bounds, near
 from torch import Tensor, nn
 
 from fo_core.layers import packed
-from fo_core.layers.kernels import line, taken
+from fo_core.layers.kernels import say, taken
 from fo_core.layers.packed import PackedLinear, pack_for_inference
 from fo_core.layers.transformer import LlamaConfig, LlamaStack
 
@@ -95,7 +95,7 @@ def test_the_kernels_taken_are_named(capfd):
     assert list(found) == ["same", "fp16", "bf16", "int8"]
     for kernel in found.values():
         assert kernel.partition(" (")[0] in UNITS
-    text = line(["same"])
+    text = say(taken(["same"]))
     assert torch.backends.cpu.get_cpu_capability() in text and f"same: {found['same']}" in text
     assert capfd.readouterr().out == ""  # oneDNN's own report is caught
 
