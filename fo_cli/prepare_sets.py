@@ -117,10 +117,10 @@ def import_corpus(
         list[str] | None,
         typer.Option("--set", help="An option of the corpus: text=COLUMN ...", metavar="A=B"),
     ] = None,
+    channel: options.Channel = None,
     language: Annotated[
         str | None, typer.Option("--language", help="Of all of it, where rows do not say it.")
     ] = None,
-    channel: options.Channel = None,
     limit: Limit = 0,
     num_workers: Workers = 2,
     engine: Where = Engine.local,
@@ -164,12 +164,12 @@ def import_corpus(
     rows = [(part, str(found["items"]), f"{found['hours']:.2f}", str(out / f"{part}.jsonl"))
             for part, found in report["splits"].items()]  # fmt: skip
     render.table(("part", "utterances", "hours", "manifest"), rows)
+    _say_rejects(report, out / "rejects.jsonl")
     if report["channels_averaged"]:
         render.note(
             f"{report['channels_averaged']:,} utterances have several channels, which are "
             "averaged; --channel N takes one"
         )
-    _say_rejects(report, out / "rejects.jsonl")
 
 
 def validate(
