@@ -1,5 +1,6 @@
 """Every container that a phone, a browser or a telephone exchange makes, and files that are odd."""
 
+import io
 import logging
 import struct
 import sys
@@ -11,7 +12,7 @@ import soundfile
 
 from fo_core import audio
 from fo_core.errors import AudioError
-from fo_core.sound_file import _scale, open_sound
+from fo_core.sound_file import _scale, decode, open_sound
 
 RATE = 16000
 
@@ -187,6 +188,15 @@ def test_d3_one_channel_of_a_file(tmp_path: Path) -> None:
     assert np.abs(audio.read(path) - tone() / 2).max() < 1e-4
     with pytest.raises(AudioError, match="no channel 2; possible: 0 to 1"):
         audio.read(path, channel=2)
+
+
+def test_d8_a_streamed_answer_of_a_speech_endpoint_is_decoded() -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(), RATE, format="WAV")
+    samples, rate = decode(streamed(buffer.getvalue(), 0, 0))
+    assert rate == RATE and np.abs(samples[:, 0] - tone()).max() < 1e-4
+    with pytest.raises(AudioError, match="not a sound"):
+        decode(b"{}")
 
 
 def test_blocks_are_the_whole(tmp_path: Path) -> None:
