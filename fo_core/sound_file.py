@@ -28,8 +28,15 @@ READABLE = "WAV, FLAC, OGG, MP3; with the package av also M4A, AAC, WebM, MP4, A
 CONVERT = "ffmpeg -i {} -ar 16000 OUT.wav"
 ENDINGS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"),
-    *(".m4a", ".aac", ".webm", ".mp4", ".mka", ".amr", ".3gp", ".wma"),  # by PyAV
+    *(".sph", ".nist"),
+    *(".m4a", ".m4b", ".aac", ".webm", ".mp4", ".mov", ".mka", ".mkv", ".amr", ".3gp", ".wma"),
+    *(".wv", ".ape", ".spx"),  # these and the line above by PyAV
 )
+RAW = {  # files without a header: what FFmpeg must be told
+    ".ulaw": "-f mulaw -ar 8000", ".ul": "-f mulaw -ar 8000", ".pcmu": "-f mulaw -ar 8000",
+    ".alaw": "-f alaw -ar 8000", ".al": "-f alaw -ar 8000", ".pcma": "-f alaw -ar 8000",
+    ".raw": "-f s16le -ar 16000", ".pcm": "-f s16le -ar 16000", ".sln": "-f s16le -ar 8000",
+}  # fmt: skip
 UNKNOWN = 2**60  # frames: more than any file has
 LOUDEST = 16.0  # no float sample at the scale of [-1, 1] is above this; integers are
 SEEKABLE = "mp4"  # the container of FFmpeg's whose time stamps count samples
@@ -118,6 +125,11 @@ def _refused(path: str | Path | bytes, error: Exception) -> AudioError:
     if not is_part(path) and not Path(path).stat().st_size:
         return AudioError(f"{path} is not a sound file that can be read (it has 0 bytes)",
                           possible=READABLE)  # fmt: skip
+    form = RAW.get(Path(path).suffix.lower())
+    if form is not None:
+        convert = CONVERT.format(path).replace("-i", f"{form} -i")
+        return AudioError(f"{path} has no header: its rate and form are not known",
+                          possible=READABLE, do=f"{convert} (if that is its form)")  # fmt: skip
     said = str(error).partition(": ")[2] if str(error).startswith("Error opening") else str(error)
     return AudioError(f"{path} is not a sound file that can be read: {said or 'it is damaged'}",
                       possible=READABLE, do=CONVERT.format(path))  # fmt: skip
@@ -125,6 +137,8 @@ def _refused(path: str | Path | bytes, error: Exception) -> AudioError:
 
 @contextlib.contextmanager
 def _opened(path: str | Path | bytes, source: str | bytes) -> Iterator[Sound]:
+    if isinstance(source, str) and Path(source).suffix.lower() in RAW:
+        raise ValueError("no header")  # FFmpeg would guess a rate
     try:
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
     except soundfile.SoundFileError as error:
@@ -219,12 +233,18 @@ def _scale(name: str | Path | bytes) -> float:
     with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
         for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
             top = max(top, float(np.nan_to_num(np.abs(block), posinf=0).max(initial=0.0)))
+    full = full_scale(top)
+    if full != 1:
+        said = "a sound" if isinstance(name, bytes) else name
+        log.warning("%s: float samples up to %.0f, divided by %.0f", said, top, full)
+    return full
+
+
+def full_scale(top: float) -> float:
+    """What float samples are to be divided by whose loudest is ``top``: 1, 2^15, 2^23 or 2^31."""
     if top <= LOUDEST:
         return 1.0
-    full = next((bits for bits in (15, 23) if top <= 1.1 * 2**bits), 31)
-    said = "a sound" if isinstance(name, bytes) else name
-    log.warning("%s: float samples up to %.0f, divided by %d", said, top, 2**full)
-    return float(2**full)
+    return 2.0 ** next((bits for bits in (15, 23) if top <= 1.1 * 2**bits), 31)
 
 
 def _av() -> bool:

@@ -87,6 +87,16 @@ def test_d6_without_pyav_the_line_names_ffmpeg(
         audio.info(path)
 
 
+@pytest.mark.parametrize(("name", "form"), [
+    ("call.ulaw", "-f mulaw -ar 8000"), ("call.al", "-f alaw -ar 8000"),
+    ("mic.raw", "-f s16le -ar 16000"), ("mic.PCM", "-f s16le -ar 16000"),
+])  # fmt: skip
+def test_d6_a_file_without_a_header_gets_a_way_out(tmp_path: Path, name: str, form: str) -> None:
+    (tmp_path / name).write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(AudioError, match=rf"{name} has no header.*ffmpeg {form} -i .*{name}"):
+        audio.read(tmp_path / name)
+
+
 def test_d6_a_video_without_sound_and_a_file_cut_short_are_one_line(tmp_path: Path) -> None:
     path = encoded(tmp_path / "a.m4a", "aac", 44100)
     path.write_bytes(path.read_bytes()[:2000])
