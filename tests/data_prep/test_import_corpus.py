@@ -615,6 +615,12 @@ def test_a_folder_with_sounds_that_lack_a_text(tmp_path):
     assert "has no c.txt" in said["c"] and "not UTF-8" in said["a"]
 
 
+def test_where_nothing_can_be_used_the_first_reason_is_said(tmp_path):
+    (tmp_path / "t.tsv").write_text("audio\ttext\nnone.wav\twords\n")
+    with pytest.raises(DataError, match=r"none of 1 .*; the first: no sound file .*none\.wav"):
+        run("table", tmp_path / "t.tsv", tmp_path / "out", how=ONE)
+
+
 def test_twins_unknown_names_and_nothing_usable(tmp_path):
     sound(tmp_path / "a.wav")
     write(tmp_path / "t.csv", "audio,text,id\na.wav,one,x\na.wav,two,x\n")
