@@ -19,7 +19,7 @@ import numpy as np
 from data_prep.lines import Line
 from fo_core.audio import info
 from fo_core.config import config
-from fo_core.data.cuts import CutError, custom_recordings
+from fo_core.data.cuts import CutError, custom_recordings, cut_sound
 from fo_core.data.manifest import IGNORE, Item, from_cut
 from fo_core.errors import AudioError, DataError
 from fo_core.parts import is_part, read_part
@@ -45,6 +45,7 @@ LEVELS = {  # every check there is, in the order of the table
     "leak-id": ERROR,  # also in the other manifest
     "leak-audio": ERROR,  # the same samples are in the other manifest
     "leak-text": ERROR,  # the same words, at least so many, are in the other manifest
+    "scale": WARNING,  # float samples at the scale of integers; they are read divided
     "clipping": WARNING,
     "custom-recording": WARNING,  # a further recording of the cut, which nothing here reads
     "text-too-short": WARNING,  # much sound for a few words
@@ -230,6 +231,8 @@ def _samples(sound: Sound, item: Item, cfg: CheckConfig, found: Checked) -> bool
         padded = np.pad(power, (0, -len(power) % frame)).reshape(-1, frame)
         sizes = np.minimum(frame, len(power) - frame * np.arange(len(padded)))
         loudest = max(loudest, float((padded.sum(axis=1) / sizes).max()))
+    if sound.scale != 1:
+        found.faults.append(("scale", f"float samples, divided by {sound.scale:.0f}"))
     found.audio_hash = int.from_bytes(digest.digest()) or 1
     level = 10 * np.log10(loudest + 1e-12)
     if level < cfg.silence_db:
@@ -275,8 +278,11 @@ def _mend(cut: dict[str, Any], item: Item) -> str:
         "num_samples": item.num_samples,
         "duration": item.num_samples / item.rate,
     }
-    first, *others = recording["sources"]
-    recording["sources"] = [{**first, "source": _absolute(item.audio)}, *others]
+    chosen = cut_sound(cut).source
+    recording["sources"] = [
+        {**each, "source": _absolute(item.audio)} if each["source"] == chosen else each
+        for each in recording["sources"]
+    ]
     duration = round(item.duration, 8)
     supervisions = [
         {**s, "duration": min(s.get("duration", duration), duration)} if len(all_) == 1 else s

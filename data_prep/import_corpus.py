@@ -78,8 +78,11 @@ def run(
         write_json(out / "report.json", report)
     progress("import", report["items"], report["items"])
     if not report["made"]:
-        raise DataError(f"none of {report['items']} utterances of {source} can be used",
-                        possible=corpus.LAYOUT, do=f"see {out / 'rejects.jsonl'}")  # fmt: skip
+        with (out / "rejects.jsonl").open(encoding="utf-8") as rejects:
+            first = rejects.readline() or '{"reason": "it is empty"}'
+        raise DataError(f"none of {report['items']} utterances of {source} can be used; the first: "
+                        f"{json.loads(first)['reason']}", possible=corpus.LAYOUT,
+                        do=f"see {out / 'rejects.jsonl'}")  # fmt: skip
     return report
 
 

@@ -127,10 +127,10 @@ def import_corpus(
         list[str] | None,
         typer.Option("--set", help="An option of the corpus: text=COLUMN ...", metavar="A=B"),
     ] = None,
+    channel: options.Channel = None,
     language: Annotated[
         str | None, typer.Option("--language", help="Of all of it, where rows do not say it.")
     ] = None,
-    channel: options.Channel = None,
     val: Annotated[
         float,
         typer.Option("--val", help="Hold out this share: train.jsonl and val.jsonl.", min=0, max=1),
@@ -182,12 +182,12 @@ def import_corpus(
         render.as_json(report)
         return
     _say_parts(parts, out)
+    _say_rejects(report, out / "rejects.jsonl")
     if report["channels_averaged"]:
         render.note(
             f"{report['channels_averaged']:,} utterances have several channels, which are "
             "averaged; --channel N takes one"
         )
-    _say_rejects(report, out / "rejects.jsonl")
 
 
 def split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 from pathlib import Path
@@ -88,11 +89,15 @@ def mono(path: str | Path, samples: np.ndarray, channel: int | None) -> Wave:
     if channels > 1:
         levels = np.sqrt((samples**2).mean(axis=0))
         if np.sqrt((mean**2).mean()) < CANCELLED * levels.max():
-            log.warning(
-                "%s: its %d channels cancel each other out when averaged; take one of them "
-                "(--channel 0)", path, channels
-            )  # fmt: skip
+            _say_cancelled(str(path), channels)
     return mean
+
+
+@functools.lru_cache(maxsize=4096)
+def _say_cancelled(path: str, channels: int) -> None:
+    """Say it once a file."""
+    log.warning("%s: its %d channels cancel each other out when averaged; take one of them "
+                "(--channel 0)", path, channels)  # fmt: skip
 
 
 def _check_length(path: str | Path, seconds: float, shortest: float, longest: float) -> None:

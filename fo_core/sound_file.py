@@ -28,8 +28,15 @@ READABLE = "WAV, FLAC, OGG, MP3; with the package av also M4A, AAC, WebM, MP4, A
 CONVERT = "ffmpeg -i {} -ar 16000 OUT.wav"
 ENDINGS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"),
-    *(".m4a", ".aac", ".webm", ".mp4", ".mka", ".amr", ".3gp", ".wma"),  # by PyAV
+    *(".sph", ".nist"),
+    *(".m4a", ".m4b", ".aac", ".webm", ".mp4", ".mov", ".mka", ".mkv", ".amr", ".3gp", ".wma"),
+    *(".wv", ".ape", ".spx"),  # these and the line above by PyAV
 )
+RAW = {  # files without a header: what FFmpeg must be told
+    ".ulaw": "-f mulaw -ar 8000", ".ul": "-f mulaw -ar 8000", ".pcmu": "-f mulaw -ar 8000",
+    ".alaw": "-f alaw -ar 8000", ".al": "-f alaw -ar 8000", ".pcma": "-f alaw -ar 8000",
+    ".raw": "-f s16le -ar 16000", ".pcm": "-f s16le -ar 16000", ".sln": "-f s16le -ar 8000",
+}  # fmt: skip
 UNKNOWN = 2**60  # frames: more than any file has
 LOUDEST = 16.0  # no float sample at the scale of [-1, 1] is above this; integers are
 SEEKABLE = "mp4"  # the container of FFmpeg's whose time stamps count samples
@@ -45,6 +52,7 @@ class Sound(Protocol):
     frames: int | None  # None: its header does not say it
     deep: bool  # samples of more than 16 bits
     flac: bool  # the file is a FLAC
+    scale: float  # by which float samples that were read were divided; 1 for all but odd files
 
     def skip(self, frames: int) -> None:
         """Go on so many frames; only before the first read."""
@@ -55,8 +63,8 @@ class Sound(Protocol):
 
 
 @contextlib.contextmanager
-def open_sound(path: str | Path) -> Iterator[Sound]:
-    """Open a sound file, or a part of a file that is one (fo_core/parts.py).
+def open_sound(path: str | Path | bytes) -> Iterator[Sound]:
+    """Open a sound file, a part of a file that is one (fo_core/parts.py), or its bytes.
 
     Raises:
         AudioError: It is missing, a folder, or nothing here can decode it; also while it is read.
@@ -69,6 +77,19 @@ def open_sound(path: str | Path) -> Iterator[Sound]:
         raise _refused(path, error) from error
 
 
+def decode(data: bytes) -> tuple[np.ndarray, int]:
+    """A whole sound from its bytes: float32 [S, C], and its rate in Hz.
+
+    Raises:
+        AudioError: Nothing here can decode it.
+    """
+    with open_sound(data) as sound:
+        blocks = [sound.read(BLOCK)]
+        while len(blocks[-1]):
+            blocks.append(sound.read(BLOCK))
+        return np.concatenate(blocks), sound.rate
+
+
 def count_frames(sound: Sound) -> int:
     """Frames of a sound that was opened just now; decoded if its header does not say it."""
     if sound.frames is not None:
@@ -79,8 +100,10 @@ def count_frames(sound: Sound) -> int:
     return total
 
 
-def _source(path: str | Path) -> str | bytes:
+def _source(path: str | Path | bytes) -> str | bytes:
     """What is opened: a file's name, or the bytes of a part."""
+    if isinstance(path, bytes):
+        return path
     if is_part(path):
         try:
             return read_part(path)
@@ -96,17 +119,26 @@ def _source(path: str | Path) -> str | bytes:
     return str(path)
 
 
-def _refused(path: str | Path, error: Exception) -> AudioError:
+def _refused(path: str | Path | bytes, error: Exception) -> AudioError:
+    if isinstance(path, bytes):
+        return AudioError(f"not a sound: {error}", possible=READABLE)
     if not is_part(path) and not Path(path).stat().st_size:
         return AudioError(f"{path} is not a sound file that can be read (it has 0 bytes)",
                           possible=READABLE)  # fmt: skip
+    form = RAW.get(Path(path).suffix.lower())
+    if form is not None:
+        convert = CONVERT.format(path).replace("-i", f"{form} -i")
+        return AudioError(f"{path} has no header: its rate and form are not known",
+                          possible=READABLE, do=f"{convert} (if that is its form)")  # fmt: skip
     said = str(error).partition(": ")[2] if str(error).startswith("Error opening") else str(error)
     return AudioError(f"{path} is not a sound file that can be read: {said or 'it is damaged'}",
                       possible=READABLE, do=CONVERT.format(path))  # fmt: skip
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path, source: str | bytes) -> Iterator[Sound]:
+def _opened(path: str | Path | bytes, source: str | bytes) -> Iterator[Sound]:
+    if isinstance(source, str) and Path(source).suffix.lower() in RAW:
+        raise ValueError("no header")  # FFmpeg would guess a rate
     try:
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
     except soundfile.SoundFileError as error:
@@ -128,7 +160,7 @@ def _opened(path: str | Path, source: str | bytes) -> Iterator[Sound]:
         if decoded is not None:
             yield decoded
         else:
-            yield _SndSound(file, str(path))
+            yield _SndSound(file, path)
 
 
 def _size(source: str | bytes) -> int:
@@ -166,12 +198,13 @@ def _chunks(data: bytearray, at: int) -> bool:
 class _SndSound:
     """A file that libsndfile reads."""
 
-    def __init__(self, file: soundfile.SoundFile, name: str) -> None:
+    def __init__(self, file: soundfile.SoundFile, name: str | Path | bytes) -> None:
         self._file, self._name = file, name
         self.rate, self.channels = int(file.samplerate), int(file.channels)
         self.frames = int(file.frames) if file.frames < UNKNOWN else None
         self.deep = file.subtype not in ("PCM_16", "PCM_S8", "PCM_U8")
         self.flac = file.format == "FLAC"
+        self.scale = 1.0
         self._float = file.subtype in ("FLOAT", "DOUBLE")
 
     def skip(self, frames: int) -> None:
@@ -186,23 +219,32 @@ class _SndSound:
         if self._float and len(samples):
             top = float(np.abs(samples).max())
             if top > 1 or (top == 1 and np.array_equal(samples, np.round(samples))):
-                samples = samples / np.float32(_scale(self._name))
+                known = not isinstance(self._name, bytes)  # bytes are not worth keeping
+                self.scale = (_scale if known else _scale.__wrapped__)(self._name)
+                samples = samples / np.float32(self.scale)
         return samples
 
 
-@functools.lru_cache(maxsize=4096)
-def _scale(name: str) -> float:
+@functools.lru_cache(maxsize=256)
+def _scale(name: str | Path | bytes) -> float:
     """What the float samples of a file are to be divided by: 1, or the top of an integer type."""
     top = 0.0
     source = _source(name)
     with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
         for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
             top = max(top, float(np.nan_to_num(np.abs(block), posinf=0).max(initial=0.0)))
+    full = full_scale(top)
+    if full != 1:
+        said = "a sound" if isinstance(name, bytes) else name
+        log.warning("%s: float samples up to %.0f, divided by %.0f", said, top, full)
+    return full
+
+
+def full_scale(top: float) -> float:
+    """What float samples are to be divided by whose loudest is ``top``: 1, 2^15, 2^23 or 2^31."""
     if top <= LOUDEST:
         return 1.0
-    full = next((bits for bits in (15, 23) if top <= 1.1 * 2**bits), 31)
-    log.warning("%s: float samples up to %.0f, divided by %d", name, top, 2**full)
-    return float(2**full)
+    return 2.0 ** next((bits for bits in (15, 23) if top <= 1.1 * 2**bits), 31)
 
 
 def _av() -> bool:
@@ -218,7 +260,7 @@ class _AvSound:
     """A file that FFmpeg's libraries decode; its length is known at its end only."""
 
     frames: int | None = None
-    deep, flac = True, False
+    deep, flac, scale = True, False, 1.0
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._container, self._stream = container, stream

@@ -19,7 +19,7 @@ from fo_core import audio
 from fo_core.errors import DataError, EngineError, FoError, first_line
 from fo_core.files import replacing
 from fo_core.registry import did_you_mean
-from fo_core.sound_file import ENDINGS
+from fo_core.sound_file import ENDINGS, full_scale
 
 SUMMARY = "a Hugging Face dataset: a hub id, or a folder"
 LAYOUT = "OWNER/NAME on the hub, or a folder of save_to_disk(), of parquet files or of sounds"
@@ -144,7 +144,9 @@ def _sound(given: Any, place: Path) -> Path:
     if given.get("array") is not None and given.get("sampling_rate"):
         target = place.with_name(f"{place.name}.flac")
         wave = np.asarray(given["array"], np.float32)
-        wave = wave.mean(axis=0) if wave.ndim > 1 else wave
+        wave = wave.mean(axis=int(np.argmin(wave.shape))) if wave.ndim > 1 else wave
+        top = float(np.nan_to_num(np.abs(wave), posinf=0).max(initial=0.0))
+        wave = wave / np.float32(full_scale(top))
         audio.write(target, wave, int(given["sampling_rate"]))
         return target
     if not data:

@@ -20,7 +20,15 @@ LAYOUT = "a .csv (commas, quotes), .tsv (tabs, no quotes) or .jsonl file; a head
 LICENCE = ""
 LANGUAGE = ""
 
-TIMES = ("offset", "start", "start_time", "begin", "end", "end_time", "duration")
+TIMES = (
+    *("offset", "start", "start_time", "begin", "begin_time", "onset"),
+    *("end", "end_time", "stop", "duration"),
+)
+OTHERS = {  # columns that are pointed out where no option names them
+    "channel": "channel_column", "speaker": "speaker", "speaker_id": "speaker", "spk": "speaker",
+    "language": "language_column", "lang": "language_column", "locale": "language_column",
+    "split": "split_column",
+}  # fmt: skip
 Row = Mapping[str, Any]
 log = logging.getLogger(__name__)
 
@@ -73,6 +81,11 @@ def _check_columns(source: Path, row: Row, options: CorpusOptions) -> None:
             "%s: the columns %s are not used: every row is its whole file; if not so: --set "
             "start=COLUMN --set end=COLUMN (or duration=COLUMN)", source, ", ".join(unused)
         )  # fmt: skip
+    for name in row:
+        known = OTHERS.get(str(name).lower(), "")
+        if known and not getattr(options, known):
+            log.warning("%s: the column %s is not used; if it is wanted: --set %s=%s", source, name,
+                        known, name)  # fmt: skip
 
 
 def _item(

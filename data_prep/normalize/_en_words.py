@@ -83,6 +83,8 @@ UNITS = {
     "Mbps": ("megabit a second", "megabits a second"),
     "Gbps": ("gigabit a second", "gigabits a second"),
     "¢": ("cent", "cents"),
+    "€": ("euro", "euros"),
+    "£": ("pound", "pounds"),
     "ft": ("foot", "feet"),
     "Hz": ("hertz", "hertz"),
     "kHz": ("kilohertz", "kilohertz"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 
 LONGEST = 15  # digits; longer numbers are read digit by digit
-POINTS = {"es": "coma"}  # where num2words has another word between the whole and the rest
+POINTS = {
+    "es": "coma",
+    "tr": "virgül",
+}  # where num2words has another word between the whole and the rest
 MINUS = {"vi": "âm", "pl": "minus", "cs": "minus", "sk": "mínus", "tr": "eksi"}  # where it has none
 FRACTIONS = ("ru", "be", "hu")  # "three and five tenths": read as a whole
 

@@ -19,7 +19,7 @@ ORDINAL = frozenset("bs cs da de et fi hr hu is lv nb nn no pl sk sl sr tr".spli
 # Written without a space before the next word; of Korean all but the counters with native numbers.
 ATTACHED = {"th": "", "ko": "시개명살마리번잔권대병장가사달곳그켤벌채척"}
 _SIGNS = r"(?<![\w.,:/])-?"
-_AFTER = r"(?!\w|[.,:/]\d)"
+_AFTER = r"(?!\w|[.,:/]\d|\.?[ºª])"
 _DOTTED = re.compile(rf"{_SIGNS}(?:\d{{1,3}}(?:,\d{{2,3}})*,\d{{3}}|\d{{1,18}})(?:\.\d+)?{_AFTER}")
 _COMMAED = re.compile(
     rf"{_SIGNS}(?:\d{{1,3}}(?P<group>[. '’])\d{{3}}(?:(?P=group)\d{{3}})*(?:,\d+)?"

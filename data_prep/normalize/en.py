@@ -26,11 +26,14 @@ from data_prep.normalize._numbers import words
 
 Match = re.Match[str]
 Rule = tuple[re.Pattern[str], Callable[[Match], str] | str]
-_NUM = r"(?<!\d)(?:\d{1,3}(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?"
+_NUM = (  # also in India's groups: 1,00,000
+    r"(?<!\d)(?:\d{1,3}(?:,\d{3})++(?!\d)|\d{1,2}(?:,\d\d){1,4},\d{3}(?![\d,])|\d++)(?:\.\d++)?"
+)
 _MONTH = "|".join(MONTHS)
 _UNIT = "|".join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True))
 _EACH = {**PER, **{unit: one for unit, (one, _) in UNITS.items() if unit.isalpha()}}
 _PER = "|".join(re.escape(unit) for unit in sorted(_EACH, key=len, reverse=True))
+_SIZES = "|".join(f"(?i:{size})" for size in MAGNITUDES)
 _SPEAKABLE = re.compile(r"[^A-Za-z' ,.?!;:\-]")
 
 
@@ -184,6 +187,10 @@ _RULES: tuple[Rule, ...] = (
         _named,
     ),
     (
+        re.compile(r"\b(\d{1,2}(?::\d\d)?)[-–](?=\d{1,2}(?::\d\d)?\s?[ap]\.?\s?m\b)", re.I),
+        r"\1 to ",
+    ),
+    (
         re.compile(
             r"\b(?P<hour>[01]?\d|2[0-4])(?::(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?)?"
             r"\s?(?P<half>[ap])\.?\s?m\b",
@@ -202,7 +209,11 @@ _RULES: tuple[Rule, ...] = (
     (re.compile(r"(?<![\d-])\d{3}-\d{4}(?![\d-])"), _phone),
     (re.compile(rf"([$€£¥₹])\s?({_NUM})\s?[-–—]\s?\1?(?={_NUM})"), r"\2 to \1"),
     (re.compile(r"(?<![\w.])[-−](?=[$€£¥₹]\s?\d)"), "minus "),
-    (re.compile(rf"([$€£¥₹]\s?{_NUM})\s?/\s?({_PER})\b"), lambda m: f"{m[1]} per {_EACH[m[2]]}"),
+    (re.compile(r"([$€£¥₹])[-−](?=\d)"), r"minus \1"),
+    (
+        re.compile(rf"([$€£¥₹]\s?{_NUM}(?:\s?(?:{_SIZES})\b)?)\s?/\s?({_PER})\b"),
+        lambda m: f"{m[1]} per {_EACH[m[2]]}",
+    ),
     (re.compile(rf"\b((?i:{'|'.join(PLACES)}))\.?\s(\d{{1,4}})([A-Z])\b"), _place),
     (re.compile(r"\b([A-G])#"), r"\1 sharp"),
     (re.compile(r"\b9/11\b"), "nine eleven"),

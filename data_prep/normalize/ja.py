@@ -19,6 +19,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:№|(?<![A-Za-z])N[oO]\.)\s?(?=\d)"), "ナンバー"),
     (re.compile(r"[¥￥]\s?(\d+(?:\.\d+)?)(?!\d)"), r"\1円"),
     (re.compile(r"(?<=\d)\s?[~〜～]\s?(?=\d)"), "から"),
+    (re.compile(r"\b([A-G])#"), r"\1シャープ"),
     (re.compile(r"(?<=\d)½"), "と1/2"),
     (re.compile("½"), "1/2"),
     (re.compile("²"), "二乗"),

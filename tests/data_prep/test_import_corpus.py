@@ -328,6 +328,17 @@ def test_hf_streams_parquet_and_says_which_rows_are_broken(tmp_path):
             for r in rejects(tmp_path / "out")] == [True, True]  # fmt: skip
 
 
+def test_hf_arrays_are_sounds_at_any_scale(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    wave = 0.3 * np.sin(np.arange(8000) / 10)
+    sounds = [{"array": (full * wave).tolist(), "sampling_rate": 16000} for full in (1, 32768)]
+    rows = {"audio": sounds, "text": ["one", "two"]}
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "set")
+    run("hf", tmp_path / "set", tmp_path / "out", how=ONE)
+    for item in manifest.read(tmp_path / "out" / "all.jsonl"):
+        assert np.abs(item.load_audio(16000) - wave).max() < 1e-4
+
+
 def test_hf_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(EngineError, match=r"pip install datasets \(the extra hf\)"):
@@ -386,11 +397,13 @@ def test_d5_bad_rows_of_nemo_are_listed_and_the_rest_is_imported(tmp_path):
 def test_d5_unmapped_times_of_a_table_are_pointed_out(tmp_path, caplog):
     sound(tmp_path / "a.wav", 2.0)
     path = tmp_path / "t.jsonl"
-    path.write_text(json.dumps({"audio": "a.wav", "text": "x", "offset": 0.5, "duration": 1.0}))
+    row = {"audio": "a.wav", "text": "x", "offset": 0.5, "duration": 1.0, "Speaker": "anna"}
+    path.write_text(json.dumps(row))
     run("table", path, tmp_path / "whole", how=ONE)
     assert "the columns offset, duration are not used" in caplog.text
+    assert "the column Speaker is not used; if it is wanted: --set speaker=Speaker" in caplog.text
     caplog.clear()
-    options = CorpusOptions(start="offset", duration="duration")
+    options = CorpusOptions(start="offset", duration="duration", speaker="Speaker")
     run("table", path, tmp_path / "parts", options, ONE)
     assert not caplog.text
     (item,) = manifest.read(tmp_path / "parts" / "all.jsonl")
@@ -600,6 +613,12 @@ def test_a_folder_with_sounds_that_lack_a_text(tmp_path):
     assert run("folder", source, tmp_path / "out", how=ONE)["made"] == 1
     said = {row["id"]: row["reason"] for row in rejects(tmp_path / "out")}
     assert "has no c.txt" in said["c"] and "not UTF-8" in said["a"]
+
+
+def test_where_nothing_can_be_used_the_first_reason_is_said(tmp_path):
+    (tmp_path / "t.tsv").write_text("audio\ttext\nnone.wav\twords\n")
+    with pytest.raises(DataError, match=r"none of 1 .*; the first: no sound file .*none\.wav"):
+        run("table", tmp_path / "t.tsv", tmp_path / "out", how=ONE)
 
 
 def test_twins_unknown_names_and_nothing_usable(tmp_path):

@@ -77,6 +77,11 @@ ENGLISH = [
     ("C# and F#, C++", "C sharp and F sharp, C plus plus."),
     ("3x faster, 2x4", "three times faster, two times four."),
     ("9/11", "nine eleven."),
+    ("20€/h, 5 €, $5M/yr", "twenty euros per hour, five euros, five million dollars per year."),
+    ("$-20, 10-12 p.m. sharp", "minus twenty dollars, ten to twelve P M sharp."),
+    ("1,00,000 or 12,34,567", "one hundred thousand or one million two hundred thirty four "
+     "thousand five hundred sixty seven."),
+    ("1,2,3 and 1,23", "one,two,three and one,twenty three."),
     # a hyphen after a letter is no minus
     ("COVID-19 and GPT-4o", "COVID-nineteen and GPT-four o."),
     ("an i7-12700 at -7", "an i seven-twelve thousand seven hundred at minus seven."),
@@ -157,9 +162,16 @@ CHINESE = [
     ("温度是-5度,得分为-2", "温度是负五度，得分为负二。"),
     ("2-3个", "两到三个。"),
     ("3.5-4.5米", "三点五到四点五米。"),
+    ("歼-20和长征-5", "歼二十和长征五。"),
+    ("比分3-1", "比分三比一。"),
+    ("2.0.1版,Vol.3", "二点零点一版，Vol 三。"),
+    ("$20/小时", "每小时二十美元。"),
+    ("C#语言", "C sharp语言。"),
     # words before a fraction stay before it
     ("约1/2的人", "约二分之一的人。"),
     ("大约1/3", "大约三分之一。"),
+    ("约3:30到", "约三点三十分到。"),
+    ("约2/3~3/4", "约三分之二到四分之三。"),
     ("近1/3到2/3", "近三分之一到三分之二。"),
     # number signs
     ("No.1", "第一。"),
@@ -208,6 +220,7 @@ OTHER = [
     ("es", "1.500 euros", "mil quinientos euros."),
     ("es", "3,5 de 12 345", "tres coma cinco de doce mil trescientos cuarenta y cinco."),
     ("fr", "12 345 et 1\u202f500", "douze mille trois cent quarante-cinq et mille cinq cents."),
+    ("es", "el 1.º y 2", "el 1.º y dos."),
     ("pt", "1.500", "mil e quinhentos."),
     ("nl", "2.000,5", "tweeduizend komma vijf."),
     ("ru", "12 345 и 3,5", "двенадцать тысяч триста сорок пять и три целых пять десятых."),

@@ -1,5 +1,6 @@
 """Every container that a phone, a browser or a telephone exchange makes, and files that are odd."""
 
+import io
 import logging
 import struct
 import sys
@@ -11,7 +12,7 @@ import soundfile
 
 from fo_core import audio
 from fo_core.errors import AudioError
-from fo_core.sound_file import _scale, open_sound
+from fo_core.sound_file import _scale, decode, open_sound
 
 RATE = 16000
 
@@ -84,6 +85,16 @@ def test_d6_without_pyav_the_line_names_ffmpeg(
     assert "\n" not in str(fault.value)
     with pytest.raises(AudioError, match="ffmpeg"):
         audio.info(path)
+
+
+@pytest.mark.parametrize(("name", "form"), [
+    ("call.ulaw", "-f mulaw -ar 8000"), ("call.al", "-f alaw -ar 8000"),
+    ("mic.raw", "-f s16le -ar 16000"), ("mic.PCM", "-f s16le -ar 16000"),
+])  # fmt: skip
+def test_d6_a_file_without_a_header_gets_a_way_out(tmp_path: Path, name: str, form: str) -> None:
+    (tmp_path / name).write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(AudioError, match=rf"{name} has no header.*ffmpeg {form} -i .*{name}"):
+        audio.read(tmp_path / name)
 
 
 def test_d6_a_video_without_sound_and_a_file_cut_short_are_one_line(tmp_path: Path) -> None:
@@ -187,6 +198,15 @@ def test_d3_one_channel_of_a_file(tmp_path: Path) -> None:
     assert np.abs(audio.read(path) - tone() / 2).max() < 1e-4
     with pytest.raises(AudioError, match="no channel 2; possible: 0 to 1"):
         audio.read(path, channel=2)
+
+
+def test_d8_a_streamed_answer_of_a_speech_endpoint_is_decoded() -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(), RATE, format="WAV")
+    samples, rate = decode(streamed(buffer.getvalue(), 0, 0))
+    assert rate == RATE and np.abs(samples[:, 0] - tone()).max() < 1e-4
+    with pytest.raises(AudioError, match="not a sound"):
+        decode(b"{}")
 
 
 def test_blocks_are_the_whole(tmp_path: Path) -> None:

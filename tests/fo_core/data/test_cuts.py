@@ -13,7 +13,7 @@ from data_prep.lines import Line
 from data_prep.runner import RunConfig
 from data_prep.shard import ShardConfig
 from data_prep.shard import run as shard
-from eval.speech_data import as_rows
+from eval.speech_data import as_rows, from_file
 from fo_core.data import manifest
 from fo_core.data.dataset import Sounds
 from fo_core.errors import DataError
@@ -208,6 +208,28 @@ def test_d5_a_nemo_manifest_is_recognised_where_a_manifest_is_wanted(tmp_path: P
     path.write_text('{"audio_filepath": "a.wav", "duration": 1.0, "text": "words"}\n')
     with pytest.raises(DataError, match="line 1: .*fo prepare-data import nemo"):
         manifest.read(path)
+
+
+def test_d3_fix_writes_the_path_of_the_channel_s_own_file(tmp_path: Path) -> None:
+    channels(tmp_path)
+    soundfile.write(tmp_path / "b.wav", np.full(2 * RATE, 0.7), RATE)
+    made = cut(tmp_path, channel=4)
+    made["recording"]["sources"].append({"type": "file", "channels": [4], "source": "b.wav"})
+    found = check(Line(1, json.dumps(made).encode()), tmp_path, CheckConfig())
+    assert not found.faults
+    mended = json.loads(found.mended)["recording"]["sources"]
+    assert [each["source"] for each in mended] == [str(tmp_path / n) for n in ("many.wav", "b.wav")]
+
+
+def test_d5_offset_and_duration_of_a_table_are_honoured_in_evaluation(tmp_path: Path) -> None:
+    channels(tmp_path)
+    table = tmp_path / "t.tsv"
+    table.write_text("path\tsentence\toffset\tduration\n"
+                     "many.wav\tone\t0.5\t1.0\nmany.wav\ttwo\t\t\nmany.wav\tx\t9\t1\n"
+                     "many.wav\ty\tten\t1\n")  # fmt: skip
+    items, left = from_file(table)
+    assert [(i.start, i.duration) for i in items] == [(0.5, 1.0), (0.0, 2.0)]
+    assert "no sound from 9 s" in str(left) or "number of seconds" in str(left)
 
 
 def test_lhotse_reads_what_we_write_of_several_channels(tmp_path: Path) -> None:
