@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from data_prep.synthesize import Progress, quiet
-from fo_core.data import manifest
+from data_prep.runner import Progress, quiet
 from fo_core.data.manifest import Item
-from fo_core.errors import DataError
 
 Sound = tuple[str, float, float, int | None]  # file, start, seconds, channel
 
@@ -80,25 +77,6 @@ def encode_items(
 def _sound(item: Item) -> Sound:
     """What two items have in common that are the same sound."""
     return item.audio, item.start, item.seconds, item.channel
-
-
-def encode_manifest(
-    path: str | Path,
-    codec: Encoder,
-    out: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    progress: Progress = quiet,
-) -> list[Item]:
-    """Encode a manifest's sounds and write it (in place unless ``out``), atomically.
-
-    Raises:
-        DataError: The manifest is missing or empty.
-    """
-    items = encode_items(manifest.read(path), codec, device, progress=progress)
-    if not all(item.speech_tokens for item in items):
-        raise DataError(f"the codec gave no tokens for a sound of {path}")
-    manifest.write(out or path, items)
-    return items
 
 
 def answered(

@@ -26,16 +26,19 @@ def dialogue_of(row: Row) -> str:
 
 def text_of(row: Row) -> str:
     """Letters and digits of what a cut says, in lower case."""
-    said = row.get("supervisions") or [{}]
-    text = said[0].get("text") if isinstance(said, list) and isinstance(said[0], dict) else ""
-    return "".join(char for char in str(text or "").casefold() if char.isalnum())
+    said = "".join(str(each.get("text") or "") for each in _supervisions(row))
+    return "".join(char for char in said.casefold() if char.isalnum())
 
 
 def speaker_of(row: Row) -> str:
     """Who speaks in a cut; "" if it does not say."""
-    said = row.get("supervisions") or [{}]
-    name = said[0].get("speaker") if isinstance(said, list) and isinstance(said[0], dict) else ""
-    return str(name or "")
+    names = [str(each.get("speaker") or "") for each in _supervisions(row)]
+    return names[0] if names else ""
+
+
+def _supervisions(row: Row) -> list[Row]:
+    said = row.get("supervisions")
+    return [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
 
 
 def split_of(row: Row) -> str:

@@ -153,6 +153,7 @@ def _shares(path: Path, cfg: TurnStatesConfig) -> Row:
 
 
 EXTRAS = ("incomplete", "backchannel", "aside", "noise")
+SAID = ("speaker", "language", "role", "dialogue", "turn", "fact", "answer", "answers", "messages")
 KEPT = ("category", "speed", "pitch", "split", "wording")  # of a turn's custom
 
 
@@ -309,19 +310,18 @@ class Labelling:
         path = self.out / "recordings" / folder / f"{name}.flac"
         audio.write(path, made.wave, RATE)
         kept = {k: v for k, v in turn.extra.items() if k in KEPT}
+        said = {name: getattr(turn, name) for name in SAID}
         pauses = {"pauses": [list(p) for p in made.pauses]} if made.pauses else {}
-        return changed(
-            turn,
+        return Item(
             id=name,
             audio=str(path),
             rate=RATE,
             num_samples=len(made.wave),
-            start=0.0,
-            seconds=0.0,
             text=text,
             kind=kind,
             states=made.states,
             speech_start=round(made.speech_start, 4),
             speech_end=round(made.speech_end, 4),
             extra={**kept, **pauses, **more},
+            **{"role": "user", **{name: value for name, value in said.items() if value}},
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fo_core.config import load, read_yaml, replace
 from fo_core.data import manifest
+from fo_core.data.lazy import some_items
 from fo_core.errors import FoError
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
@@ -52,7 +53,7 @@ def begin(model: str, train: Path, llm: str | None = None) -> FreezeOmni:
             config = replace(config, llm=replace(config.llm, spec=llm, fingerprint=""))
         made = _fresh(config, train)
     if not made.config.voice:
-        made.config = replace(made.config, voice=common_voice(manifest.read(train)))
+        made.config = replace(made.config, voice=common_voice(some_items(train)))
     if not made.config.llm.fingerprint:
         known = replace(made.config.llm, fingerprint=made.llm.fingerprint())
         made.config = replace(made.config, llm=known)
@@ -73,7 +74,7 @@ def _yaml(model: str) -> Path:
 
 def _fresh(config: FreezeOmniConfig, train: Path) -> FreezeOmni:
     llm = FrozenLLM.load(config.llm.spec, config.llm.dtype)
-    texts = (item.text for item in manifest.read(train))
+    texts = (item.text for item in manifest.read_lines(train))
     ctc = config.ctc
     if ctc.vocabulary == "pieces" and not ctc.pieces:
         ctc = replace(ctc, pieces=make_pieces(texts, ctc.size))
