@@ -86,6 +86,8 @@ def ready_model(
     bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
     if bounded or path_of(model.llm) != "own layers":
         render.note(one_line(model.llm, effective_context(model.llm, dialogue)))
+    if dialogue.duplex.turn.detect == "server":  # voice and silence end a turn
+        parts = tuple(part for part in parts if part != "state_head")
     model.require(*parts)
     return make_ready(model, packed_weights(weights, dialogue))
 

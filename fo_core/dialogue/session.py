@@ -233,6 +233,10 @@ class Session:
         turn, head = self.turns[-1], self.model.state_head
         self._note(turn, heard)
         opening = self._opening() if turn.chunks == 0 else []
+        if head.left_out:
+            yield from self._feed(opening, heard.embeds)
+            turn.chunks += 1
+            return Verdict(Event.KEEP, StateProbabilities(1.0, 0.0, 0.0))
         probe = [head.probe(heard.encoded)] if head.has_probe else []
         hidden = yield from self._feed(opening, heard.embeds, probe)
         turn.chunks += 1

@@ -81,8 +81,9 @@ class Speaker:
         llm, decoder = self._model.llm, self._model.speech_decoder
         kind = decoder.embedding.weight.dtype
         text, _ = decoder.text_input(llm, [part.segment.text], [part.segment.token_ids])
-        prefix = llm.split(part.states.to(kind), decoder.cfg.dim)
-        return text, prefix
+        if decoder.prefix is None:
+            return text, part.states.new_zeros(1, 0, decoder.cfg.dim, dtype=kind)
+        return text, llm.split(part.states.to(kind), decoder.cfg.dim)
 
     @torch.inference_mode()
     def speak(self, part: Part) -> Iterator[Tensor]:

@@ -330,6 +330,9 @@ def load(
 ) -> FreezeOmni:
     """Load a model folder; parts without a file, and those not among ``parts``, are untrained.
 
+    Untrained task and prompt vectors are not put before the audio, and an untrained state head
+    judges nothing, until a stage trains them.
+
     Raises:
         CheckpointError: A file is damaged or foreign, or the LLM is another one.
         ConfigError: A key or value of config.json is wrong.
@@ -349,6 +352,10 @@ def load(
         if path.is_file():
             load_into(getattr(model, part), load_tensors(path), str(path))
             model.trained.add(part)
+    for part in (model.task, model.prompt, model.state_head):
+        part.left_out = True
+    for name in model.trained & {"task", "prompt", "state_head"}:
+        getattr(model, name).left_out = False
     return model
 
 

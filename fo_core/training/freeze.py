@@ -50,6 +50,9 @@ def freeze_all_but(
     chosen = {id(p) for p in trainable.values()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
+    for module in model.modules():
+        if getattr(module, "left_out", False) and any(p.requires_grad for p in module.parameters()):
+            module.left_out = False  # type: ignore[assignment]
     _set_mode(model, chosen)
     for name in active:
         module = model.get_submodule(name)

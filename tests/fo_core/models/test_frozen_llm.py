@@ -14,6 +14,7 @@ from fo_core import devices
 from fo_core.errors import CheckpointError, FoError
 from fo_core.models import llm_source
 from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm_folder import building
 from fo_core.models.llm_tiny import write_tiny, write_tokenizer
 
 KINDS = ["llama", "qwen2", "gpt_neox"]
@@ -185,7 +186,7 @@ def test_tiny_spec_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_killed_conversion_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    with pytest.raises(KeyboardInterrupt), llm_source.building(target) as folder:
+    with pytest.raises(KeyboardInterrupt), building(target) as folder:
         assert folder is not None
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
