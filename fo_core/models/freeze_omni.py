@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fo_core import config as cfg
 from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors
-from fo_core.config import config
+from fo_core.config import config, replace
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import make_extractor
 from fo_core.files import write_json
@@ -27,7 +27,7 @@ from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig
 from fo_core.models.ctc import CtcHead
 from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
-from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig
+from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig, with_sounds
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.prompt import PromptEmbeddings
@@ -186,6 +186,17 @@ class FreezeOmni(nn.Module):
                 possible=f"trained: {', '.join(sorted(self.trained)) or 'nothing'}",
                 do="run the stages that train them (fo train --stage ...)",
             )
+
+    def name_sounds(self, sounds: Sequence[str]) -> None:
+        """Give an untrained decoder with durations the pronunciations that its data names."""
+        cfg = self.config.speech_decoder
+        if not isinstance(cfg, DurationDecoderConfig) or cfg.sounds or not sounds:
+            return
+        cfg = with_sounds(cfg, sounds)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.speech_decoder = _make_decoder(cfg).to(self.device).eval()
+        self.config = replace(self.config, speech_decoder=cfg)
 
     def voice(self, batch_size: int = 1) -> Tensor:
         """Global tokens [B, 1, G] of the assistant's voice; code 0 where none is configured."""
@@ -352,8 +363,8 @@ def load(
         if path.is_file():
             load_into(getattr(model, part), load_tensors(path), str(path))
             model.trained.add(part)
-    for part in (model.task, model.prompt, model.state_head):
-        part.left_out = True
+    for module in (model.task, model.prompt, model.state_head):
+        module.left_out = True
     for name in model.trained & {"task", "prompt", "state_head"}:
         getattr(model, name).left_out = False
     return model

@@ -15,7 +15,7 @@ from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.vocabulary import make_pieces
 from fo_core.registry import did_you_mean
-from fo_core.training.census import common_voice, ctc_tokens
+from fo_core.training.census import common_sounds, common_voice, ctc_tokens
 
 log = logging.getLogger(__name__)
 LLM_FREE = ("speech_encoder", "codec")  # parts that know nothing of the LLM
@@ -54,6 +54,8 @@ def begin(model: str, train: Path, llm: str | None = None) -> FreezeOmni:
         made = _fresh(config, train)
     if not made.config.voice:
         made.config = replace(made.config, voice=common_voice(some_items(train)))
+    if "speech_decoder" not in made.trained:
+        made.name_sounds(common_sounds(some_items(train)))
     if not made.config.llm.fingerprint:
         known = replace(made.config.llm, fingerprint=made.llm.fingerprint())
         made.config = replace(made.config, llm=known)
