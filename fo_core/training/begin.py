@@ -20,7 +20,7 @@ from fo_core.training.census import common_sounds, common_voice, ctc_tokens
 log = logging.getLogger(__name__)
 LLM_FREE = ("speech_encoder", "codec")  # parts that know nothing of the LLM
 AGAIN = {  # what has to be trained (again) with another LLM, and why
-    "input-1": "a CTC head over tokens speaks the LLM's; the encoder is kept and gets used to it",
+    "input-1": "its CTC head, if over tokens, speaks the LLM's; the encoder is kept",
     "input-2": "the adapter writes into the LLM's space",
     "input-3": "prompt embeddings and state head belong to the LLM",
     "output-2": "the decoder reads the LLM's text embeddings",
