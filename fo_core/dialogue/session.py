@@ -190,6 +190,9 @@ class Session:
         classes = self.turns[-1].classes if self.turns else []
         if not classes:
             return ""
+        written = self._listener.text
+        if written is not None:
+            return written
         return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
 
     def begin(self, number: int) -> None:

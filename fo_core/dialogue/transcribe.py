@@ -34,6 +34,7 @@ def transcribe(model: FreezeOmni, wave: Tensor, max_tokens: int = 64) -> Transcr
     frames = torch.cat([h.encoded for h in heard], dim=1)  # [1, T, E]
     words = model.ctc_head.read(model.ctc_head(frames))[0] if model.ctc_head.classes > 1 else ""
     vectors = torch.cat([*(h.embeds for h in heard), listener.flush()], dim=1)  # [1, N, H]
+    words = words if listener.text is None else listener.text
     said = repeat(model, vectors, max_tokens) if "adapter" in model.trained else []
     return Transcript(words, model.llm.answer_text(said))
 

@@ -1,7 +1,8 @@
 """The whole model: a frozen LLM with ears, a dialogue-state head and a voice around it.
 
 A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
-``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) may lie beside them. The LLM is
+``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) and ``piece_lm.safetensors`` (the
+word adapter's language model) may lie beside them. The LLM is
 referred to by name and fingerprint, never copied. A part whose file is missing is untrained: it
 has initial weights and is not in :attr:`FreezeOmni.trained`.
 """
@@ -22,6 +23,7 @@ from fo_core.config import config, replace
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import make_extractor
 from fo_core.files import write_json
+from fo_core.models import piece_lm
 from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
 from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig
@@ -229,6 +231,8 @@ class FreezeOmni(nn.Module):
             if part in self.trained:
                 tensors = getattr(self, part).state_dict()
                 save_tensors(folder / f"{part}.safetensors", tensors, {"part": part})
+        if isinstance(self.adapter, WordAdapter) and self.adapter.search.lm is not None:
+            self.adapter.search.lm.save(folder)
         if with_config:
             write_json(folder / "config.json", cfg.to_dict(self.config))
 
@@ -350,7 +354,7 @@ def load(
     """
     folder = Path(folder)
     model = build(read_config(folder, overrides), device, llm)
-    known = {f"{part}.safetensors" for part in PARTS}
+    known = {piece_lm.FILE, *(f"{part}.safetensors" for part in PARTS)}
     foreign = sorted(p.name for p in folder.glob("*.safetensors") if p.name not in known)
     if foreign:
         raise CheckpointError(
@@ -363,6 +367,8 @@ def load(
         if path.is_file():
             load_into(getattr(model, part), load_tensors(path), str(path))
             model.trained.add(part)
+    if isinstance(model.adapter, WordAdapter):
+        model.adapter.attach_lm(piece_lm.PieceLM.load(folder, model.ctc_head.classes - 1))
     for module in (model.task, model.prompt, model.state_head):
         module.left_out = True
     for name in model.trained & {"task", "prompt", "state_head"}:
