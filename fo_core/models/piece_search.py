@@ -29,6 +29,7 @@ class SearchConfig:
 
     beam: int = 8  # hypotheses kept; 1 = greedy
     classes: int = 12  # best classes of a frame that are looked at
+    margin: float = 8.0  # hypotheses so much less likely (natural log) than the best are dropped
     lm_weight: float = 0.7  # on the language model's log-probabilities, where there is one
     bonus: float = 2.0  # for each piece, against the language model's pull to short texts
 
@@ -95,8 +96,9 @@ class PieceSearch:
                     more = lm + self._weigh(state.before + pieces, klass)
                     _note(found, (*pieces, klass), NEVER, ends + chance, more)
         rows: list[Hypothesis] = [(p, v[0], v[1], v[2]) for p, v in found.items()]
-        rows.sort(key=score, reverse=True)
-        return self._commit(replace(state, beams=tuple(rows[: self.cfg.beam])))
+        scored = sorted(((score(row), row) for row in rows), reverse=True)[: self.cfg.beam]
+        least = scored[0][0] - self.cfg.margin
+        return self._commit(replace(state, beams=tuple(row for s, row in scored if s >= least)))
 
     def finish(self, state: SearchState) -> tuple[list[tuple[int, ...]], SearchState]:
         """The words of the best hypothesis, and a stream that goes on behind them."""
