@@ -86,7 +86,9 @@ def test_two_processes_have_the_curve_of_one(launcher, stages, files, tmp_path):
 
 def compare(files, stage, folder, sharded, sets):
     """The curve and the weights of two processes are those of one."""
-    one = CliRunner().invoke(app, command(files, stage, folder / "one", "train.accumulate=2", *sets))
+    one = CliRunner().invoke(
+        app, command(files, stage, folder / "one", "train.accumulate=2", *sets)
+    )
     assert one.exit_code == 0, one.stderr
     both = [
         [json.loads(line) for line in (folder / n / "metrics.jsonl").read_text().splitlines()]
