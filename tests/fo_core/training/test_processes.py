@@ -56,6 +56,7 @@ for given in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("launcher", "stages"),
     [
@@ -76,7 +77,7 @@ def test_two_processes_have_the_curve_of_one(launcher, stages, files, tmp_path):
     launch = [str(BIN / LAUNCHERS[launcher][0]), *LAUNCHERS[launcher][1:]]
     found = subprocess.run(
         [*launch, str(tmp_path / "several.py"), json.dumps(given)],
-        capture_output=True, text=True, timeout=240,
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
     assert found.stdout.count('"stage"') == len(stages)  # one process speaks
