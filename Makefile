@@ -37,8 +37,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# loadscope: a module's fixtures (models, bounds) are made by one worker only.
 pytest: setup
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadscope -m "not slow and not gpu"
 
 # Both run whatever the first one says; the last line is pytest's.
 test: setup
@@ -48,7 +49,7 @@ test: setup
 	exit $$status
 
 test-cpus: setup
-	$(BIN)/python tests/support/cpus.py $(if $(LEAST),--least) -n $(or $(JOBS),2)
+	$(BIN)/python tests/support/cpus.py $(if $(LEAST),--least) -n $(or $(JOBS),2) --dist loadscope
 	$(if $(LEAST),,$(BIN)/python -m pytest -n $(or $(JOBS),2) -m slow tests/fo_core/convert/test_mutations.py)
 
 format: setup
