@@ -133,6 +133,14 @@ def treat(wave: np.ndarray, source: int, rate: int, cfg: SpeechConfig) -> np.nda
     return audio.normalise(wave, rate, cfg.loudness_db)
 
 
+def heard_trim(wave: np.ndarray, source: int, rate: int, cfg: SpeechConfig) -> tuple[float, int]:
+    """What :func:`treat` does to a wave's time: seconds cut in front, samples that are left."""
+    wave = audio.resample(wave, source, rate)
+    start, _ = audio.speech_bounds(wave, rate)
+    before = max(0, start - round(cfg.margin * rate)) / rate
+    return before, len(audio.trim(wave, rate, cfg.margin))
+
+
 def speak(request: Request, cfg: SpeechConfig) -> np.ndarray:
     """Speak one request: trimmed, loudness-normalised float32 [S] at ``request.rate``.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from fo_core.dialogue.transcribe import repeat
 from fo_core.errors import ConfigError
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.word_adapter import WordAdapter
 
 FRAME_SAMPLES = 640  # an encoder frame: 40 ms at 16 kHz
 HOP = 160  # samples a feature frame
@@ -88,7 +89,8 @@ def hear(
     found: dict[str, Any] = {}
     decode = model.llm.tokenizer.decode
     if "ctc" in readings:
-        found["ctc"] = decode(model.ctc_head.greedy(model.ctc_head(frames))[0]).strip()
+        reader = model.adapter if isinstance(model.adapter, WordAdapter) else model.ctc_head
+        found["ctc"] = reader.read(model.ctc_head(frames))[0]
     if "llm" in readings:
         most = LEAST_TOKENS + round(TOKENS_A_SECOND * len(wave) / 16000)
         said = repeat(model, vectors, most)

@@ -113,6 +113,7 @@ def _samples(steps: Steps, count: int = 6) -> list[dict[str, Any]]:
                 {
                     "title": f"{title}, {number}",
                     "question_wav": row["question_wav"],
+                    "question_part": row.get("question_part"),
                     "reply_wav": _inside(path.parent, row["reply_wav"]),
                     "question": row["text"],
                     "heard": row["heard"],

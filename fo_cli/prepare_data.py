@@ -9,6 +9,7 @@ import typer
 
 from fo_cli import options, prepare_sets, prepare_speech, render
 from fo_cli.errors import PoliteGroup
+from fo_cli.prepare_align import align
 from fo_cli.prepare_options import (
     Config,
     From,
@@ -256,3 +257,4 @@ def _run(
 
 prepare_sets.add_to(app)
 prepare_speech.add_to(app)
+app.command("align")(align)

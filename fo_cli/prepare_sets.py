@@ -127,6 +127,7 @@ def import_corpus(
         list[str] | None,
         typer.Option("--set", help="An option of the corpus: text=COLUMN ...", metavar="A=B"),
     ] = None,
+    channel: options.Channel = None,
     language: Annotated[
         str | None, typer.Option("--language", help="Of all of it, where rows do not say it.")
     ] = None,
@@ -141,7 +142,9 @@ def import_corpus(
 ) -> None:
     """Make manifests of a corpus of transcribed speech; its sounds stay where they are.
 
-    Options of table: audio, text, id, speaker, start, end, language_column, split_column, root.
+    Options of table: audio, text, id, speaker, start, end, duration, language_column, split_column,
+    channel_column, root. Of hf (a hub id or a folder): audio, text, id, speaker, language_column,
+    part, subset, sounds.
     """
     from data_prep.corpora import CORPORA, CorpusOptions
 
@@ -165,6 +168,7 @@ def import_corpus(
 
     options.writable(out, "folder of the manifests")
     given = {"language": language} if language else {}
+    given |= {"channel": str(channel)} if channel is not None else {}
     chosen = load(CorpusOptions, given, sets or ())
     with Bars() as bars:
         report = run(name, source, out, chosen, _how(num_workers, engine, limit), bars)
@@ -179,6 +183,11 @@ def import_corpus(
         return
     _say_parts(parts, out)
     _say_rejects(report, out / "rejects.jsonl")
+    if report["channels_averaged"]:
+        render.note(
+            f"{report['channels_averaged']:,} utterances have several channels, which are "
+            "averaged; --channel N takes one"
+        )
 
 
 def split(

@@ -160,6 +160,8 @@ def voices(
             render.result(name)
         if not found:
             render.note(f"{engine} names no voice of {language!r}")
+        if more := getattr(TTS.load(engine), "MORE_VOICES", ""):
+            render.note(f"more: {more}")
         return
     _say(engine, settings, say, voice, language, out, json)
 

@@ -33,7 +33,7 @@ class Sounds:
 
     def __init__(self, limit_mb: float = 512.0) -> None:
         self.free = int(limit_mb * 2**20)
-        self._held: dict[tuple[str, float, float, int], np.ndarray] = {}
+        self._held: dict[tuple[Any, ...], np.ndarray] = {}
 
     def load(self, item: Item, rate: int) -> audio.Wave:
         """The item's sound: float32 [S] at ``rate``.
@@ -41,7 +41,7 @@ class Sounds:
         Raises:
             AudioError: It cannot be read.
         """
-        key = (item.audio, item.start, item.seconds, rate)
+        key = (item.audio, item.start, item.seconds, item.channel, rate)
         held = self._held.get(key)
         if held is not None:
             return audio.from_int16(held)
@@ -324,7 +324,7 @@ def make_loader(
     Args:
         items: Of a manifest; those that lack what the task needs are left out. Large ones come as
             ``lazy.LazyItems`` and are held a window at a time.
-        task: "speech", "qa", "states", "tts" or "codec".
+        task: "speech", "sound", "qa", "states", "tts", "reply" or "codec".
         batch_seconds: Most sound in a batch, s.
         batch_size: Most items in a batch.
         seed: Of the order, the crops and the augmentation.

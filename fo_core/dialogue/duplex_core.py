@@ -257,7 +257,8 @@ class DuplexCore(Lanes):
                 return "lost" if self.state is JUDGING else "patience"
         if self.turn.detect == "server" and heard.stopped:
             return "silence"
-        return "too_long" if chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds else None
+        long = chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
+        return "too_long" if long or self.active.crowded else None
 
     def end(self, how: ev.How, answer: bool | None = None) -> None:
         """The user's turn is over."""
@@ -378,14 +379,15 @@ class DuplexCore(Lanes):
     def context_due(self) -> bool:
         """Whether the context is to be read again, and can be."""
         busy = self._lane or self._reply or self.judge or self.state is LISTENING
-        full = self.session.length > self.cfg.duplex.context and len(self.session.turns) > 1
+        full = self.session.length > self.session.context and len(self.session.turns) > 1
         return not busy and (self.unread or self.stale or full)
 
     def read_context(self) -> Steps[None]:
         """Forget the oldest turns if the context is full, and read the rest again."""
         duplex, before = self.cfg.duplex, self.session.length
-        full = before > duplex.context
-        dropped = drop_oldest(self.session, int(duplex.keep * duplex.context)) if full else 0
+        context = self.session.context
+        full = before > context
+        dropped = drop_oldest(self.session, int(duplex.keep * context)) if full else 0
         yield from self._read_context()
         if dropped:
             self.emit(ev.ContextDropped(dropped, before, self.session.length))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fo_core.errors import CheckpointError
+from fo_core.models import thoughts
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 AUDIO = "<audio>"
@@ -52,6 +53,9 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 def render(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The template's text of a dialogue, up to where the assistant speaks.
 
+    A reasoning LLM's thoughts are switched off where its template can do that; where it opens them
+    by itself, they are closed at once.
+
     Raises:
         CheckpointError: There is no chat template, or it does not take these messages.
     """
@@ -62,9 +66,10 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> str:
             do="put a chat_template in tokenizer_config.json",
         )
     try:
-        return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, **thoughts.SWITCHES
         )
+        return thoughts.close_opened(text)
     except Exception as error:  # jinja raises what the template's author chose
         raise CheckpointError(f"the LLM's chat template: {error}") from error
 

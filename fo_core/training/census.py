@@ -1,4 +1,4 @@
-"""What a new model takes over from its data: the CTC head's tokens, the assistant's voice."""
+"""What a new model takes over from its data: CTC tokens, pronunciations, the assistant's voice."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def ctc_tokens(tokenizer: Any, texts: Iterable[str]) -> tuple[int, ...]:
     if not found:
         raise DataError("no item has a transcript", do="give a manifest of transcribed speech")
     return tuple(sorted(found))
+
+
+def common_sounds(items: Iterable[Item], least: int = 20) -> tuple[str, ...]:
+    """Pronunciations of letters that occur at least so often, in order; () where none is known."""
+    counts = Counter(sound for item in items for sound in item.letter_sounds)
+    return tuple(sorted(sound for sound, count in counts.items() if count >= least))
 
 
 def common_voice(items: Sequence[Item]) -> tuple[int, ...]:

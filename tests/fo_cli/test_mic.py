@@ -86,7 +86,6 @@ def test_people_read_it_as_it_goes(tiny_model, talk):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ([], "give --model DIR"),
         (["--model", "/no/such"], "does not exist"),
         (["--model", "M", "--fast"], "give --input FILE"),
         (["--model", "M", "--input", "/no/such.wav"], "does not exist"),

@@ -85,7 +85,7 @@ def test_a_new_ctc_head_gets_the_tokens_of_the_transcripts(data):
     ("change", "line"),
     [
         (("--stage", "input-4"), "possible: input-1"),
-        (("--size", "large"), "paper, smol, tiny"),
+        (("--size", "large"), "paper, smol, smol-open, tiny"),
         (("--model", "tin"), "did you mean 'tiny'"),
         (("--set", "train.max_step=3"), "did you mean 'max_steps'"),
         (("--train", "/no/train.jsonl"), "/no/train.jsonl does not exist"),
