@@ -19,7 +19,7 @@ import numpy as np
 from data_prep.lines import Line
 from fo_core.audio import info
 from fo_core.config import config
-from fo_core.data.cuts import CutError, custom_recordings, cut_sound
+from fo_core.data.cuts import CutError, custom_recordings, with_source
 from fo_core.data.manifest import IGNORE, Item, from_cut
 from fo_core.errors import AudioError, DataError
 from fo_core.parts import is_part, read_part
@@ -278,11 +278,7 @@ def _mend(cut: dict[str, Any], item: Item) -> str:
         "num_samples": item.num_samples,
         "duration": item.num_samples / item.rate,
     }
-    chosen = cut_sound(cut).source
-    recording["sources"] = [
-        {**each, "source": _absolute(item.audio)} if each["source"] == chosen else each
-        for each in recording["sources"]
-    ]
+    recording["sources"] = with_source(cut, _absolute(item.audio))
     duration = round(item.duration, 8)
     supervisions = [
         {**s, "duration": min(s.get("duration", duration), duration)} if len(all_) == 1 else s

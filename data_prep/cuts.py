@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data_prep.lines import cut_lines
 from data_prep.runner import Row
+from fo_core.data.cuts import with_source
 from fo_core.data.manifest import from_cut
 from fo_core.data.shards import is_shards
 from fo_core.errors import DataError
@@ -76,7 +77,7 @@ def _placed(row: Row, folder: Path, split: str) -> Row:
     with contextlib.suppress(DataError):  # whoever works on the row says what it lacks
         sound = from_cut(row, folder).audio
         if not as_url(sound) and not is_part(sound):
-            row["recording"]["sources"][0]["source"] = str(Path(sound).absolute())
+            row["recording"]["sources"] = with_source(row, str(Path(sound).absolute()))
     if split in SPLITS and isinstance(row.get("custom") or {}, dict):
         row["custom"] = {"split": split, **(row.get("custom") or {})}
     return row

@@ -125,6 +125,13 @@ def cut_words(cut: dict[str, Any]) -> CutWords:
     )
 
 
+def with_source(cut: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    """The sources of a cut's recording with another path for the one that the cut takes."""
+    chosen = cut_sound(cut).source
+    sources = cut["recording"]["sources"]
+    return [{**each, "source": path} if each["source"] == chosen else each for each in sources]
+
+
 def custom_recordings(custom: dict[str, Any]) -> list[str]:
     """Names of the further recordings that a cut carries; none of our tasks reads them."""
     return [name for name, value in custom.items()
