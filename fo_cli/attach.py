@@ -17,8 +17,8 @@ def attach(
     llm: Annotated[
         str, typer.Argument(help="Folder, hub id, .gguf file, embedded, qwen.", metavar="LLM")
     ],
-    model: options.Model,
     out: Annotated[Path, typer.Option("--out", help="Model folder to make.", metavar="DIR")],
+    model: options.Model = options.DEFAULT_MODEL,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Of the LLM's weights; default: the model's.")
     ] = None,
