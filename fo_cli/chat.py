@@ -74,6 +74,12 @@ def file(
     dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
+    if answer.ended_by == "unheard":
+        raise FoError(
+            f"nothing was heard in {question}, so nothing is answered; no reply was written",
+            possible="a recording with speech that is loud enough",
+            do="listen to it: silence, hum and noise, or the wrong channel, hold no question",
+        )
     written = _save(out, answer.wave, answer.sample_rate)
     timings = asdict(answer.timings)
     if json:

@@ -215,7 +215,7 @@ class Duplex(DuplexCore):
     # --- how ---
 
     def _commit(self, before: int, answer: bool) -> Steps[None]:
-        heard = self.ear.hear(self.inbox.take(before), False)
+        heard = self.ear.hear(self.inbox.take(before))
         if self.state not in HEARING:
             if self.state is DialogueState.SPEAKING:
                 self.leave_reply()
@@ -311,6 +311,8 @@ class Duplex(DuplexCore):
     def _forget(self, turn: Turn, role: str) -> None:
         if role != "assistant":
             turn.heard.clear()
+            if turn.answer is None:  # nothing is left of it to answer
+                role = "both"
         if role != "user" and turn.answer is not None:
             turn.cut(0, "")
         if role == "both":

@@ -190,7 +190,7 @@ class DuplexCore(Lanes):
 
     def _hear(self, block: np.ndarray) -> Steps[None]:
         manual = self.turn.detect == "manual"
-        heard = self.ear.hear(block, not manual)
+        heard = self.ear.hear(block)
         if self.state in (LISTENING, JUDGING):
             yield from self.listen(heard)
             return
@@ -211,7 +211,7 @@ class DuplexCore(Lanes):
         number = self.new_number()
         if voiced:
             self.emit(ev.SpeechStarted(number, self.ear.voice.began))
-        else:
+        elif not self.ear.voice.speaking:
             self.ear.voice.began = self.ear.voice.ended = self.ear.position
         if self.state is SPEAKING and self.turn.interrupt == "voice":
             self.stop_reply("turn_detected")
@@ -235,11 +235,13 @@ class DuplexCore(Lanes):
     def listen(self, heard: Heard) -> Steps[None]:
         """A chunk of the user's turn."""
         session = self.active
+        turn = session.turns[-1]
+        turn.voiced = bool(turn.voiced) or heard.voiced
         verdict = yield from session.listen_steps(heard.wave, may_end=False)
         p, number = verdict.probabilities, session.turns[-1].number
         judging = self.state is JUDGING
         self.emit(ev.ChunkState(number, p.listen, p.answer, p.ignore, judging))
-        if heard.stopped:
+        if heard.stopped and self.turn.detect != "manual":
             self.emit(ev.SpeechStopped(number, self.ear.voice.ended))
         how = self._how(verdict, heard)
         if how is not None:
@@ -262,13 +264,17 @@ class DuplexCore(Lanes):
     def end(self, how: ev.How, answer: bool | None = None) -> None:
         """The user's turn is over."""
         session, voice = self.active, self.ear.voice
-        number = session.turns[-1].number
+        number, committed = session.turns[-1].number, how == "commit"
+        if how not in ev.DISMISSED and not session.was_heard():
+            how = "unheard"
         self.emit(ev.TurnEnded(number, how, voice.began, voice.ended))
         voice.forget()
-        if how in ("ignore", "lost"):
+        if how in ev.DISMISSED:
             session.drop_turn()
             self.judge = None
             self.go(Event.IGNORE if how == "ignore" else Event.SPEECH_LOST)
+            if committed:
+                self.emit(ev.Error("empty_commit", "nothing was heard in the sound"))
             return
         if self.state is JUDGING:
             self.stop_reply("turn_detected")

@@ -20,7 +20,10 @@ import numpy as np
 
 from fo_core.dialogue.states import DialogueState
 
-How = Literal["answer", "ignore", "silence", "patience", "commit", "lost", "too_long", "text"]
+How = Literal[
+    "answer", "ignore", "silence", "patience", "commit", "lost", "unheard", "too_long", "text",
+]  # fmt: skip
+DISMISSED = ("ignore", "lost", "unheard")  # turns that leave no trace and get no reply
 Status = Literal["completed", "incomplete", "cancelled", "failed"]
 
 
@@ -61,7 +64,11 @@ class ChunkState(DuplexEvent):
 
 @dataclass
 class TurnEnded(DuplexEvent):
-    """The user's turn is over. "ignore" and "lost" leave no trace and get no reply."""
+    """The user's turn is over; those in ``DISMISSED`` leave no trace and get no reply.
+
+    "ignore": the state head wants no answer; "lost": it never decided, while the bot spoke;
+    "unheard": there was sound but nothing was heard in it (silence, hum, noise).
+    """
 
     turn: int
     how: How

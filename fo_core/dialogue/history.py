@@ -20,6 +20,7 @@ class Turn:
     start: int  # length of the LLM's cache before it
     number: int = 0  # the application's own count
     chunks: int = 0  # heard
+    voiced: bool | None = None  # whether a voice was found in it; None: nobody looked for one
     heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it
     classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
     event: Event = Event.KEEP  # how the question ended

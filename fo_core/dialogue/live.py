@@ -101,7 +101,7 @@ class Live:
         elif isinstance(event, ev.SpeechStarted):
             self._starts[event.turn] = event.start
         elif isinstance(event, ev.TurnEnded):
-            if event.how in ("ignore", "lost"):
+            if event.how in ev.DISMISSED:
                 self.dismissed += 1
             else:
                 self.turns.append(LiveTurn(event.turn, event.how, event.start, event.end, event.at))

@@ -110,16 +110,19 @@ class Session:
             verdicts.append(self.listen(chunk, may_end=False))
         return verdicts
 
-    def listen(self, chunk: Tensor, may_end: bool = True) -> Verdict:
+    def listen(self, chunk: Tensor, may_end: bool = True, voiced: bool | None = None) -> Verdict:
         """Hear 160 ms.
 
         Args:
             chunk: Wave [S] at 16 kHz in [-1, 1], S <= 2560.
             may_end: False: whatever the state head says, the turn goes on.
+            voiced: Whether a voice was found in the turn; None: nobody looked for one.
 
         Returns:
             What the chunk meant by itself; :attr:`state` says what followed from it.
         """
+        self._begin()
+        self.turns[-1].voiced = voiced
         return drive(self.listen_steps(chunk, may_end))
 
     def listen_steps(self, chunk: Tensor, may_end: bool = True) -> Steps[Verdict]:
@@ -155,6 +158,17 @@ class Session:
         self.turns[-1].heard.append(vectors)
         yield from self._feed(self._opening(), vectors)
         self.end_turn()
+
+    def was_heard(self) -> bool:
+        """Whether the running turn holds anything that can be answered.
+
+        An adapter that hands on what was heard gives no vectors for silence, hum or noise. A
+        convolutional one gives vectors for any sound: there the voice activity detector says it.
+        """
+        turn = self.turns[-1]
+        if not self.model.adapter.requires_ctc:
+            return turn.voiced is not False
+        return bool(turn.heard) or self._listener.fork().flush().shape[1] > 0
 
     def end_turn(self) -> None:
         """No more input will come: what was heard is to be answered."""
@@ -248,6 +262,8 @@ class Session:
         if event is Event.IGNORE:
             self.drop_turn()
             return
+        if event is Event.ANSWER and not self.was_heard():
+            return  # nothing was asked yet
         self.state = transition(self.state, event)
         self.turns[-1].event = event
 

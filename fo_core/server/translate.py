@@ -140,8 +140,8 @@ class Translator:
             if self.typed:
                 self.typed.popleft().turn = turn
             return
-        if event.how in ("ignore", "lost"):
-            if not held and turn in self._open:
+        if event.how in ev.DISMISSED:
+            if turn in self._ids:  # its start was told
                 yield from self._stopped(turn, event.end)
                 yield {"type": "input_audio_buffer.cleared"}
             return
@@ -315,7 +315,9 @@ class Translator:
         else:
             caused = self._settled(code)
         if code == "empty_commit" and self.typed:
-            self.typed.popleft()
+            unheard = self.typed.popleft()  # an item of sound that holds nothing
+            self.conversation.items.pop(unheard.id, None)
+            yield {"type": "conversation.item.deleted", "item_id": unheard.id}
         yield error(event.message, CODES.get(code, code), event_id=caused, server=code == "model")
 
 

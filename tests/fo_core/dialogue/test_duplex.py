@@ -251,7 +251,7 @@ def test_the_client_commits(tiny_model, vad):
     assert [e.turn for e in of(events, ev.ChunkState)] == [0, 1, 1]
     duplex.clear()
     assert kinds(duplex.run())[-1] == "Cleared" and len(duplex.session.turns) == 2
-    duplex.push(loud(0.1))
+    duplex.push(loud(0.6))
     duplex.commit(answer=False)
     events = list(duplex.run())
     assert of(events, ev.TurnEnded) and not of(events, ev.ReplyStarted)

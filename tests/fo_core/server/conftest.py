@@ -15,6 +15,7 @@ from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
+from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.sampling import SamplingConfig
 
@@ -37,6 +38,7 @@ TALK = DialogueConfig(
         vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
     ),
     states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),
+    duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
 )
 
 

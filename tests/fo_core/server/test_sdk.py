@@ -275,3 +275,29 @@ def test_a_limit_of_tokens_can_be_lifted_again(server: Any, sdk: Any) -> None:
 
     short, long = asyncio.run(talk())
     assert len(short) < len(long)
+
+
+def test_a_commit_in_which_nothing_was_heard_is_empty(server: Any, sdk: Any) -> None:
+    """Silence is never answered: the commit is an error, the item of sound is taken back."""
+
+    async def talk() -> None:
+        silence = base64.b64encode(bytes(48000)).decode()
+        async with sdk(server).realtime.connect(model="tiny") as connection:
+            await until(connection, "conversation.created")
+            await connection.session.update(session=MANUAL)
+            await until(connection, "session.updated")
+            await connection.input_audio_buffer.append(audio=silence)
+            await connection.input_audio_buffer.commit(event_id="mine")
+            (wrong,) = await until(connection, "error")
+            assert wrong["error"]["code"] == "input_audio_buffer_commit_empty"
+            assert wrong["error"]["event_id"] == "mine"
+            content = [{"type": "input_audio", "audio": silence}]
+            item = {"type": "message", "role": "user", "content": content, "id": "sound"}
+            await connection.conversation.item.create(item=item)
+            events = await until(connection, "error")
+            assert {"conversation.item.deleted"} & set(types(events))
+            await connection.response.create()
+            (nothing,) = await until(connection, "error", "response.created")
+            assert nothing["error"]["code"] == "nothing_to_answer"
+
+    asyncio.run(talk())
