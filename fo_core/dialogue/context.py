@@ -62,11 +62,17 @@ def drop_oldest(session: Session, room: int) -> int:
     return count
 
 
-def forget_unheard(session: Session, play: Playback, played: int) -> None:
-    """Cut the newest answer of a session to what was played of it."""
-    turn = session.turns[-1]
+def forget_unheard(session: Session, play: Playback, played: int) -> bool:
+    """Cut the answer that plays to what was played of it.
+
+    Returns:
+        False: something was said after it, and the context has to be read again.
+    """
+    turn = next((t for t in session.turns if t.number == play.turn), None)
+    if turn is None:
+        return True
     if turn.answer is None:
         turn.answer = Answer(start=session.length)
-        return
-    tokenizer = session.model.llm.tokenizer
-    session.forget_after(tokens_heard(turn, play.spoken, played, play.rate, tokenizer))
+        return True
+    tokens = tokens_heard(turn, play.spoken, played, play.rate, session.model.llm.tokenizer)
+    return session.forget_after(turn, tokens)

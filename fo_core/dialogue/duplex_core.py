@@ -146,7 +146,7 @@ class DuplexCore(Lanes):
 
     def emit(self, event: ev.DuplexEvent) -> None:
         """Say that something happened."""
-        event.at = self.ear.position
+        event.at, event.cause = self.ear.position, event.cause or self.cause
         self._outbox.append(event)
 
     def go(self, event: Event) -> None:
@@ -217,7 +217,9 @@ class DuplexCore(Lanes):
             self.stop_reply("turn_detected")
             self.go(Event.STOP)
         if self.state is SPEAKING:
-            self.judge = self._fork()
+            self.judge = yield from self._fork()
+        elif self.stale or self.unread:
+            yield from self._read_context()
         self.go(Event.SPEECH_START)
         session = self.active
         session.begin(number)
@@ -225,11 +227,12 @@ class DuplexCore(Lanes):
         if before and voiced:
             yield from session.onset_steps(before)
 
-    def _fork(self) -> Session:
+    def _fork(self) -> Steps[Session]:
         """A copy that knows of the running answer what was played."""
         twin = self.session.fork()
-        if self.play is not None:
-            forget_unheard(twin, self.play, self.play.head(self.now()))
+        play = self.play
+        if play is not None and not forget_unheard(twin, play, play.head(self.now())):
+            yield from refeed_steps(twin, self.cfg.duplex.refeed)
         return twin
 
     def listen(self, heard: Heard) -> Steps[None]:
@@ -302,7 +305,8 @@ class DuplexCore(Lanes):
         self.play = Playback(number, self.model.codec.sample_rate)
         self.emit(ev.ReplyStarted(number))
         aloud = self.speak if speak is None else speak
-        self._reply = Lane("reply", self._answer(self.play, aloud, max_tokens or self.max_tokens))
+        work = self._answer(self.play, aloud, max_tokens or self.max_tokens)
+        self._reply = Lane("reply", work, self.cause)
 
     def _answer(self, play: Playback, speak: bool, max_tokens: int | None) -> Steps[None]:
         if self.unread:
@@ -335,7 +339,7 @@ class DuplexCore(Lanes):
         """Nothing more comes of the running reply."""
         session, play = self.session, self.play
         assert play is not None
-        turn = session.turns[-1]
+        turn = session.turns[-1]  # nothing is added while a reply is made
         turn.answer = turn.answer or Answer(start=session.length)
         session.state, play.done = IDLE, True
         self._remember(play)
@@ -350,8 +354,8 @@ class DuplexCore(Lanes):
         """
         play, session, made = self.play, self.session, self._reply
         assert play is not None, "nothing to stop"
-        played, whole = play.head(self.now()), session.turns[-1].answer
-        text = whole.text if whole is not None else ""
+        played, turn = play.head(self.now()), self.find(play.turn)
+        text = turn.answer.text if turn is not None and turn.answer is not None else ""
         if made is not None:
             made.close()
             self._reply = None
@@ -359,11 +363,11 @@ class DuplexCore(Lanes):
         self._remember(play)
         if self.judge is not None:
             self.session, self.judge = self.judge, None
-        else:
-            forget_unheard(session, play, played)
-        kept = next(t.answer for t in self.session.turns if t.number == play.turn)
+        elif not forget_unheard(session, play, played):
+            self.stale = True
+        turn = self.find(play.turn)  # None where it was deleted meanwhile
         self.play = None
-        heard = kept.text if kept is not None else ""
+        heard = turn.answer.text if turn is not None and turn.answer is not None else ""
         self.emit(ev.Interrupted(play.turn, reason, played, heard))
         if made is not None:
             self.emit(ev.ReplyDone(play.turn, "cancelled", text, play.made))

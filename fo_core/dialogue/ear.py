@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fo_core.dialogue.commands import Queued
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
 from fo_core.errors import AudioError
 from fo_core.streaming import CHUNK_SAMPLES
@@ -41,14 +41,11 @@ def check_block(pcm: np.ndarray | Tensor) -> np.ndarray:
     return np.clip(block, -1.0, 1.0).astype(np.float32)
 
 
-Command = Callable[[int], bool]  # given the samples before it; False: it has to wait
-
-
 class Inbox:
     """Sound and commands in the order in which they came."""
 
     def __init__(self) -> None:
-        self._items: deque[np.ndarray | Command] = deque()
+        self._items: deque[np.ndarray | Queued] = deque()
         self.waiting = 0  # samples that nobody took yet
 
     def push(self, block: np.ndarray) -> None:
@@ -57,11 +54,11 @@ class Inbox:
             self._items.append(block)
             self.waiting += block.size
 
-    def put(self, command: Command) -> None:
+    def put(self, command: Queued) -> None:
         """Add a command."""
         self._items.append(command)
 
-    def command(self) -> tuple[Command, int] | None:
+    def command(self) -> tuple[Queued, int] | None:
         """The first command with less than a chunk of sound before it, and how much that is.
 
         Nothing is taken: :meth:`done` takes the command when it was carried out.
@@ -75,7 +72,7 @@ class Inbox:
                 return None
         return None
 
-    def done(self, command: Command) -> None:
+    def done(self, command: Queued) -> None:
         """Take a command out."""
         index = next(i for i, item in enumerate(self._items) if item is command)
         del self._items[index]

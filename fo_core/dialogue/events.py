@@ -33,6 +33,7 @@ class DuplexEvent:
 
     at: int = field(default=0, kw_only=True)  # samples of the user that were heard by then
     time: float = field(default=0.0, kw_only=True, compare=False)  # time.monotonic(), by the pool
+    cause: str | None = field(default=None, kw_only=True)  # id of the command that led to it
 
 
 @dataclass
@@ -150,6 +151,13 @@ class Truncated(DuplexEvent):
 
     turn: int
     text: str  # what it keeps
+
+
+@dataclass
+class Deleted(DuplexEvent):
+    """A turn, or one side of it, is forgotten."""
+
+    turn: int
 
 
 @dataclass

@@ -25,6 +25,7 @@ import torch
 
 from fo_core.config import config
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Command
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.duplex_core import Prefixes
 from fo_core.dialogue.settings import DialogueConfig
@@ -331,8 +332,8 @@ class Pool:
             talk._incoming_samples = 0
             if duplex is not None:
                 for item in incoming:
-                    if callable(item):
-                        item()
+                    if isinstance(item, Command):
+                        duplex.send(item)
                     else:
                         duplex.inbox.push(item)
         step, events, failed = None, [], False

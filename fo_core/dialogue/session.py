@@ -320,13 +320,21 @@ class Session:
         text = "".join(part.segment.text_raw for part in kept)
         self._cut(turn, kept[-1].segment.stop if kept else 0, text)
 
-    def forget_after(self, tokens: int) -> None:
-        """Drop from the history all of the newest answer but its first ``tokens`` tokens."""
-        turn = self.turns[-1]
-        if turn.answer is not None and tokens < len(turn.answer.token_ids):
-            ids = turn.answer.token_ids[:tokens]
-            decode = self.model.llm.tokenizer.decode
-            self._cut(turn, tokens, decode(ids, skip_special_tokens=True))
+    def forget_after(self, turn: Turn, tokens: int) -> bool:
+        """Drop from the history all of a turn's answer but its first ``tokens`` tokens.
+
+        Returns:
+            False: turns came after it, so the LLM has to read the history again.
+        """
+        if turn.answer is None or tokens >= len(turn.answer.token_ids):
+            return True
+        decode = self.model.llm.tokenizer.decode
+        text = decode(turn.answer.token_ids[:tokens], skip_special_tokens=True)
+        if turn is not self.turns[-1]:
+            turn.cut(tokens, text)
+            return False
+        self._cut(turn, tokens, text)
+        return True
 
     def _cut(self, turn: Turn, tokens: int, text: str) -> None:
         assert turn.answer is not None

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Command, Configure
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.ear import check_block
-from fo_core.dialogue.turns import TurnConfig
 from fo_core.errors import FoError
 from fo_core.models.steps import Step
 from fo_core.streaming import SAMPLE_RATE
@@ -42,7 +42,7 @@ class Talk:
         self._pool = pool
         self.opened = self._touched = self._read = time.monotonic()
         self._duplex: Duplex | None = make(self._clock)
-        self._incoming: deque[np.ndarray | Callable[[], None]] = deque()
+        self._incoming: deque[np.ndarray | Command] = deque()
         self._incoming_samples = 0
         self._busy = False  # a worker has it
         self._step: Step | None = None  # waits to be run
@@ -85,72 +85,25 @@ class Talk:
             self._incoming_samples += block.size
             self._give(block)
 
-    def commit(self, answer: bool = True) -> None:
-        """See :meth:`Duplex.commit`."""
-        self._command(lambda duplex: duplex.commit(answer))
-
-    def clear(self) -> None:
-        """See :meth:`Duplex.clear`."""
-        self._command(lambda duplex: duplex.clear())
-
-    def hear_text(self, text: str, answer: bool = True) -> None:
-        """See :meth:`Duplex.hear_text`."""
-        self._command(lambda duplex: duplex.hear_text(text, answer))
-
-    def say_text(self, text: str) -> None:
-        """See :meth:`Duplex.say_text`."""
-        self._command(lambda duplex: duplex.say_text(text))
-
-    def respond(
-        self, speak: bool | None = None, max_tokens: int | None = None, system: str | None = None
-    ) -> None:
-        """See :meth:`Duplex.respond`."""
-        self._command(lambda duplex: duplex.respond(speak, max_tokens, system))
-
-    def interrupt(self) -> None:
-        """See :meth:`Duplex.interrupt`."""
-        self._command(lambda duplex: duplex.interrupt())
-
-    def played(self, position: int, turn: int | None = None) -> None:
-        """See :meth:`Duplex.played`."""
-        self._command(lambda duplex: duplex.played(position, turn))
-
-    def truncate(self, turn: int, samples: int) -> None:
-        """See :meth:`Duplex.truncate`."""
-        self._command(lambda duplex: duplex.truncate(turn, samples))
-
-    def configure(
-        self,
-        turn: TurnConfig | None = None,
-        system: str | None = None,
-        voice: Sequence[int] | None = None,
-        speak: bool | None = None,
-        max_tokens: int | None = None,
-    ) -> None:
-        """See :meth:`Duplex.configure`.
+    def send(self, command: Command) -> None:
+        """Ask for something; see :mod:`fo_core.dialogue.commands`.
 
         Raises:
-            ConfigError: The voice does not fit the codec.
+            ConfigError: A voice does not fit the codec.
         """
-        if self._duplex is not None:
-            self._duplex.model.check_voice(voice)
-        self._command(lambda duplex: duplex.configure(turn, system, voice, speak, max_tokens))
-
-    def delete(self, turn: int, role: Literal["user", "assistant", "both"] = "both") -> None:
-        """See :meth:`Duplex.delete`."""
-        self._command(lambda duplex: duplex.delete(turn, role))
+        with self._pool.lock:
+            duplex = self._duplex
+            if duplex is None:
+                return
+            if isinstance(command, Configure):
+                duplex.model.check_voice(command.voice)
+            self._give(command)
 
     def close(self, reason: Reason = "client") -> None:
         """End it and free its memory; what is on its way is dropped. May be called again."""
         self._pool.drop(self, reason)
 
-    def _command(self, command: Callable[[Duplex], None]) -> None:
-        with self._pool.lock:
-            duplex = self._duplex
-            if duplex is not None:
-                self._give(lambda: command(duplex))
-
-    def _give(self, item: np.ndarray | Callable[[], None]) -> None:
+    def _give(self, item: np.ndarray | Command) -> None:
         self._incoming.append(item)
         self._touched = time.monotonic()
         self._pool.notify()

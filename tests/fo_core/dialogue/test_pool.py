@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fo_core.config import replace
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull
 from fo_core.dialogue.segmenter import SegmenterConfig
@@ -180,7 +181,7 @@ def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, 
     with Pool(tiny_model, cfg, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open("aeiou" * (3 + n)) for n in range(4)]
         for talk in talks:
-            talk.hear_text("hi")
+            talk.send(do.HearText("hi"))
         for talk in talks:
             until(talk, ev.ReplyDone)
     assert [6] in sizes and any(len(batch) > 1 for batch in sizes)
@@ -230,7 +231,7 @@ def test_whoever_leaves_in_the_middle_leaves_nothing(tiny_model, vad):
             talk.close()
             talk.close()
             talk.push(question(0))  # nobody is there
-            talk.interrupt()
+            talk.send(do.Interrupt())
             assert until(talk, ev.Closed)[-1].reason == "client"
             assert isinstance(talk.get(), ev.Closed)
         stay = pool.open()
@@ -268,10 +269,10 @@ def test_a_model_that_raises_for_one_harms_no_other(tiny_model, vad, monkeypatch
     with Pool(tiny_model, CFG, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open() for _ in range(3)]
         for talk in talks:
-            talk.hear_text("hi")
+            talk.send(do.HearText("hi"))
         for talk in talks:
             until(talk, ev.ReplyDone)
-            talk.played(10**9)
+            talk.send(do.Played(10**9))
             until(talk, ev.Played)
         marked.append(talks[0]._duplex.session.cache)
         for seed, talk in enumerate(talks):

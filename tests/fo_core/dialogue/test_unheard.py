@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fo_core.config import replace
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.duplex import Duplex
@@ -67,13 +68,13 @@ def test_an_unheard_commit_is_empty(hears_nothing, sound):
     duplex = Duplex(hears_nothing, turn=TurnConfig(detect="manual"))
     before = hear(duplex, np.zeros(0, np.float32)) or duplex.session.length
     events = hear(duplex, sound)
-    duplex.commit()
+    duplex.send(do.Commit())
     events += duplex.run()
     assert [e.how for e in of(events, ev.TurnEnded)] == ["unheard"]
     assert [e.code for e in of(events, ev.Error)] == ["empty_commit"]
     assert not of(events, ev.ReplyStarted | ev.Transcript)
     assert duplex.state is DialogueState.IDLE and duplex.session.length == before
-    duplex.respond()
+    duplex.send(do.Respond())
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["nothing_to_answer"]
 
 
@@ -99,7 +100,7 @@ def test_an_unheard_voice_over_the_answer_does_not_stop_it(hears_nothing, vad, h
         pytest.skip("with the paper's adapter the detector and the state head decide")
     head += ["answer"]
     duplex = Duplex(hears_nothing, vad=vad)
-    duplex.hear_text("hello")
+    duplex.send(do.HearText("hello"))
     assert of(duplex.run(), ev.ReplyDone)
     noise = 0.3 * np.random.default_rng(0).standard_normal(CHUNK)
     events = hear(duplex, noise.astype(np.float32))
@@ -120,10 +121,10 @@ def test_an_unheard_transcript_is_empty(hears_nothing, sound):
 
 def test_a_question_that_was_deleted_is_not_answered(tiny_model, vad):
     duplex = Duplex(tiny_model, vad=vad, turn=TurnConfig(detect="manual"))
-    duplex.hear_text("hello", answer=False)
+    duplex.send(do.HearText("hello", answer=False))
     list(duplex.run())
-    duplex.delete(0, "user")
-    duplex.respond()
+    duplex.send(do.Delete(0, "user"))
+    duplex.send(do.Respond())
     events = list(duplex.run())
     assert [e.code for e in of(events, ev.Error)] == ["nothing_to_answer"]
     assert not of(events, ev.ReplyStarted)
