@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.turns import TurnConfig
 
 
@@ -54,12 +55,21 @@ class SayText(Queued):
 
 
 @dataclass(frozen=True)
+class HearResult(Queued):
+    """What came back for a function call; it waits for Respond."""
+
+    call_id: str
+    output: str
+
+
+@dataclass(frozen=True)
 class Respond(Queued):
     """Answer the history as it stands."""
 
     speak: bool | None = None  # None: as configured
     max_tokens: int | None = None  # longest text, LLM tokens
     system: str | None = None  # for this reply; where nothing waits for an answer: what to do
+    tools: ToolConfig | None = None  # functions that this reply may call; None: as configured
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,8 @@ class Configure(Command):
     voice: Sequence[int] | None = None  # global tokens
     speak: bool | None = None  # whether replies are spoken
     max_tokens: int | None = None  # longest answer, LLM tokens
+    temperature: float | None = None  # of the text
+    tools: ToolConfig | None = None  # functions that the LLM may call
 
 
 @dataclass(frozen=True)

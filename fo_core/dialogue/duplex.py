@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex_core import DuplexCore
 from fo_core.dialogue.history import Turn, tokens_heard
 from fo_core.dialogue.session import Session
 from fo_core.dialogue.states import DialogueState, Event
+from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.writer import Answer
 from fo_core.models.chat import encode
 from fo_core.models.steps import Steps
+from fo_core.models.tools import ToolResult
 
 HEARING = (DialogueState.LISTENING, DialogueState.JUDGING)
 
@@ -44,7 +47,7 @@ class Duplex(DuplexCore):
             return False
         if isinstance(command, do.Commit):
             return self.turn.detect == "manual"
-        return isinstance(command, do.SayText) or (
+        return isinstance(command, do.SayText | do.HearResult) or (
             isinstance(command, do.HearText) and not command.answer
         )
 
@@ -88,6 +91,7 @@ class Duplex(DuplexCore):
 
     def _respond(self, command: do.Respond, before: int | None) -> None:
         speak, max_tokens, system = command.speak, command.max_tokens, command.system
+        tools = command.tools
         if self.replying:
             self.emit(ev.Error("reply_active", "a reply is on its way"))
         elif before is None:
@@ -95,14 +99,43 @@ class Duplex(DuplexCore):
         elif self.state in HEARING:
             self.emit(ev.Error("nothing_to_answer", "the user is speaking"))
         elif self.session.take_up():
-            if system is not None:
-                self._for_one_reply(system)
+            if system is not None or tools is not None:
+                self._for_one_reply(system, tools)
             self.enter(DialogueState.SPEAKING)
             self.start_reply(speak, max_tokens)
         elif system:
+            if tools is not None:
+                self._for_one_reply(None, tools)
             self.work(self._read_message(system, True, speak, max_tokens))
         else:
             self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
+
+    def _hear_result(self, command: do.HearResult, before: int) -> None:
+        call = self.calls.get(command.call_id)
+        if call is None:
+            self.emit(ev.Error("no_such_call", f"no function was called as {command.call_id!r}"))
+            return
+        result = ToolResult(call, command.call_id, command.output)
+        if self.state in HEARING:  # it goes before what the user is saying
+            number = self.new_number()
+            for session in self._sessions():
+                running = session.state is DialogueState.LISTENING
+                turn = session.results_turn(number, [result])
+                session.turns.insert(len(session.turns) - running, turn)
+            self.unread = True
+        else:
+            self.work(self._read_result(result))
+
+    def _read_result(self, result: ToolResult) -> Steps[None]:
+        session, results, number = self.session, [result], None
+        last = session.turns[-1] if session.turns else None
+        if last is not None and last.results and last.answer is None:  # of the same answer
+            results, number = [*last.results, result], last.number
+            session.cache.crop(min(session.length, last.start))
+            session.turns.pop()
+        number = self.new_number() if number is None else number
+        yield from session.results_steps(number, results)
+        session.leave_turn()
 
     # --- at once ---
 
@@ -123,8 +156,11 @@ class Duplex(DuplexCore):
             self.turn = self.ear.turn = command.turn
         if command.voice is not None:
             self.session.voice = tuple(command.voice)
-        if command.system is not None:
-            self._set_system(command.system)
+        if command.system is not None or command.tools is not None:
+            self._set_parts(command.system, command.tools)
+        if command.temperature is not None:
+            sampling = replace(self.cfg.sampling, temperature=command.temperature)
+            self.cfg = replace(self.cfg, sampling=sampling)
         self.speak = self.speak if command.speak is None else command.speak
         self.max_tokens = self.max_tokens if command.max_tokens is None else command.max_tokens
         self.emit(ev.Configured())
@@ -191,25 +227,32 @@ class Duplex(DuplexCore):
                 session.turns.insert(len(before), turn)
         self.unread = True
 
-    def _for_one_reply(self, system: str) -> None:
-        before = self.session.parts
+    def _for_one_reply(self, system: str | None, tools: ToolConfig | None) -> None:
+        before = self.session.system, self.session.tools
 
         def restore() -> None:
-            self.session.parts, self.unread = before, True
+            self._use(*before)
 
-        self.session.parts, self.unread = self.model.chat_for(system), True
-        self.after_reply = restore
+        now = self.session
+        self._use(now.system if system is None else system, tools or now.tools)
+        self.after_reply.append(restore)
 
-    def _set_system(self, system: str) -> None:
-        parts = self.model.chat_for(system)
-
+    def _set_parts(self, system: str | None, tools: ToolConfig | None) -> None:
         def change() -> None:
-            self.session.parts, self.unread = parts, True
+            now = self.session
+            self._use(now.system if system is None else system, tools or now.tools)
 
         if self.replying:  # the running reply keeps its own
-            self.after_reply = change
+            self.after_reply.append(change)
         else:
             change()
+
+    def _use(self, system: str | None, tools: ToolConfig) -> None:
+        """Have another system text and other functions; the context is read again if it differs."""
+        for session in self._sessions():
+            parts = session.parts_for(system, tools)
+            self.unread |= parts.system_ids != session.parts.system_ids
+            session.system, session.tools, session.parts = system, tools, parts
 
     def _truncate(self, command: do.Truncate, before: None) -> None:
         number, samples = command.turn, command.samples
@@ -249,7 +292,9 @@ class Duplex(DuplexCore):
                 turn.heard.clear()
             if role != "user" and turn.answer is not None:
                 turn.cut(0, "")
-            if role == "both" or (role == "user" and turn.answer is None):  # nothing is left of it to answer
+            if role == "both" or (
+                role == "user" and turn.answer is None
+            ):  # nothing is left of it to answer
                 session.turns.remove(turn)
 
     _handlers: dict[type, Callable[..., None]] = {
@@ -257,6 +302,7 @@ class Duplex(DuplexCore):
         do.Clear: _clear,
         do.HearText: _hear_text,
         do.SayText: _say_text,
+        do.HearResult: _hear_result,
         do.Respond: _respond,
         do.Interrupt: _interrupt,
         do.Played: _played,

@@ -11,6 +11,7 @@ next one, whoever drives runs it. Hearing goes before speaking.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -27,11 +28,13 @@ from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.session import Session, Verdict
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import DialogueState, Event, transition
+from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
 from fo_core.dialogue.writer import Answer
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.frozen_llm import LLMState
 from fo_core.models.steps import Steps
+from fo_core.models.tools import ToolCall
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS, SAMPLE_RATE
 from fo_core.vad import Vad, make_vad
 
@@ -91,8 +94,10 @@ class DuplexCore(Lanes):
         self.max_tokens: int | None = None  # of an answer; None: the config's
         self.ear = Ear(vad or make_vad(duplex.vad), self.turn, self.cfg.history_chunks)
         self.spoken: dict[int, list[Spoken]] = {}  # where the audio of replies lies
+        self.calls: dict[str, ToolCall] = {}  # functions that were called, by the call's id
+        self._told_calls = 0  # of the running answer
         self.stale = False  # ... when there is time
-        self.after_reply: Callable[[], None] | None = None
+        self.after_reply: list[Callable[[], None]] = []
         self.now = now or (lambda: self.ear.position)
         self._prefixes = {} if prefixes is None else prefixes
         self._numbers = 0  # turns begun
@@ -317,7 +322,8 @@ class DuplexCore(Lanes):
             segmenter = replace(segmenter, max_tokens=min(max_tokens, segmenter.max_tokens))
         session.cfg = replace(self.cfg, segmenter=segmenter)
         writer = yield from session.writer_steps()
-        speaker = session.make_speaker() if speak else None
+        self._told_calls = 0
+        session.speaker = speaker = session.make_speaker() if speak else None
         turn = session.turns[-1]
         while not writer.done:
             for part in (yield from writer.advance()):
@@ -333,7 +339,25 @@ class DuplexCore(Lanes):
                         sound = audio.float().cpu().numpy()
                         self.emit(ev.AudioDelta(play.turn, part.index, start, sound))
                 play.spoken[-1].whole = True
-        self._end_reply("completed" if writer.answer.ended else "incomplete")
+            self._call_functions(play.turn, turn.answer)
+        ended = writer.answer.ended or (writer.answer.calls and not session.tools.parallel)
+        self._end_reply("completed" if ended else "incomplete")
+
+    def _call_functions(self, turn: int, answer: Answer | None) -> None:
+        """Tell of the calls that the answer has made since the last time."""
+        segmenter = self.session.segmenter
+        if not isinstance(segmenter, CallSegmenter) or answer is None:
+            return
+        for call in segmenter.calls[self._told_calls :]:
+            answer.calls = True
+            id_ = f"call_{secrets.token_hex(8)}"
+            self.calls[id_] = call
+            self.emit(ev.FunctionCall(turn, id_, call.name, call.arguments))
+        self._told_calls = len(segmenter.calls)
+        while len(self.calls) > REMEMBERED:
+            self.calls.pop(next(iter(self.calls)))
+        while segmenter.faults:
+            self.emit(ev.Error("bad_call", segmenter.faults.pop(0)))
 
     def _end_reply(self, status: ev.Status) -> None:
         """Nothing more comes of the running reply."""
@@ -343,7 +367,8 @@ class DuplexCore(Lanes):
         turn.answer = turn.answer or Answer(start=session.length)
         session.state, play.done = IDLE, True
         self._remember(play)
-        self.emit(ev.ReplyDone(play.turn, status, turn.answer.text, play.made))
+        usage = session.usage(turn)
+        self.emit(ev.ReplyDone(play.turn, status, turn.answer.text, play.made, usage))
         self._after()
         self.settle()
 
@@ -356,6 +381,7 @@ class DuplexCore(Lanes):
         assert play is not None, "nothing to stop"
         played, turn = play.head(self.now()), self.find(play.turn)
         text = turn.answer.text if turn is not None and turn.answer is not None else ""
+        usage = session.usage(turn) if turn is not None else ev.Usage()
         if made is not None:
             made.close()
             self._reply = None
@@ -370,13 +396,12 @@ class DuplexCore(Lanes):
         heard = turn.answer.text if turn is not None and turn.answer is not None else ""
         self.emit(ev.Interrupted(play.turn, reason, played, heard))
         if made is not None:
-            self.emit(ev.ReplyDone(play.turn, "cancelled", text, play.made))
+            self.emit(ev.ReplyDone(play.turn, "cancelled", text, play.made, usage))
         self._after()
 
     def _after(self) -> None:
-        then, self.after_reply = self.after_reply, None
-        if then is not None:
-            then()
+        while self.after_reply:
+            self.after_reply.pop(0)()
 
     def _remember(self, play: Playback) -> None:
         self.spoken[play.turn] = play.spoken

@@ -119,6 +119,27 @@ class AudioDelta(DuplexEvent):
 
 
 @dataclass
+class FunctionCall(DuplexEvent):
+    """The answer calls a function; HearResult brings back its result."""
+
+    turn: int
+    call_id: str
+    name: str
+    arguments: str  # a JSON object
+
+
+@dataclass
+class Usage:
+    """Positions of the LLM's context that a reply read and wrote."""
+
+    cached: int = 0  # of those read, before this turn
+    input_text: int = 0
+    input_audio: int = 0  # vectors of speech
+    output_text: int = 0  # LLM tokens
+    output_audio: int = 0  # speech tokens
+
+
+@dataclass
 class ReplyDone(DuplexEvent):
     """All of the reply was made; it may still be playing."""
 
@@ -126,6 +147,7 @@ class ReplyDone(DuplexEvent):
     status: Status  # incomplete: cut at the longest answer
     text: str  # all of the answer that was written
     samples: int  # of its audio
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass
@@ -190,7 +212,7 @@ class Error(DuplexEvent):
 
     code: Literal[
         "empty_commit", "no_such_turn", "no_reply", "reply_active", "nothing_to_answer",
-        "empty_text", "too_long", "model",
+        "empty_text", "too_long", "model", "no_such_call", "bad_call",
     ]  # fmt: skip
     message: str
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fo_core.dialogue.ahead import Ahead
+from fo_core.dialogue.events import Usage
 from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import Heard, Listener
 from fo_core.dialogue.segmenter import Segmenter
@@ -31,10 +32,12 @@ from fo_core.dialogue.states import (
     decide,
     transition,
 )
+from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
 from fo_core.dialogue.writer import Part, Writer
-from fo_core.models.chat import encode
+from fo_core.models.chat import ChatParts, encode
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Steps, Think, drive
+from fo_core.models.tools import ToolResult, results_ids
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
 
@@ -81,10 +84,12 @@ class Session:
         read: bool = True,
     ) -> None:
         self.model, self.cfg = model, cfg or DialogueConfig()
-        self.parts = model.chat if system is None else model.chat_for(system)
+        self.system, self.tools = system, ToolConfig()
+        self.parts = self.parts_for(system, self.tools)
         self.state = DialogueState.IDLE
         self.turns: list[Turn] = []
         self.speaker: Speaker | None = None  # of the newest answer
+        self.segmenter: Segmenter | CallSegmenter | None = None  # ... and what cuts it
         self.voice = voice
         self.forgotten = 0  # turns that are no longer in the list
         self.cache = model.llm.init_state(1, ROOM)
@@ -92,6 +97,18 @@ class Session:
         self._recent: list[StateProbabilities] = []
         if read and self.parts.system_ids:
             drive(self._feed(model.llm.embed(self.parts.system_ids)))
+
+    def parts_for(self, system: str | None, tools: ToolConfig) -> ChatParts:
+        """Ids around the audio slots for a system text (None: the model's own) and functions."""
+        if system is not None:
+            return self.model.chat_for(system, (), tools.offered)
+        llm = self.model.config.llm
+        return self.model.chat_for(llm.system, llm.shots, tools.offered)
+
+    def suffix(self, turn: Turn) -> Tensor:
+        """What comes behind a turn, up to where the assistant speaks: [1, N, H]."""
+        ids = self.parts.user_suffix_ids if turn.suffix_ids is None else turn.suffix_ids
+        return self.model.llm.embed(ids)
 
     # --- listening ---
 
@@ -157,6 +174,26 @@ class Session:
         vectors = self.model.llm.embed(encode(self.model.llm.tokenizer, text))
         self.turns[-1].heard.append(vectors)
         yield from self._feed(self._opening(), vectors)
+        self.end_turn()
+
+    def results_turn(self, number: int, results: Sequence[ToolResult]) -> Turn:
+        """A turn in which functions gave back what they were asked for; it is not read yet."""
+        llm, how = self.model.llm, self.model.tool_format
+        ids, suffix = results_ids(llm.tokenizer, self.parts, how, results)
+        return Turn(
+            start=self.length,
+            number=number,
+            heard=[llm.embed(ids)],
+            event=Event.INPUT_END,
+            results=tuple(results),
+            suffix_ids=suffix,
+        )
+
+    def results_steps(self, number: int, results: Sequence[ToolResult]) -> Steps[None]:
+        """What functions gave back, in place of a question."""
+        self._begin()
+        turn = self.turns[-1] = self.results_turn(number, results)
+        yield from self._feed(turn.heard)
         self.end_turn()
 
     def was_heard(self) -> bool:
@@ -375,14 +412,32 @@ class Session:
         rest = self._listener.flush() if turn.chunks else None
         if rest is not None and rest.shape[1]:
             turn.heard.append(rest)
-        suffix = llm.embed(self.parts.user_suffix_ids)
-        hidden = yield from self._feed([] if rest is None else rest, suffix)
+        hidden = yield from self._feed([] if rest is None else rest, self.suffix(turn))
         assert hidden is not None
         turn.prefilled = time.perf_counter()
-        segmenter = Segmenter(llm.tokenizer, self.cfg.segmenter)
-        writer = Writer(llm, self.cache, hidden, segmenter, self.cfg.sampling, self._generator(0))
+        plain = Segmenter(llm.tokenizer, self.cfg.segmenter)
+        segmenter: Segmenter | CallSegmenter = plain
+        forced: list[int] = []
+        if self.tools.offered:
+            how = self.model.tool_format
+            segmenter = CallSegmenter(plain, llm.tokenizer, how, self.tools.parallel)
+            forced = self.tools.forced(llm.tokenizer, how)
+        writer = Writer(
+            llm, self.cache, hidden, segmenter, self.cfg.sampling, self._generator(0), forced
+        )
+        self.segmenter = segmenter
         turn.answer = writer.answer
         return writer
+
+    def usage(self, turn: Turn) -> Usage:
+        """What the newest answer read and wrote."""
+        answer = turn.answer
+        if answer is None:
+            return Usage(cached=turn.start, input_text=max(0, self.length - turn.start))
+        speech = sum(v.shape[1] for t in self.turns if t.chunks for v in t.heard)
+        spoken = sum(len(part.tokens) for part in self.speaker.parts) if self.speaker else 0
+        read, speech = answer.start, min(speech, answer.start)
+        return Usage(turn.start, read - speech, speech, len(answer.token_ids), spoken)
 
     def make_speaker(self) -> Speaker:
         """The voice of the next answer."""

@@ -62,28 +62,45 @@ class Talk:
 
     # --- in ---
 
-    def push(self, pcm: np.ndarray | Tensor) -> None:
+    def push(self, pcm: np.ndarray | Tensor, checked: bool = False) -> None:
         """Sound of the user: float [S] in [-1, 1] at 16 kHz, any S. Never blocks.
+
+        Args:
+            pcm: The sound.
+            checked: :meth:`check_room` was asked before.
 
         Raises:
             AudioError: It is not that.
             Overflow: Too much waits to be heard; nothing of this block was taken.
         """
         block = check_block(pcm)
+        if not block.size:
+            return
+        with self._pool.lock:
+            if self._duplex is None:
+                return
+            if not checked:
+                self.check_room(block.size)
+            self._incoming_samples += block.size
+            self._give(block)
+
+    def check_room(self, samples: int) -> None:
+        """Refuse samples for which there is no room; 0: if there is none for any.
+
+        Raises:
+            Overflow: Too much waits to be heard.
+        """
         limit = self._pool.cfg.input_seconds
         with self._pool.lock:
-            duplex = self._duplex
-            if duplex is None:
+            if self._duplex is None:
                 return
-            waiting = self._incoming_samples + duplex.inbox.waiting + block.size
+            waiting = self._incoming_samples + self._duplex.inbox.waiting + samples
             if waiting > limit * SAMPLE_RATE:
                 raise Overflow(
-                    f"{waiting / SAMPLE_RATE:.1f} s of sound wait to be heard",
+                    f"input buffer overflow: {waiting / SAMPLE_RATE:.1f} s queued",
                     possible=f"{limit:g} s",
                     do="send it in real time",
                 )
-            self._incoming_samples += block.size
-            self._give(block)
 
     def send(self, command: Command) -> None:
         """Ask for something; see :mod:`fo_core.dialogue.commands`.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fo_core.dialogue.segmenter import Segment, Segmenter
+from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.models.frozen_llm import FrozenLLM, LLMState
 from fo_core.models.steps import Steps, Think, drive
 from fo_core.sampling import SamplingConfig, sample
@@ -31,6 +32,7 @@ class Answer:
     token_ids: list[int] = field(default_factory=list)  # without the end of turn
     ended: bool = False  # whether the LLM ended it (else it was cut at the limit)
     text: str = ""  # all of the text so far
+    calls: bool = False  # whether it calls functions
 
 
 class Writer:
@@ -44,6 +46,7 @@ class Writer:
         segmenter: Fresh, for this answer.
         sampling: How a token is chosen.
         generator: Source of randomness, on the LLM's device.
+        forced: Tokens that the answer begins with.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class Writer:
         llm: FrozenLLM,
         state: LLMState,
         hidden: Tensor,
-        segmenter: Segmenter,
+        segmenter: Segmenter | CallSegmenter,
         sampling: SamplingConfig,
         generator: torch.Generator | None = None,
+        forced: Sequence[int] = (),
     ) -> None:
+        self._forced = list(forced)
         self._llm, self._state, self._hidden = llm, state, hidden
         self._segmenter, self._sampling, self._generator = segmenter, sampling, generator
         self.answer = Answer(start=state.length)
@@ -71,20 +76,18 @@ class Writer:
 
     def advance(self) -> Steps[list[Part]]:
         """One token further: the pieces that are complete now (most often none)."""
-        llm, answer, how, segmenter = self._llm, self.answer, self._sampling, self._segmenter
+        llm, answer, segmenter = self._llm, self.answer, self._segmenter
         if self._token is not None:
             embeds = llm.embed(self._token.view(1, 1))
             self._hidden = yield Think(llm, embeds, self._state)
             self._token = None
-        logits = llm.logits(self._hidden[:, -1])
-        token = sample(logits, how.temperature, how.top_k, how.top_p, self._generator)
-        token_id = int(token)
+        token_id = self._choose()
         if token_id == llm.end_id:
             answer.ended = self.done = True
             found = segmenter.finish()
         else:
             answer.token_ids.append(token_id)
-            self._token = token
+            self._token = self._hidden.new_tensor([token_id], dtype=torch.long)
             self._states.append(self._hidden[:, -1:])
             found = segmenter.push(token_id)
             if segmenter.full:
@@ -92,6 +95,13 @@ class Writer:
                 found += segmenter.finish()
         answer.text = segmenter.text
         return [self._part(segment) for segment in found]
+
+    def _choose(self) -> int:
+        """The next token."""
+        if self._forced:
+            return self._forced.pop(0)
+        logits, how = self._llm.logits(self._hidden[:, -1]), self._sampling
+        return int(sample(logits, how.temperature, how.top_k, how.top_p, self._generator))
 
     def _part(self, segment: Segment) -> Part:
         first, states = self._first, self._states

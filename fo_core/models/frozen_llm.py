@@ -268,9 +268,14 @@ class FrozenLLM(nn.Module):
         """Next-token logits [..., V] of final-normed states [..., H]."""
         return self.backbone.logits(hidden)
 
-    def chat_parts(self, system: str | None, shots: Sequence[tuple[str, str]] = ()) -> ChatParts:
+    def chat_parts(
+        self,
+        system: str | None,
+        shots: Sequence[tuple[str, str]] = (),
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> ChatParts:
         """Ids around the audio slots, from the tokenizer's chat template."""
-        return chat.parts_from_tokenizer(self.tokenizer, system, shots)
+        return chat.parts_from_tokenizer(self.tokenizer, system, shots, tools)
 
     def chat_parts_from_template(self, template: str, role: str | None = None) -> ChatParts:
         """Ids around the audio slots, from a published checkpoint's template with ``<audio>``."""

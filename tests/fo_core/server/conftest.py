@@ -149,6 +149,27 @@ def mumbler() -> Any:
     return model
 
 
+@pytest.fixture
+def scripted(monkeypatch: Any, mumbler: Any) -> Any:
+    """``scripted("first answer", "second")``: what the LLM writes next, in place of its own."""
+    from fo_core.dialogue.writer import Writer
+    from fo_core.models import chat
+
+    texts: list[str] = []
+    choose, tokenizer = Writer._choose, mumbler.llm.tokenizer
+
+    def scripted_choose(self: Writer) -> int:
+        if self._forced:
+            return choose(self)
+        if not hasattr(self, "script"):
+            ids = [*chat.encode(tokenizer, texts.pop(0)), self._llm.end_id] if texts else None
+            self.script = ids
+        return self.script.pop(0) if self.script else choose(self)
+
+    monkeypatch.setattr(Writer, "_choose", scripted_choose)
+    return lambda *said: texts.extend(said)
+
+
 @pytest.fixture(scope="module")
 def server(mumbler: Any) -> Iterator[Server]:
     with running(mumbler) as found:
