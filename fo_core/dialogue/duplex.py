@@ -260,7 +260,7 @@ class Duplex(DuplexCore):
         spoken = self.spoken.get(number)
         if turn is None or spoken is None or turn.answer is None:
             if self.replying and play is not None and play.turn == number:
-                self.emit(ev.Error("reply_active", "the reply is on its way: interrupt it first"))
+                play.truncate(command)  # cut when nothing more is made of it
             else:
                 self.emit(ev.Error("no_such_turn", f"turn {number} has no spoken answer"))
             return

@@ -369,6 +369,8 @@ class DuplexCore(Lanes):
         self._remember(play)
         usage = session.usage(turn)
         self.emit(ev.ReplyDone(play.turn, status, turn.answer.text, play.made, usage))
+        if play.truncated is not None:
+            self._at_once.append(play.truncated)
         self._after()
         self.settle()
 

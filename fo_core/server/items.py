@@ -71,14 +71,14 @@ class Conversation:
         if len(self.items) > MAX_ITEMS:
             del self.items[next(iter(self.items))]
 
-    def get(self, id: str, param: str = "item_id") -> Item:  # noqa: A002 the protocol's word
+    def get(self, id: str, code: str = "item_not_found", param: str = "item_id") -> Item:  # noqa: A002 the protocol's word
         """An item.
 
         Raises:
             Refused: There is none of this id.
         """
         if id not in self.items:
-            raise Refused(f"no item {id[:64]!r} in this conversation", param, "item_not_found")
+            raise Refused(f"no item {id[:64]!r} in this conversation", param, code)
         return self.items[id]
 
     def of(self, turn: int, role: str) -> Item | None:

@@ -37,6 +37,7 @@ from fo_core.streaming import SAMPLE_RATE
 
 Send = Callable[[str], Awaitable[None]]
 MAX_AUDIO = 15 * 2**20  # bytes of one append
+ROUNDING_MS = 50  # by which a client may think that an answer is longer than it is
 
 
 class Realtime:
@@ -245,16 +246,16 @@ class Realtime:
         return self._out.user(item)
 
     def _retrieve(self, event: Any) -> Iterable[Event]:
-        item = self._out.conversation.get(event.item_id)
+        item = self._out.conversation.get(event.item_id, "item_retrieve_invalid_item_id")
         yield {"type": "conversation.item.retrieved", "item": item.to_dict()}
 
     def _truncate(self, event: Any) -> Iterable[Event]:
-        item = self._out.conversation.get(event.item_id)
+        item = self._out.conversation.get(event.item_id, "item_truncate_invalid_item_id")
         if item.role != "assistant" or not item.spoken or item.turn is None:
             raise Refused("only spoken answers can be truncated", "item_id")
         if event.content_index != 0:
             raise Refused("an answer has one content part, 0", "content_index")
-        if not 0 <= event.audio_end_ms <= item.milliseconds:
+        if not 0 <= event.audio_end_ms <= item.milliseconds + ROUNDING_MS:
             what = f"the audio has {item.milliseconds} ms, {event.audio_end_ms} is beyond"
             raise Refused(what, "audio_end_ms")
         command = self._out.ask(Asked(event.event_id, audio_end_ms=event.audio_end_ms))
@@ -263,7 +264,7 @@ class Realtime:
         return ()
 
     def _delete(self, event: Any) -> Iterable[Event]:
-        item = self._out.conversation.get(event.item_id)
+        item = self._out.conversation.get(event.item_id, "item_delete_invalid_item_id")
         if item.turn is None:
             raise Refused("this item cannot be deleted", "item_id", "unsupported")
         command = self._out.ask(Asked(event.event_id, delete=item))

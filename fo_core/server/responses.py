@@ -70,7 +70,7 @@ class Reply:
         self._usage: Usage | None = None
         self._output: list[Item] = []
         self._message: Item | None = None  # that is open
-        self._spoken = 0  # samples of the messages that are closed, at 24 kHz
+        self._spoken = 0  # samples of the open message, at 24 kHz
 
     def _at(self, item: Item) -> Event:
         index = self._output.index(item)
@@ -117,7 +117,7 @@ class Reply:
             yield {"type": "response.content_part.added", **self._content(item), "part": part}
 
     def _close_message(self, status: str, keep_rest: bool) -> Iterator[Event]:
-        item, self._message = self._message, None
+        item, self._message, self._spoken = self._message, None, 0
         if item is None:
             return
         if self.speak:
@@ -147,8 +147,8 @@ class Reply:
         yield from self._open_message()
         item = self._message
         assert item is not None
-        item.milliseconds += round(1000 * len(wave) / SPEECH_RATE)
         self._spoken += len(wave)
+        item.milliseconds = -(-1000 * self._spoken // SPEECH_RATE)
         rest = self._resampler.step(wave)
         if len(rest):
             yield self._delta(item, rest)
@@ -169,21 +169,15 @@ class Reply:
         yield {"type": f"{kind}.done", **at, "name": call.name, "arguments": call.arguments}
         yield from self._close(item, "completed")
 
-    def closed(
-        self, status: str, details: Event | None, samples: int, usage: Usage
-    ) -> Iterator[Event]:
+    def closed(self, status: str, details: Event | None, usage: Usage) -> Iterator[Event]:
         """The answer is whole, or cut off.
 
         Args:
             status: Of the response.
             details: Why it is not completed.
-            samples: Of all its audio at 24 kHz.
             usage: What was read and written.
         """
         self._status, self._details, self._usage = status, details, usage
-        item = self._message
-        if item is not None and self.speak and len(self._output) == 1:
-            item.milliseconds = round(1000 * samples / SPEECH_RATE)
         whole = "completed" if status == "completed" else "incomplete"
         yield from self._close_message(whole, status != "cancelled")
         yield {"type": "response.done", "response": self.to_dict()}

@@ -227,7 +227,7 @@ class Translator:
         elif event.status == "failed":
             error = {"type": "server_error", "code": "model", "message": self._trouble}
             details = {"error": error}
-        yield from reply.closed(event.status, details, event.samples, event.usage)
+        yield from reply.closed(event.status, details, event.usage)
         if cut is not None:
             yield from self._shortened(cut)
 

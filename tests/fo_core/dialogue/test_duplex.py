@@ -472,9 +472,9 @@ def test_events_and_errors_name_the_command_that_caused_them(tiny_model, vad):
     events += duplex.run()
     causes = {e.cause: e.code for e in of(events, ev.Error)}
     assert causes == {
-        "delete": "reply_active", "second": "reply_active", "cut": "reply_active",
-        "commit": "empty_commit",
+        "delete": "reply_active", "second": "reply_active", "commit": "empty_commit",
     }  # fmt: skip
+    assert [e.cause for e in of(events, ev.Truncated)] == ["cut"]
     assert {e.cause for e in of(events, ev.Transcript)} == {"text"}
     for kind in (ev.ReplyStarted, ev.TextDelta, ev.AudioDelta, ev.ReplyDone):
         assert {e.cause for e in of(events, kind)} == {"first"}
@@ -503,3 +503,21 @@ def test_a_command_that_waits_for_the_reply_makes_nothing_urgent(tiny_model, vad
         assert duplex.urgency() == level
     duplex.send(do.Interrupt())
     assert duplex.urgency() == 0
+
+
+def test_a_reply_that_is_being_made_may_be_truncated(tiny_model, vad):
+    """Stock clients do so right before they cancel it."""
+    for cancel in (True, False):
+        duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+        duplex.send(do.HearText("hello"))
+        events = []
+        while len(of(events, ev.AudioDelta)) < 3:
+            events += duplex.run(steps=1)
+        duplex.send(do.Truncate(0, 10))
+        if cancel:
+            duplex.send(do.Interrupt())
+        events += duplex.run()
+        assert not of(events, ev.Error) and duplex.state is DialogueState.IDLE
+        assert len(of(events, ev.Interrupted)) == cancel and len(of(events, ev.Truncated)) != cancel
+        assert duplex.session.turns[0].answer.text == ""
+        check_context(duplex)

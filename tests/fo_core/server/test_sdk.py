@@ -146,7 +146,7 @@ def test_cancel_truncate_retrieve_and_delete(server: Any, sdk: Any) -> None:
             await until(connection, "conversation.item.deleted")
             await connection.conversation.item.retrieve(item_id=item)
             (gone,) = await until(connection, "error")
-            assert gone["error"]["code"] == "item_not_found"
+            assert gone["error"]["code"] == "item_retrieve_invalid_item_id"
             # cancel in the middle of a reply
             await connection.input_audio_buffer.append(audio=sound(0.5, 2))
             await connection.input_audio_buffer.commit()
