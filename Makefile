@@ -1,16 +1,18 @@
 # make demo   from nothing to a spoken answer (installs first)
 # make test   linters, types, import directions, tests (installs first)
+# make test-cpus   the numeric tests under each instruction set of this CPU, and with mistakes put
+#                  into the code that they must notice; LEAST=1: only the least instruction set
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS ?= embedded,judge,edge,chinese,serve,mic,ray,dev
+EXTRAS ?= embedded,hibari,judge,edge,chinese,serve,mic,ray,dev
 READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-clients demo test check pytest format clean
+.PHONY: help setup setup-clients demo test test-cpus check pytest format clean
 
 help:
-	@echo "make setup | demo | test | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
+	@echo "make setup | demo | test | test-cpus | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
 
 setup: $(READY)
 
@@ -49,6 +51,10 @@ test: setup
 	$(MAKE) --no-print-directory check || status=1; \
 	$(MAKE) --no-print-directory pytest || status=1; \
 	exit $$status
+
+test-cpus: setup
+	$(BIN)/python tests/support/cpus.py $(if $(LEAST),--least) -n $(or $(JOBS),2)
+	$(if $(LEAST),,$(BIN)/python -m pytest -n $(or $(JOBS),2) -m slow tests/fo_core/convert/test_mutations.py)
 
 format: setup
 	$(BIN)/ruff check --fix .

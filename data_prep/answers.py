@@ -19,14 +19,14 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from dataclasses import replace as change
 from pathlib import Path
 from typing import Any
 
-from data_prep import regenerate
 from data_prep.dialogues import Dialogue
 from data_prep.filters import FILTERS, Limits, faults
 from data_prep.journal import Journal, read_outcomes
-from data_prep.regenerate import Message
+from data_prep.normalize import speakable
 from data_prep.runner import (
     Made,
     Progress,
@@ -44,6 +44,7 @@ from fo_core.engines import LLM
 from fo_core.engines.llm import Answer, Draw
 from fo_core.errors import DataError, EngineError, FoError
 
+Message = dict[str, str]  # {"role": system | user | assistant, "content": text}
 VERSION = 2  # of the treatment below: a change of it looks at all answers anew
 ASKED = 1  # of the prompts: a change of it asks anew
 ASKS = {"asks-code", "asks-table", "asks-picture", "long"}  # filters of questions only
@@ -211,9 +212,7 @@ class Answering:
             if sum(len(m["content"]) for m in each.done) > self.cfg.max_history:
                 each.reason = "the dialogue before it is too long"
         alive = [a for a in alive if not a.reason]
-        prompts = [
-            regenerate.prompt(self.cfg, a.done, a.dialogue.turns[a.turn].user) for a in alive
-        ]
+        prompts = [prompt(self.cfg, a.done, a.dialogue.turns[a.turn].user) for a in alive]
         replies = self._ask(prompts, [self._draw(a) for a in alive], [int(a.room) for a in alive])
         for each, reply in zip(alive, replies, strict=True):
             self._take(each, reply)
@@ -297,8 +296,8 @@ class Answering:
 
     def _made(self, each: _Asked) -> Made | Reject:
         turns = [
-            {"user": user["content"], "assistant": answer["content"]}
-            for user, answer in zip(each.done[::2], each.done[1::2], strict=True)
+            change(turn, assistant=answer["content"])
+            for turn, answer in zip(each.dialogue.turns, each.done[1::2], strict=False)
         ]
         counts = {f"asked again ({_kind(f)})": 0.0 for f in each.faults}
         for fault in each.faults:
@@ -307,8 +306,19 @@ class Answering:
         lost = {"id": each.dialogue.id, "turn": each.turn, "reason": each.reason}
         if len(turns) < max(1, self.cfg.min_turns):
             return Made(rejects=[lost], counts=counts)
-        row = {**each.dialogue.to_dict(), "turns": turns, "llm": self.cfg.llm}
+        made = change(each.dialogue, turns=tuple(turns))
+        row = {**made.to_dict(), "llm": self.cfg.llm}
         return Made([row], [lost] if each.reason else [], counts)
+
+
+def prompt(cfg: AnswersConfig, earlier: Sequence[Message], text: str) -> list[Message]:
+    """The messages that ask for an answer to ``text`` after earlier turns."""
+    asked: list[Message] = []
+    if cfg.system:
+        asked.append({"role": "system", "content": cfg.system})
+    for user, assistant in cfg.shots:
+        asked += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+    return [*asked, *earlier, {"role": "user", "content": text}]
 
 
 def _kind(fault: str) -> str:
@@ -325,7 +335,7 @@ def twice(said: Iterable[str]) -> bool:
 def fault_of(answer: str, finished: bool, language: str, max_words: int) -> str:
     """Why an answer cannot be spoken in a dialogue; "" if it can.
 
-    What regenerate.fault finds in any English answer, and what moss-003's filters find in turns.
+    What any answer in words can lack, and what moss-003's filters find in turns.
     """
     if language in NO_SPACES:
         letters = re.findall(r"[^\W\d_]", answer)
@@ -335,7 +345,7 @@ def fault_of(answer: str, finished: bool, language: str, max_words: int) -> str:
         if not fault and re.search(r"(.{1,8})\1{4,}", answer):
             fault = "looping"
     else:
-        fault = regenerate.fault(answer, finished, max_words)
+        fault = _fault(answer, finished, max_words)
     if not fault and twice(re.split(r"[.!?。！？\n]+", answer)):
         fault = "looping"
     if fault:
@@ -343,3 +353,25 @@ def fault_of(answer: str, finished: bool, language: str, max_words: int) -> str:
     checks = {name: check for name, check in FILTERS.items() if name not in ASKS}
     named = faults(answer, language, Limits(), checks)
     return f"unspeakable ({named[0]})" if named else ""
+
+
+def _fault(answer: str, finished: bool, max_words: int) -> str:
+    """Why an answer in words cannot be used: empty, cut off, looping, too long, unspeakable."""
+    words = re.findall(r"[\w']+", answer.lower())
+    if not answer.strip() or not words:
+        return "empty"
+    if not finished:
+        return "cut off"
+    if len(words) > max_words:
+        return "too long"
+    for size in (1, 2, 3, 4, 6):
+        grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+        for i in range(len(grams) - 3 * size):
+            if grams[i] == grams[i + size] == grams[i + 2 * size] == grams[i + 3 * size]:
+                return "looping"
+    if "```" in answer or "http" in answer or "|" in answer or re.search(r"[{}\\<>]", answer):
+        return "unspeakable"
+    letters = sum(char.isalpha() for char in answer)
+    if not speakable(answer) or sum(c.isalpha() and not c.isascii() for c in answer) > letters / 4:
+        return "unspeakable"
+    return ""

@@ -6,7 +6,6 @@ The checks of a whole manifest (ids and sounds that come twice, leaks) are in va
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import unicodedata
@@ -16,17 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from data_prep.lines import Line
+from fo_core.audio import info
 from fo_core.config import config
+from fo_core.data.cuts import CutError, custom_recordings, cut_sound
 from fo_core.data.manifest import IGNORE, Item, from_cut
-from fo_core.errors import DataError
+from fo_core.errors import AudioError, DataError
 from fo_core.parts import is_part, read_part
+from fo_core.sound_file import Sound, open_sound
 
 ERROR, WARNING = "error", "warning"
 LEVELS = {  # every check there is, in the order of the table
     "line": ERROR,  # not JSON, or not a cut with a recording
+    "transforms": ERROR,  # the recording is to be changed (lhotse's speed, volume ...)
+    "channel": ERROR,  # the cut's channel is none of the file's, or some of several
+    "supervisions": ERROR,  # words of several speakers, or that overlap
     "missing": ERROR,  # the sound file is not there
     "unreadable": ERROR,  # not a sound file, or cut short
     "rate": ERROR,  # the file has another sample rate
@@ -41,7 +45,9 @@ LEVELS = {  # every check there is, in the order of the table
     "leak-id": ERROR,  # also in the other manifest
     "leak-audio": ERROR,  # the same samples are in the other manifest
     "leak-text": ERROR,  # the same words, at least so many, are in the other manifest
+    "scale": WARNING,  # float samples at the scale of integers; they are read divided
     "clipping": WARNING,
+    "custom-recording": WARNING,  # a further recording of the cut, which nothing here reads
     "text-too-short": WARNING,  # much sound for a few words
     "same-audio": WARNING,  # the same samples under two ids
 }
@@ -110,8 +116,11 @@ def check(line: Line, folder: Path, cfg: CheckConfig) -> Checked:
         cut = _parse(line)
         item = from_cut(cut, folder)
     except DataError as error:
-        found.faults.append(("line", str(error)))
+        kind = error.check if isinstance(error, CutError) else "line"
+        found.faults.append((kind, str(error)))
         return found
+    for name in custom_recordings(item.extra):
+        found.faults.append(("custom-recording", f"{name!r} is not used"))
     found.name, found.id_hash = item.id, short_hash(item.id.encode(errors="replace"))
     words = same_text(item.text)
     if len(words.split()) >= cfg.leak_words or letters(words) >= 6 * cfg.leak_words:
@@ -146,41 +155,48 @@ def _sound(item: Item, cut: Any, cfg: CheckConfig, found: Checked) -> Item | Non
     """Check the file; the item as the file says it is, or None if it cannot be used."""
     found.seconds, found.rate = max(0.0, item.duration), item.rate
     try:
-        source = io.BytesIO(read_part(item.audio)) if is_part(item.audio) else item.audio
+        there = Path(item.audio).is_file() or bool(is_part(item.audio) and read_part(item.audio))
     except DataError as error:
         found.faults.append(("missing", str(error)))
         return None
-    if isinstance(source, str) and not Path(source).is_file():
+    if not there:
         found.faults.append(("missing", f"no sound file {item.audio}"))
         return None
     try:
-        with soundfile.SoundFile(source) as file:
-            real = _headers(item, file, found)
+        with open_sound(item.audio) as sound:
+            frames = sound.frames
+        if frames is None:  # only its end says how long it is
+            frames = info(item.audio).frames
+        with open_sound(item.audio) as sound:
+            real = _headers(item, sound, frames, found)
             if real is None:
                 return None
             found.seconds, found.rate = real.duration, real.rate
-            if cfg.decode and not _samples(file, real, cfg, found):
+            if cfg.decode and not _samples(sound, real, cfg, found):
                 return None
-    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, TypeError) as error:
-        said = str(error).removeprefix(f"Error opening {source!r}: ")
-        found.faults.append(("unreadable", f"{item.audio}: {said}"))
+    except AudioError as error:
+        found.faults.append(("unreadable", error.what))
         return None
     return real
 
 
-def _headers(item: Item, file: soundfile.SoundFile, found: Checked) -> Item | None:
+def _headers(item: Item, sound: Sound, frames: int, found: Checked) -> Item | None:
     """What the file's header says against the manifest."""
-    if file.samplerate != item.rate:
-        found.faults.append(("rate", f"{item.rate} Hz, the file has {file.samplerate}"))
-    whole = file.frames / file.samplerate
-    if abs(item.num_samples / max(item.rate, 1) - whole) > 1.5 / file.samplerate:
+    if sound.rate != item.rate:
+        found.faults.append(("rate", f"{item.rate} Hz, the file has {sound.rate}"))
+    if (item.channel or 0) >= sound.channels:
+        fault = f"channel {item.channel}, the file has {sound.channels}"
+        found.faults.append(("channel", fault))
+        return None
+    whole = frames / sound.rate
+    if abs(item.num_samples / max(item.rate, 1) - whole) > 1.5 / sound.rate:
         said = item.num_samples / max(item.rate, 1)
         found.faults.append(("length", f"{said:.3f} s, the file has {whole:.3f}"))
     elif item.start < 0 or item.start + item.duration > whole + 0.01:
         end = item.start + item.duration
         fault = f"{item.start:.3f} to {end:.3f} s, the file has {whole:.3f}"
         found.faults.append(("length", fault))
-    real = replace(item, rate=file.samplerate, num_samples=file.frames)
+    real = replace(item, rate=sound.rate, num_samples=frames)
     start = min(max(item.start, 0.0), whole)
     left = whole - start
     if left <= 0 or item.duration < 0:
@@ -191,14 +207,14 @@ def _headers(item: Item, file: soundfile.SoundFile, found: Checked) -> Item | No
     return replace(real, start=start)
 
 
-def _samples(file: soundfile.SoundFile, item: Item, cfg: CheckConfig, found: Checked) -> bool:
+def _samples(sound: Sound, item: Item, cfg: CheckConfig, found: Checked) -> bool:
     """Decode it block by block; whether all of it could be."""
-    file.seek(round(item.start * item.rate))
+    sound.skip(round(item.start * item.rate))
     left = total = round(item.duration * item.rate)
     digest, clipped, loudest = hashlib.blake2b(digest_size=8), 0, 0.0
     frame = max(1, item.rate // 10)
     while left > 0:
-        block = file.read(min(left, BLOCK // frame * frame), dtype="float32", always_2d=True)
+        block = sound.read(min(left, BLOCK // frame * frame))
         if not len(block):
             fault = f"{item.audio} was cut short: {total - left} of {total} samples"
             found.faults.append(("unreadable", fault))
@@ -207,12 +223,16 @@ def _samples(file: soundfile.SoundFile, item: Item, cfg: CheckConfig, found: Che
         if not np.isfinite(block).all():
             found.faults.append(("not-finite", "samples that are not numbers"))
             return False
+        if item.channel is not None:
+            block = block[:, item.channel : item.channel + 1]
         digest.update(np.round(block * 32768).astype(np.int32).tobytes())
         clipped += int((np.abs(block) >= 0.9999).any(axis=1).sum())
         power = block.mean(axis=1, dtype=np.float64) ** 2
         padded = np.pad(power, (0, -len(power) % frame)).reshape(-1, frame)
         sizes = np.minimum(frame, len(power) - frame * np.arange(len(padded)))
         loudest = max(loudest, float((padded.sum(axis=1) / sizes).max()))
+    if sound.scale != 1:
+        found.faults.append(("scale", f"float samples, divided by {sound.scale:.0f}"))
     found.audio_hash = int.from_bytes(digest.digest()) or 1
     level = 10 * np.log10(loudest + 1e-12)
     if level < cfg.silence_db:
@@ -258,8 +278,11 @@ def _mend(cut: dict[str, Any], item: Item) -> str:
         "num_samples": item.num_samples,
         "duration": item.num_samples / item.rate,
     }
-    first, *others = recording["sources"]
-    recording["sources"] = [{**first, "source": _absolute(item.audio)}, *others]
+    chosen = cut_sound(cut).source
+    recording["sources"] = [
+        {**each, "source": _absolute(item.audio)} if each["source"] == chosen else each
+        for each in recording["sources"]
+    ]
     duration = round(item.duration, 8)
     supervisions = [
         {**s, "duration": min(s.get("duration", duration), duration)} if len(all_) == 1 else s

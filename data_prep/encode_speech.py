@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from data_prep.synthesize import Progress, quiet
-from fo_core.data import manifest
+from data_prep.runner import Progress, quiet
 from fo_core.data.manifest import Item
-from fo_core.errors import DataError
+
+Sound = tuple[str, float, float, int | None]  # file, start, seconds, channel
 
 
 class Encoder(Protocol):
@@ -50,14 +49,14 @@ def encode_items(
         AudioError: A sound is missing.
     """
     hop = codec.hop
-    sounds: dict[str, np.ndarray] = {}
+    sounds: set[Sound] = set()
     by_length: dict[int, list[Item]] = {}
     for item in items:
-        if item.audio not in sounds:
-            sounds[item.audio] = np.zeros(0)
+        if _sound(item) not in sounds:
+            sounds.add(_sound(item))
             count = -(-round(item.duration * codec.sample_rate) // hop)
             by_length.setdefault(count, []).append(item)
-    found: dict[str, tuple[list[int], list[int]]] = {}
+    found: dict[Sound, tuple[list[int], list[int]]] = {}
     total = len(sounds)
     for count in sorted(by_length):
         size = max(1, int(batch_seconds * codec.sample_rate // (max(count, 1) * hop)))
@@ -70,28 +69,14 @@ def encode_items(
                 row[: len(wave)] = wave
             tokens, voice = codec.encode(torch.from_numpy(waves).to(device))
             for i, item in enumerate(batch):
-                found[item.audio] = (tokens[i, :, 0].tolist(), voice[i].reshape(-1).tolist())
+                found[_sound(item)] = (tokens[i, :, 0].tolist(), voice[i].reshape(-1).tolist())
             progress("encode", len(found), total)
-    return [item.with_tokens(*found[item.audio]) for item in items]
+    return [item.with_tokens(*found[_sound(item)]) for item in items]
 
 
-def encode_manifest(
-    path: str | Path,
-    codec: Encoder,
-    out: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    progress: Progress = quiet,
-) -> list[Item]:
-    """Encode a manifest's sounds and write it (in place unless ``out``), atomically.
-
-    Raises:
-        DataError: The manifest is missing or empty.
-    """
-    items = encode_items(manifest.read(path), codec, device, progress=progress)
-    if not all(item.speech_tokens for item in items):
-        raise DataError(f"the codec gave no tokens for a sound of {path}")
-    manifest.write(out or path, items)
-    return items
+def _sound(item: Item) -> Sound:
+    """What two items have in common that are the same sound."""
+    return item.audio, item.start, item.seconds, item.channel
 
 
 def answered(

@@ -1,4 +1,6 @@
-"""Step ``encode`` of spoken dialogues: the assistant's sounds get the tokens of a trained codec.
+"""Step ``encode``: sounds with their texts get the tokens of a trained codec.
+
+Of dialogues those are the assistant's turns, of any other manifest all that it holds.
 
 Turns go through the codec in groups of the input's order, and inside a group those of one length
 in tokens side by side, so nothing is padded and what shares a batch depends on the input only:
@@ -10,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
+import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.cuts import cuts_of
 from data_prep.gates import Judge, JudgeConfig
-from data_prep.label_turns import held_out, split
+from data_prep.held_out import held_out, split_of, write_splits
 from data_prep.runner import (
     Made,
     Progress,
@@ -41,8 +46,9 @@ from fo_core.errors import ConfigError, DataError, FoError
 from fo_core.files import read_json, write_json
 
 DECODED = "decoded"  # folder of the sample
+BROKEN = "broken"  # role of a line that is no cut
 HEARD = 8  # of the sample, that a recogniser hears
-VERSION = 1  # of the treatment below: a change of it encodes anew
+VERSION = 2  # of the treatment below: a change of it encodes anew
 
 
 @config
@@ -58,35 +64,48 @@ class EncodeConfig:
     ears: str = ""  # recogniser (fo_core.engines.asr) that hears some of them; "" = none
     val: float = 0.02  # share of the dialogues that are held out
     seed: int = 0  # of the share; the one of label_states
+    once: bool = False  # a sound that several turns share is taken once
 
 
 def run(
-    cfg: EncodeConfig, source: Path, out: Path, how: RunConfig, progress: Progress
+    cfg: EncodeConfig,
+    source: Path | Sequence[Path],
+    out: Path,
+    how: RunConfig,
+    progress: Progress,
 ) -> StepReport:
-    """Encode the assistant's turns of ``source`` (cuts of synthesize_turns.py).
+    """Encode the sounds of ``source``: of dialogues the assistant's turns, of a corpus all.
 
-    ``out`` takes manifest.jsonl, train.jsonl, val.jsonl and report.json, whose ``check`` says how
-    near the decoded sounds of a sample are.
+    ``out`` takes manifest.jsonl, train.jsonl, val.jsonl (and other splits that the cuts name) and
+    report.json, whose ``check`` says how near the decoded sounds of a sample are.
 
     Raises:
         ConfigError: No model folder is named, or it holds no trained codec.
-        DataError: What is decoded is not sound, or no nearer than another turn is.
+        DataError: Nothing in ``source`` can be encoded; what is decoded is not sound, or no nearer
+            than another turn is.
         FoError: As :func:`data_prep.runner.run_step`.
     """
     codec = ready(cfg)
     out, work = Path(out).resolve(), Encoding(cfg)
     cfg = work.cfg
-    turns = (row for row in rows_of(source) if _assistant(row))
+    roles = Counter(map(_role, cuts_of(source)))
+    skipped = () if set(roles) <= {"user", BROKEN} else ("user",)
+    count = sum(n for role, n in roles.items() if role not in skipped)
+    if not count - roles[BROKEN]:
+        raise DataError(f"{source} holds nothing to encode: {roles[BROKEN]} lines are no cuts",
+                        possible="a manifest of sounds with their texts")  # fmt: skip
+    turns = (row for row in cuts_of(source) if _role(row) not in skipped)
     settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],
                 "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
     if how.engine == "local" and how.workers > 1 and cfg.device != "cpu":
         how = RunConfig(1, how.engine, how.limit)  # one process a device
-    count = sum(map(_assistant, rows_of(source)))
     count = -(-min(count, how.limit or count) // cfg.group)
-    groups = _groups(itertools.islice(turns, how.limit or None), cfg.group)
-    report = run_step("encode", groups, work, out, how=RunConfig(how.workers, how.engine),
-                      settings=settings, progress=progress, batch=1, total=count)  # fmt: skip
-    split(out, held_out(source, cfg.val, cfg.seed))
+    taken = itertools.islice(_first_of_each(turns) if cfg.once else turns, how.limit or None)
+    report = run_step("encode", _groups(taken, cfg.group), work, out,
+                      how=RunConfig(how.workers, how.engine), settings=settings,
+                      progress=progress, batch=1, total=count)  # fmt: skip
+    kept = (row for row in cuts_of(source) if isinstance(row, dict) and _role(row) not in skipped)
+    write_splits(out, held_out(kept, cfg.val, cfg.seed))
     if cfg.check:
         found = check(out / "manifest.jsonl", cfg)
         write_json(out / "report.json", {**read_json(out / "report.json"), "check": found})
@@ -119,10 +138,25 @@ def ready(cfg: EncodeConfig) -> Path:
     return path
 
 
-def _assistant(row: Row | str) -> bool:
-    """Whether a row is the assistant's; a broken one is, so that it is listed."""
-    custom = row.get("custom") if isinstance(row, dict) else None
-    return not isinstance(custom, dict) or custom.get("role") == "assistant"
+def _role(row: Row | str) -> str:
+    """Whose turn a row is: "assistant", "user", "" for nobody's; BROKEN for no cut."""
+    if not isinstance(row, dict) or "recording" not in row:
+        return BROKEN
+    custom = row.get("custom")
+    return str(custom.get("role") or "") if isinstance(custom, dict) else ""
+
+
+def _first_of_each(rows: Iterator[Row | str]) -> Iterator[Row | str]:
+    """Rows without those whose sound an earlier one of the same split has."""
+    seen: set[bytes] = set()
+    for row in rows:
+        if isinstance(row, dict) and "recording" in row:
+            said = json.dumps([row["recording"].get("sources"), row.get("start"), split_of(row)])
+            digest = hashlib.sha256(said.encode()).digest()[:12]
+            if digest in seen:
+                continue
+            seen.add(digest)
+        yield row
 
 
 def _groups(rows: Iterator[Row | str], size: int) -> Iterator[Row]:
@@ -172,6 +206,8 @@ class Encoding:
                 if not isinstance(row, dict):
                     raise Reject(row)
                 item = manifest.from_cut(row)
+                if not any(map(str.isalnum, item.text)):
+                    raise Reject("no text")
                 item.load_audio(self.codec.sample_rate, self.cfg.longest)
             except FoError as error:
                 reason = error.reason if isinstance(error, Reject) else str(error)

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ from data_prep.ordered import ordered_map
 from data_prep.runner import Progress, RunConfig, quiet
 from fo_core import audio
 from fo_core.data.manifest import Item, to_cut
-from fo_core.errors import DataError, FoError
+from fo_core.errors import ConfigError, DataError, FoError
 from fo_core.files import replacing, write_json
 
 EVERY = 200  # utterances between two calls of progress
@@ -34,6 +34,7 @@ class _Found:
     line: str = ""
     seconds: float = 0.0
     reason: str = ""
+    mixed: int = 0  # channels that are averaged
 
 
 def run(
@@ -64,10 +65,11 @@ def run(
     corpus = CORPORA.load(name)
     options, how = options or CorpusOptions(), how or RunConfig()
     out, started = Path(out), time.perf_counter()
-    source = Path(source).resolve()
+    source = Path(source).resolve() if Path(source).exists() else Path(source)  # or a hub id
+    options = replace(options, sounds=options.sounds or str(out.absolute() / "sounds"))
     language = options.language or corpus.LANGUAGE or "en"
     found = _limited(corpus.items(source, options), how.limit)
-    results = ordered_map(_work, (language, options.split), found, how, _died)
+    results = ordered_map(_work, (language, options.split, _channel(options)), found, how, _died)
     with only_run(out):
         report = _write(out, results, progress)
         report = {"step": "import", "corpus": name, "source": str(source), **report,
@@ -76,8 +78,11 @@ def run(
         write_json(out / "report.json", report)
     progress("import", report["items"], report["items"])
     if not report["made"]:
-        raise DataError(f"none of {report['items']} utterances of {source} can be used",
-                        possible=corpus.LAYOUT, do=f"see {out / 'rejects.jsonl'}")  # fmt: skip
+        with (out / "rejects.jsonl").open(encoding="utf-8") as rejects:
+            first = rejects.readline() or '{"reason": "it is empty"}'
+        raise DataError(f"none of {report['items']} utterances of {source} can be used; the first: "
+                        f"{json.loads(first)['reason']}", possible=corpus.LAYOUT,
+                        do=f"see {out / 'rejects.jsonl'}")  # fmt: skip
     return report
 
 
@@ -91,9 +96,22 @@ def _limited(found: Iterable[Utterance | Broken], limit: int) -> Iterator[Uttera
         yield each
 
 
-def _work(work: tuple[str, str], found: Sequence[Utterance | Broken]) -> list[_Found]:
+def _channel(options: CorpusOptions) -> int | None:
+    """The channel of files with several; None = all averaged.
+
+    Raises:
+        ConfigError: It is neither ``mean`` nor a number.
+    """
+    if options.channel == "mean":
+        return None
+    if not options.channel.isdecimal():
+        raise ConfigError(f"channel is {options.channel!r}", possible="mean, or a number from 0")
+    return int(options.channel)
+
+
+def _work(work: tuple[str, str, int | None], found: Sequence[Utterance | Broken]) -> list[_Found]:
     """In a worker: look at the sounds of some utterances."""
-    heads: dict[str, tuple[int, int]] = {}
+    heads: dict[str, audio.Head] = {}
     made = []
     for each in found:
         try:
@@ -108,7 +126,11 @@ def _died(each: Utterance | Broken) -> _Found:
 
 
 def _look(
-    each: Utterance | Broken, language: str, split: str, heads: dict[str, tuple[int, int]]
+    each: Utterance | Broken,
+    language: str,
+    split: str,
+    channel: int | None,
+    heads: dict[str, audio.Head],
 ) -> _Found:
     if isinstance(each, Broken):
         return _Found(each.id, reason=each.reason)
@@ -119,7 +141,12 @@ def _look(
         if not Path(each.audio).is_file():
             raise DataError(f"no sound file {each.audio}")
         heads[each.audio] = audio.info(each.audio)
-    samples, rate = heads[each.audio]
+    samples, rate, channels = heads[each.audio]
+    wanted = each.channel if each.channel is not None else channel
+    if channels == 1 and each.channel is None:
+        wanted = 0
+    if (wanted or 0) >= channels:
+        raise DataError(f"no channel {wanted}: the file has {channels}")
     whole = samples / rate
     end = min(each.end, whole) if each.end and each.end < whole + 0.1 else each.end or whole
     if not samples or not 0 <= each.start < end <= whole:
@@ -134,12 +161,15 @@ def _look(
         language=each.language or language,
         start=each.start,
         seconds=end - each.start if each.start or end < whole else 0.0,
+        channel=wanted,
+        num_channels=channels,
     )
     line = json.dumps(to_cut(item), ensure_ascii=False)
     line.encode()  # half a surrogate pair in a name or a text is a ValueError here
     name = re.sub(r"[^\w.-]+", "_", each.split or split).strip("._") or "all"
     name = f"{name}_" if name in ("rejects", "report") else name
-    return _Found(each.id, name, line, item.duration)
+    mixed = channels if wanted is None else 0
+    return _Found(each.id, name, line, item.duration, mixed=mixed)
 
 
 def _write(out: Path, results: Iterable[_Found], progress: Progress) -> dict[str, Any]:
@@ -149,6 +179,7 @@ def _write(out: Path, results: Iterable[_Found], progress: Progress) -> dict[str
     reasons: Counter[str] = Counter()
     files: dict[str, IO[str]] = {}
     seen: set[int] = set()
+    mixed = 0
     with ExitStack() as stack:
 
         def opened(path: Path) -> IO[str]:
@@ -172,6 +203,7 @@ def _write(out: Path, results: Iterable[_Found], progress: Progress) -> dict[str
                 files[found.split] = opened(out / f"{found.split}.jsonl")
             files[found.split].write(found.line + "\n")
             counts[found.split] += 1
+            mixed += bool(found.mixed)
             seconds[found.split] = seconds.get(found.split, 0.0) + found.seconds
             if number % EVERY == 0:
                 progress("import", number, number + 1)
@@ -181,6 +213,7 @@ def _write(out: Path, results: Iterable[_Found], progress: Progress) -> dict[str
         "made": made,
         "rows": made,
         "rejected": dict(reasons.most_common()),
+        "channels_averaged": mixed,
         "splits": {
             name: {"items": counts[name], "hours": round(seconds[name] / 3600, 4)}
             for name in sorted(counts)

@@ -10,10 +10,7 @@ from 2560 k on; its label is the state to be read at its end (PAPER.md):
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -132,19 +129,3 @@ def apart(speech: np.ndarray, at: int, fade: float = 0.008) -> tuple[np.ndarray,
     before[-size:] *= np.linspace(1, 0, len(before[-size:]), dtype=np.float32)
     after[:size] *= np.linspace(0, 1, len(after[:size]), dtype=np.float32)
     return before, after
-
-
-def report(kinds: Iterable[str], states: Iterable[tuple[int, ...]]) -> dict[str, Any]:
-    """How many recordings of each kind there are and what share each state has of the chunks."""
-    chunks: Counter[int] = Counter(state for row in states for state in row)
-    total = max(1, sum(chunks.values()))
-    return {
-        "recordings": dict(Counter(kinds)),
-        "chunks": total,
-        "state_share": {str(s): round(chunks[s] / total, 4) for s in sorted(chunks)},
-        "built": {
-            "0": "speaking, inner pauses at energy dips of questions, questions that break off",
-            "1": "after a finished question",
-            "2": "after back-channels, asides and synthetic noises",
-        },
-    }

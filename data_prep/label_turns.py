@@ -14,9 +14,8 @@ noise        a cough, a knock, a hum ...: state 2
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from pathlib import Path
@@ -25,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from data_prep import gates, label_states, noises, synthesize
+from data_prep.cuts import cuts_of
 from data_prep.domain import ASIDES, BACKCHANNELS, NOISES
+from data_prep.held_out import held_out, split_of, write_splits
 from data_prep.label_states import RATE, StatesConfig
 from data_prep.runner import Made, Progress, Reject, Row, RunConfig, StepReport, rows_of, run_step
 from data_prep.speakers import Speaker, options_of
@@ -34,8 +35,9 @@ from fo_core import audio
 from fo_core.config import config, to_dict
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
-from fo_core.errors import FoError
-from fo_core.files import read_json, replacing, write_json
+from fo_core.engines.tts import TTS
+from fo_core.errors import DataError, FoError
+from fo_core.files import read_json, write_json
 
 VERSION = 2  # of the treatment below: a change of it makes new recordings
 Texts = Mapping[str, tuple[str, ...]]
@@ -73,60 +75,52 @@ class TurnStatesConfig:
     longest: float = 30.0  # s of a recording; longer turns are left out
     val: float = 0.02  # share of the dialogues that are held out
     speech: SpeechConfig = SpeechConfig()  # of what is spoken here
-    speakers: tuple[Speaker, ...] = ()  # options of the users' engines, where they need some
+    # options of the users' engines, where they need some; beside a real recording one of them says
+    # back-channels and asides
+    speakers: tuple[Speaker, ...] = ()
 
 
 def run(
-    cfg: TurnStatesConfig, source: Path, out: Path, how: RunConfig, progress: Progress
+    cfg: TurnStatesConfig,
+    source: Path | Sequence[Path],
+    out: Path,
+    how: RunConfig,
+    progress: Progress,
 ) -> StepReport:
-    """Compose recordings of the user turns of ``source`` (cuts of synthesize_turns.py).
+    """Compose recordings of the user turns of ``source``: cuts of users, or of nobody's role.
 
-    ``out`` takes manifest.jsonl, train.jsonl, val.jsonl, the recordings, and report.json, whose
-    ``states`` says what was built in which share.
+    ``out`` takes manifest.jsonl, train.jsonl, val.jsonl (and other splits that the cuts name), the
+    recordings, and report.json, whose ``states`` says what was built in which share.
 
     Raises:
+        DataError: There is no turn of a user.
         FoError: As :func:`data_prep.runner.run_step`.
     """
     out = Path(out).resolve()
     work = Labelling(cfg, out)
     said = to_dict(changed(cfg, val=0.0, speakers=()))
-    turns = (row for row in rows_of(source) if _role(row) == "user")
-    total = sum(_role(row) == "user" for row in rows_of(source))
+    voices = [(each.engine, each.voice) for each in cfg.speakers]
+    total = sum(map(_of_a_user, cuts_of(source)))
+    if not total:
+        raise DataError(f"{source} holds no turn of a user",
+                        do="label-states takes recordings of users")  # fmt: skip
+    turns = filter(_of_a_user, cuts_of(source))
     report = run_step("label-states", turns, work, out, how=how, progress=progress, total=total,
-                      settings={"version": VERSION, **said})  # fmt: skip
-    held = held_out(source, cfg.val, cfg.seed)
-    split(out, held)
+                      settings={"version": VERSION, **said, "voices": voices})  # fmt: skip
+    write_splits(out, held_out(_users(source), cfg.val, cfg.seed))
     counts = _shares(out / "manifest.jsonl", cfg)
     write_json(out / "report.json", {**read_json(out / "report.json"), "states": counts})
     return report
 
 
-def _role(row: Any) -> str:
+def _of_a_user(row: Row | str) -> bool:
+    """Whether a row is a user's or nobody's in particular; a broken one is, to be listed."""
     custom = row.get("custom") if isinstance(row, dict) else None
-    return str(custom.get("role", "")) if isinstance(custom, dict) else "user"
+    return not isinstance(custom, dict) or custom.get("role", "user") in ("user", "")
 
 
-def held_out(source: Path, share: float, seed: int) -> set[str]:
-    """Ids of the dialogues for validation: at least one of three, if any share is wanted."""
-    ids = {str(row["custom"].get("dialogue")) for row in rows_of(source) if _role(row) == "user"
-           and isinstance(row, dict) and "custom" in row}  # fmt: skip
-    wanted = max(round(share * len(ids)), 1) if share > 0 and len(ids) > 2 else 0
-    order = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    return set(order[:wanted])
-
-
-def split(out: Path, held: set[str]) -> None:
-    """Write train.jsonl and val.jsonl beside a manifest, by the dialogues that are held out."""
-    with (
-        replacing(out / "train.jsonl") as train,
-        replacing(out / "val.jsonl") as val,
-        train.open("w", encoding="utf-8") as first,
-        val.open("w", encoding="utf-8") as second,
-    ):
-        for row in rows_of(out / "manifest.jsonl"):
-            assert isinstance(row, dict)
-            file = second if row["custom"].get("dialogue") in held else first
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def _users(source: Any) -> Iterator[Row]:
+    return (row for row in cuts_of(source) if isinstance(row, dict) and _of_a_user(row))
 
 
 def _shares(path: Path, cfg: TurnStatesConfig) -> Row:
@@ -159,6 +153,16 @@ def _shares(path: Path, cfg: TurnStatesConfig) -> Row:
 
 
 EXTRAS = ("incomplete", "backchannel", "aside", "noise")
+SAID = ("speaker", "language", "role", "dialogue", "turn", "fact", "answer", "answers", "messages")
+KEPT = ("category", "speed", "pitch", "split", "wording")  # of a turn's custom
+
+
+def phrases(texts: Sequence[str], split: str) -> Sequence[str]:
+    """Those of a list that a split may use: a quarter is kept for splits named ``heldout...``."""
+    if not split or len(texts) < 4:
+        return texts
+    apart = texts[::4]
+    return apart if split.startswith("heldout") else [text for text in texts if text not in apart]
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ class Labelling:
         speech = turn.load_audio(RATE, self.cfg.longest)
         draw = np.random.default_rng(self._seed(turn.id, "draw"))
         rows, rejects = [], []
-        hesitates = draw.random() < self.cfg.hesitation
+        hesitates = draw.random() < self.cfg.hesitation and not self._recorded(turn)
         wanted = [name for name in EXTRAS if draw.random() < getattr(self.cfg, name)]
         filler = self._filler(turn, draw) if hesitates else ""
         rows.append(self._question(turn, speech, filler, draw))
@@ -253,20 +257,32 @@ class Labelling:
             item = changed(turn, answer="")
             more = {"cut_at": share, "whole_text": turn.text}  # which words are left is not known
             return self._record(item, name, kind, before, "", more)
-        texts = (self.cfg.backchannels if kind == "backchannel" else self.cfg.asides).get(
-            gates.short(turn.language), ()
-        )
+        listed = self.cfg.backchannels if kind == "backchannel" else self.cfg.asides
+        texts = phrases(listed.get(gates.short(turn.language), ()), split_of(manifest.to_cut(turn)))
         if not texts:
             return None
         text = texts[int(draw.integers(len(texts)))]
-        return self._record(after, name, kind, self._say(turn, text), text, {})
+        if self._recorded(turn):
+            voices = [v for v in self.cfg.speakers
+                      if gates.short(v.language) == gates.short(turn.language)]  # fmt: skip
+            if not voices:
+                return None
+            voice = voices[int(draw.integers(len(voices)))]
+            after = changed(after, speaker=f"{voice.engine}/{voice.voice}")
+        return self._record(after, name, kind, self._say(after, text), text, {})
+
+    @staticmethod
+    def _recorded(turn: Item) -> bool:
+        """Whether a person speaks: nothing else can be said in that voice."""
+        return turn.speaker.partition("/")[0] not in TTS.names()
 
     @staticmethod
     def _after(turn: Item) -> Item:
         """The place behind the turn's answer: all of the dialogue so far was said before."""
-        said = ({"role": "user", "content": turn.text},
+        said: tuple[dict[str, str], ...] = ({"role": "user", "content": turn.text},
                 {"role": "assistant", "content": turn.answer})  # fmt: skip
-        return changed(turn, answer="", messages=(*turn.messages, *said))
+        said = said if turn.answer else said[:1]
+        return changed(turn, answer="", fact="", answers=(), messages=(*turn.messages, *said))
 
     def _say(self, turn: Item, text: str) -> np.ndarray:
         """A few words in the voice of the turn: float32 [S] at 16 kHz.
@@ -293,20 +309,19 @@ class Labelling:
         folder = hashlib.sha256(turn.dialogue.encode()).hexdigest()[:2]
         path = self.out / "recordings" / folder / f"{name}.flac"
         audio.write(path, made.wave, RATE)
-        kept = {k: v for k, v in turn.extra.items() if k in ("category", "speed", "pitch")}
+        kept = {k: v for k, v in turn.extra.items() if k in KEPT}
+        said = {name: getattr(turn, name) for name in SAID}
         pauses = {"pauses": [list(p) for p in made.pauses]} if made.pauses else {}
-        return changed(
-            turn,
+        return Item(
             id=name,
             audio=str(path),
             rate=RATE,
             num_samples=len(made.wave),
-            start=0.0,
-            seconds=0.0,
             text=text,
             kind=kind,
             states=made.states,
             speech_start=round(made.speech_start, 4),
             speech_end=round(made.speech_end, 4),
             extra={**kept, **pauses, **more},
+            **{"role": "user", **{name: value for name, value in said.items() if value}},
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import figures
-from data_prep.chain import FOLDERS
+from data_prep.chain import FOLDERS, sides_of
 from data_prep.encode_turns import DECODED
 from data_prep.runner import Row, rows_of
 from fo_core import page
@@ -30,6 +30,7 @@ DECODINGS = 3  # of them decoded from their tokens
 PLOTTED = ("question", "incomplete", "backchannel", "aside", "noise")
 LICENCES = {  # of what data may be made from, as its makers state it
     "moss": "moss-003-sft-data: CC BY-NC 4.0 in its repository (the hub's card says CC BY 4.0)",
+    "domain": "written for this project: that of the project",
     "embedded": "SmolLM2-135M-Instruct: Apache-2.0",
     "flite": "flite: BSD-like, voices of CMU",
     "espeak-ng": "espeak-ng: GPL-3.0; its sound is not covered by it",
@@ -84,6 +85,34 @@ def write_report(out: Path) -> dict[str, Path]:
     write_text(paths["md"], "\n".join(lines))
     write_text(paths["html"], _html(out, summary, tables, seen))
     return paths
+
+
+def voices_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each voice said in a folder of step synthesize.
+
+    Returns:
+        ENGINE/VOICE -> {"items", "seconds", "cer" (mean of the judge's, or None), "rejected"}.
+    """
+    found: dict[str, dict[str, Any]] = {}
+
+    def of(name: str) -> dict[str, Any]:
+        return found.setdefault(name, {"items": 0, "seconds": 0.0, "cer": None, "rejected": 0})
+
+    heard: dict[str, list[float]] = defaultdict(list)
+    for item in _items(folder / "manifest.jsonl"):
+        each = of(item.speaker)
+        each["items"] += 1
+        each["seconds"] += item.duration
+        if "cer" in item.extra:
+            heard[item.speaker].append(float(item.extra["cer"]))
+    for row in rows_of(folder / "rejects.jsonl"):
+        if isinstance(row, dict) and row.get("voice"):
+            of(row["voice"])["rejected"] += 1
+    for name, rates in heard.items():
+        found[name]["cer"] = round(sum(rates) / len(rates), 4)
+    for each in found.values():
+        each["seconds"] = round(each["seconds"], 2)
+    return dict(sorted(found.items()))
 
 
 Shown = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]  # title, note, head, cells
@@ -146,13 +175,19 @@ def _tables(
 
 
 def _sources(reports: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = [(Path(path).name, LICENCES["moss"]) for path in
-            reports.get("sample", {}).get("sources", [])]  # fmt: skip
+    source = settings.get("source", "moss")
+    paths = reports.get("sample", {}).get("sources", ())
+    if source in ("texts", "questions", "corpus"):
+        paths = settings["texts"]["input"]
+    known = LICENCES.get(source, "not known here: see where it comes from")
+    rows = [(Path(path).name, known) for path in paths]
+    if source == "domain":
+        rows.append(("questions: data_prep/domain.py", known))
     llm = settings.get("regenerate", {}).get("llm")
     if llm and "regenerate" in reports:
         rows.append((f"answers: {llm}", LICENCES.get(llm, "see the model's card")))
     both = settings.get("synthesize", {})
-    engines = [s["engine"] for side in ("users", "assistants") for s in both.get(side, ())]
+    engines = [s["engine"] for side in sides_of(source) for s in both.get(side, ())]
     rows += [(f"voices: {name}", LICENCES.get(name, "see the engine's terms")) for name in
              dict.fromkeys(engines)]  # fmt: skip
     return [tuple(row) for row in rows]
@@ -163,7 +198,7 @@ def _gather(out: Path) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
     for side, path in _sides(out):
         each = seen.setdefault(side, _Seen())
-        for item in _items(path):
+        for item in _items(path, side):
             if side == "user" and item.kind not in ("question", ""):
                 continue
             each.seconds.append(item.duration)
@@ -174,7 +209,7 @@ def _gather(out: Path) -> dict[str, _Seen]:
 
 
 def _sides(out: Path) -> Iterator[tuple[str, Path]]:
-    """The manifests of both sides; where answers are not encoded yet, as they were spoken."""
+    """The manifests of both sides; where they are not made yet, as they were spoken."""
     spoken = out / FOLDERS["synthesize"] / "manifest.jsonl"
     for side in ("user", "assistant"):
         path = out / side / "manifest.jsonl"
@@ -182,12 +217,12 @@ def _sides(out: Path) -> Iterator[tuple[str, Path]]:
             yield side, path if path.is_file() else spoken
 
 
-def _items(path: Path) -> Iterator[Item]:
-    side = path.parent.name
+def _items(path: Path, side: str = "") -> Iterator[Item]:
+    """Items of a manifest; of one side, where that is said (nobody's is what a reader says)."""
     for row in rows_of(path):
         if isinstance(row, dict):
             item = manifest.from_cut(row)
-            if side not in ("user", "assistant") or item.role == side:
+            if not side or (item.role or "assistant") == side or path.parent.name == side:
                 yield item
 
 
@@ -253,10 +288,10 @@ def _listen_section(out: Path) -> list[tuple[str, str]]:
     sides = dict(_sides(out))
     if "user" not in sides:
         return []
-    asked = heapq.nsmallest(LISTEN, (i for i in _items(sides["user"]) if i.kind == "question"),
-                            key=_order)  # fmt: skip
+    users = (item for item in _items(sides["user"], "user") if item.kind == "question")
+    asked = heapq.nsmallest(LISTEN, users, key=_order)
     wanted = {(i.dialogue, i.turn + 1) for i in asked}
-    answers = {(i.dialogue, i.turn): i for i in _items(sides["assistant"])
+    answers = {(i.dialogue, i.turn): i for i in _items(sides["assistant"], "assistant")
                if (i.dialogue, i.turn) in wanted}  # fmt: skip
     body = ""
     for item in asked:

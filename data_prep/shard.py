@@ -26,12 +26,15 @@ from data_prep.backends import WorkerDied, open_backend
 from data_prep.journal import disk_fault, only_run
 from data_prep.lines import Line, count_lines, cut_lines
 from data_prep.runner import Progress, RunConfig, quiet
+from fo_core.audio import mono
 from fo_core.config import config
-from fo_core.data.manifest import from_cut
+from fo_core.data.cuts import custom_recordings
+from fo_core.data.manifest import Item, from_cut
 from fo_core.data.shards import FOLDER, INDEX, PLACE
 from fo_core.errors import DataError, FoError
 from fo_core.files import read_json, replacing, write_json
 from fo_core.parts import is_part, read_part
+from fo_core.sound_file import open_sound
 
 
 @config
@@ -215,10 +218,9 @@ def _add(archive: tarfile.TarFile, line: Line, folder: str, seen: set[str]) -> t
         raise DataError(f"the id {name!r} comes twice")
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(f"the id {name!r} cannot name a file")
-    channel = cut.get("channel") or 0
-    if not isinstance(channel, int):
-        raise DataError(f"channel {channel!r} is not a number")
-    data, rate, samples = _flac(item.audio, item.start, item.seconds, channel)
+    for further in custom_recordings(item.extra):
+        raise DataError(f"its custom recording {further!r} cannot be put into a shard")
+    data, rate, samples = _flac(item)
     recording = {
         "id": cut["recording"].get("id", name),
         "sources": [{"type": "shar", "channels": [0], "source": ""}],
@@ -231,8 +233,9 @@ def _add(archive: tarfile.TarFile, line: Line, folder: str, seen: set[str]) -> t
     _member(archive, f"{name}.json", json.dumps(recording).encode() + b"\n")
     seen.add(name)
     custom = {**(cut.get("custom") or {}), PLACE: [place, len(data)]}
-    placed = {**cut, "start": 0, "duration": samples / rate, "channel": 0,
-              "recording": recording, "custom": custom}  # fmt: skip
+    said = [{**one, "channel": 0} for one in cut.get("supervisions") or ()]
+    placed = {**cut, "start": 0, "duration": samples / rate, "channel": 0, "type": "MonoCut",
+              "supervisions": said, "recording": recording, "custom": custom}  # fmt: skip
     return json.dumps(placed, ensure_ascii=False) + "\n", samples / rate
 
 
@@ -244,36 +247,36 @@ def _member(archive: tarfile.TarFile, name: str, data: bytes) -> int:
     return archive.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def _flac(path: str, start: float, seconds: float, channel: int) -> tuple[bytes, int, int]:
-    """A sound as FLAC bytes, its rate and its samples; a mono FLAC is copied as it is.
+def _flac(item: Item) -> tuple[bytes, int, int]:
+    """An item's sound as FLAC bytes, its rate and its samples; a mono FLAC is copied as it is.
 
     Raises:
-        DataError: It cannot be read, or holds no samples.
+        AudioError: It cannot be read, or has no such channel.
+        DataError: It holds no samples, or fewer than its header says.
     """
-    whole: str | io.BytesIO = io.BytesIO(read_part(path)) if is_part(path) else path
-    try:
-        with soundfile.SoundFile(whole) as file:
-            first = round(start * file.samplerate)
-            count = file.frames - first
-            if seconds:
-                count = min(count, round(seconds * file.samplerate))
-            if count <= 0:
-                raise DataError(f"{path} holds no samples from {start:g} s on")
-            rate, deep = file.samplerate, file.subtype not in ("PCM_16", "PCM_S8", "PCM_U8")
-            copy = file.format == "FLAC" and file.channels == 1 and count == file.frames
-            file.seek(first)
-            samples = file.read(count, dtype="int32" if deep else "int16", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise DataError(f"{path} is not a sound file that can be read: {error}") from error
-    if len(samples) < count:
+    path = item.audio
+    with open_sound(path) as sound:
+        first, rate = round(item.start * sound.rate), sound.rate
+        count = round(item.seconds * rate) if item.seconds else 2**40
+        if sound.frames is not None:
+            count = min(count, sound.frames - first)
+        if count <= 0:
+            raise DataError(f"{path} holds no samples from {item.start:g} s on")
+        copy = sound.flac and sound.channels == 1 and count == sound.frames
+        deep = sound.deep
+        sound.skip(first)
+        samples = sound.read(count)
+        known = sound.frames is not None
+    if len(samples) < count and known:
         raise DataError(f"{path} was cut short: {len(samples)} of {count} samples")
     if copy:
         data = read_part(path) if is_part(path) else Path(path).read_bytes()
         return data, rate, count
-    packed = io.BytesIO()
-    mono = np.ascontiguousarray(samples[:, min(channel, samples.shape[1] - 1)])
-    soundfile.write(packed, mono, rate, "PCM_24" if deep else "PCM_16", format="FLAC")
-    return packed.getvalue(), rate, count
+    packed, full = io.BytesIO(), 2.0 ** (23 if deep else 15)
+    wave = mono(path, samples, item.channel).astype(np.float64) * full
+    whole = np.clip(np.round(wave), -full, full - 1).astype(np.int32) << (8 if deep else 16)
+    soundfile.write(packed, whole, rate, "PCM_24" if deep else "PCM_16", format="FLAC")
+    return packed.getvalue(), rate, len(samples)
 
 
 def _finish(out: Path, shards: int, total: int) -> dict[str, Any]:

@@ -51,8 +51,14 @@ def _hearing(folder: str, how: Sequence[Condition], asked: list[str] | None, dev
     readings, vad = readings_of(model, asked), read_dialogue(folder).duplex.vad
 
     def one(row: Row) -> Row:
-        part = row["seconds"] or None
-        wave = audio.read(row["audio"], EAR_RATE, MAX_SECONDS, start=row["start"], duration=part)
+        wave = audio.read(
+            row["audio"],
+            EAR_RATE,
+            MAX_SECONDS,
+            start=row["start"],
+            duration=row["seconds"] or None,
+            channel=row.get("channel"),
+        )
         return {"heard": {c.name: hear(model, wave, c, readings, vad) for c in how}}
 
     return lambda rows: [one(row) for row in rows]

@@ -59,6 +59,7 @@ def as_rows(
                 "audio": item.audio,
                 "start": item.start,
                 "seconds": item.duration,
+                "channel": item.channel,
                 "speaker": item.speaker,
                 "lender": lender.id,
             }

@@ -78,7 +78,11 @@ def _talking(
     def one(row: Row) -> Row:
         if row["kind"] == STATES:
             wave = audio.read(
-                row["audio"], SAMPLE_RATE, start=row["start"], duration=row["seconds"]
+                row["audio"],
+                SAMPLE_RATE,
+                start=row["start"],
+                duration=row["seconds"],
+                channel=row.get("channel"),
             )
             return {"found": probe.states(wave, len(row["labels"]))}
         wave = audio.read(row["input_audio"], SAMPLE_RATE, max_seconds=600.0)

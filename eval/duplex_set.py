@@ -63,7 +63,7 @@ def _row(name: str, task: str, folder: Path) -> Row:
     sound = folder / "input.wav"
     if not sound.is_file():
         raise DataError(f"no {sound}")
-    samples, rate = audio.info(sound)
+    samples, rate, _ = audio.info(sound)
     row: Row = {"id": name, "kind": TALK, "task": task, "input_audio": str(sound)}
     row["seconds"] = round(samples / rate, 3)
     if (folder / "output.wav").is_file():
@@ -98,7 +98,8 @@ def read_states(items: Sequence[Item]) -> tuple[list[Row], dict[str, str]]:
             left[item.id] = "no state labels"
             continue
         row: dict[str, Any] = {"id": item.id, "kind": STATES, "audio": item.audio}
-        row |= {"start": item.start, "seconds": item.duration, "labels": list(item.states)}
+        row |= {"start": item.start, "seconds": item.duration, "channel": item.channel}
+        row["labels"] = list(item.states)
         if 1 in item.states and item.speech_end:
             row["speech_end"] = item.speech_end
         rows.append(row)

@@ -90,7 +90,7 @@ def hear(
     found: dict[str, Any] = {}
     decode = model.llm.tokenizer.decode
     if "ctc" in readings:
-        found["ctc"] = decode(model.ctc_head.greedy(model.ctc_head(frames))[0]).strip()
+        found["ctc"] = model.ctc_head.read(model.ctc_head(frames))[0]
     if "llm" in readings:
         most = LEAST_TOKENS + round(TOKENS_A_SECOND * len(wave) / 16000)
         speech = holds_speech(model, sound, vectors, vad)

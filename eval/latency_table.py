@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from eval.latency import Report, Row
 from eval.latency_legs import Leg, Legs
+from fo_core.layers import kernels
 
 HEAD = ("what", "measured", "bound", "original", "faster by")
 LEGS_HEAD = ("leg, ms", "average", "50 %", "90 %", "99 %", "paper: average, 50 %, 90 %")
@@ -92,14 +93,18 @@ def _number(value: float, unit: str) -> str:
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
 
 
-def markdown(reports: Sequence[Report], legs: Sequence[Legs] = ()) -> str:
-    """The tables of each report and of its legs, under the machine and its load."""
+def markdown(
+    reports: Sequence[Report], legs: Sequence[Legs] = (), used: Mapping[str, str] | None = None
+) -> str:
+    """The tables of each report and of its legs, under the machine, its load and kernels."""
     found = machine()
     busy = "" if found["load"] is None else f", load {found['load']} at the end"
     text = [
         f"{found['cpu']} ({found['capability']}), {found['cores']} cores{busy}, "
         f"torch {found['torch']}."
     ]
+    if used:
+        text += ["", kernels.say(used) + "."]
     for index, report in enumerate(reports):
         plural = "s" * (report.threads > 1)
         text += [

@@ -197,6 +197,7 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
         {
             "title": row["id"],
             "question_wav": row["audio"],
+            "question_part": _part(row),
             "reply_wav": str(out / spoken["file"]),
             "question": f"the original recording of: {row['text']}",
             "answer": f"{row['text']} ({_speech(name)})",
@@ -240,6 +241,7 @@ def codec_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
         {
             "title": f"{row['id']} in the voice of {row['lender']}",
             "question_wav": row["audio"],
+            "question_part": _part(row),
             "reply_wav": str(out / row["spoken"]["exchanged"]["file"]),
             "question": f"the original recording of: {row['text']}",
             "answer": f"taken for {row['voice']['exchanged']}, lent by {row['lent']['voice']}",
@@ -251,6 +253,11 @@ def codec_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
     bars = [(f"{name}/wer", name) for name in names]
     return Page("What the codec's global tokens carry", title,
                 [Section("Words and voices", text, (table,))], bars, samples[:SAMPLES])  # fmt: skip
+
+
+def _part(row: Row) -> dict[str, Any]:
+    """Which part of its file a row's recording is, for :func:`audio.read`."""
+    return {"start": row["start"], "duration": row["seconds"], "channel": row.get("channel")}
 
 
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:

@@ -82,6 +82,9 @@ def measure(question: Question, probe: Probe, judge: Judge, replies: Path) -> Ro
     wave = item.load_audio(EAR_RATE)
     row: Row = {"id": item.id, "kind": item.kind, "text": item.text, "typed": item.answer}
     row |= {"right": list(item.answers), "question_wav": item.audio}
+    row["question_part"] = {
+        "start": item.start, "duration": item.seconds or None, "channel": item.channel
+    }  # fmt: skip
     if item.states:
         guessed = probe.states(wave, len(item.states))
         row["confusion"] = states.confusion(item.states, guessed)

@@ -141,7 +141,7 @@ def sample_html(sample: Mapping[str, Any]) -> str:
         path = sample.get(key)
         if path is None or not Path(path).is_file():
             continue
-        wave, rate = _read(path)
+        wave, rate = _read(path, sample.get("question_part") if key == "question_wav" else None)
         waves.append((name, wave, rate))
         players += (
             f'<figure><audio controls preload="none" aria-label="{name}: {title}" '
@@ -160,12 +160,12 @@ def sample_html(sample: Mapping[str, Any]) -> str:
     )
 
 
-def _read(path: str | Path) -> tuple[np.ndarray, int]:
-    """Mono samples float32 [S] and the rate of any file that soundfile reads."""
-    import soundfile
+def _read(path: str | Path, part: Mapping[str, Any] | None) -> tuple[np.ndarray, int]:
+    """Mono samples float32 [S] and the rate of a sound file, or of the part that was heard."""
+    from fo_core import audio
 
-    wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    return wave.mean(axis=1), rate
+    rate = audio.info(path).rate
+    return audio.read(path, rate, 3600.0, 0.0, **(part or {})), rate
 
 
 def _flac(wave: np.ndarray, rate: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,31 @@ def locate(source: str, patterns: Sequence[str]) -> Path:
         if found:
             return found[0]
     raise DataError(f"{source} holds no file of this set", possible=", ".join(patterns))
+
+
+def known_source(name: str, known: Any) -> str:
+    """Where a set is looked for when nobody says: $FO_DATA, the hub by its published id.
+
+    Args:
+        name: Of the set.
+        known: Its file in ``eval/sets``: PATTERNS, and HUB where it is published under an id.
+
+    Raises:
+        DataError: It is in neither place.
+    """
+    folder = os.environ.get("FO_DATA", "")
+    places = [Path(folder) / name, Path(folder) / name.replace("-", "_")] if folder else []
+    for place in places:
+        if any(next(place.rglob(pattern), None) for pattern in known.PATTERNS):
+            return str(place)
+    hub = getattr(known, "HUB", "")
+    if hub:
+        return str(hub)
+    raise DataError(
+        f"no questions for {name}",
+        possible=f"$FO_DATA/{name.replace('-', '_')} with {' or '.join(known.PATTERNS)}",
+        do="set FO_DATA, or give --data: the published file, its folder, or a hub id",
+    )
 
 
 def _from_hub(source: str, patterns: Sequence[str]) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from eval import sets
 from eval.harness import Row
@@ -16,6 +18,7 @@ from fo_core.errors import AudioError, DataError
 
 AUDIO = ("file", "path", "audio", "audio_filepath", "wav")
 TEXT = ("text", "sentence", "transcript", "transcription")
+START, SECONDS = ("offset", "start"), ("duration", "seconds")
 LANGUAGE = ("lang", "language", "locale")
 
 
@@ -40,10 +43,22 @@ def from_file(path: Path) -> tuple[list[Item], dict[str, str]]:
         place = next((place for place in places if place.is_file()), places[0])
         language = short_language(str(first(row, LANGUAGE) or "en"))
         try:
-            items.append(manifest.describe(place, id=name, text=text or "", language=language))
+            item = manifest.describe(place, id=name, text=text or "", language=language)
+            items.append(_part(item, first(row, START), first(row, SECONDS)))
+        except ValueError:
+            left[name] = "its offset or duration is no number of seconds"
         except AudioError as error:
             left[name] = error.what
     return items, left
+
+
+def _part(item: Item, start: Any, seconds: Any) -> Item:
+    """The part of a file that a row's offset and duration name; the whole file without them."""
+    start, seconds = float(start or 0), float(seconds or 0)
+    if not 0 <= start < item.duration or not 0 <= seconds < float("inf"):
+        raise AudioError(f"no sound from {start:g} s on: the file has {item.duration:.3f}")
+    whole = not seconds or start + seconds > item.duration - 0.01
+    return replace(item, start=start, seconds=0.0 if whole else seconds)
 
 
 def from_set(name: str, corpus: Path, parts: Sequence[str]) -> dict[str, list[Item]]:
@@ -96,6 +111,7 @@ def as_rows(
                     "audio": item.audio,
                     "start": item.start,
                     "seconds": item.seconds,
+                    "channel": item.channel,
                 }
             )
     return rows, left

@@ -136,9 +136,8 @@ def _judged(judge: JudgeSpec, out: Path, device: str) -> Any:
     def one(row: Row) -> Row:
         fields = {"heard_question": ears.transcribe(audio.read(row["question_audio"], EAR_RATE))}
         if "reply_wav" in row:
-            short = {"max_seconds": 3600.0, "min_seconds": 0.0}
             path = row["reply_wav"]
-            wave = audio.read(out / path, EAR_RATE, **short) if path else None
+            wave = audio.read(out / path, EAR_RATE, 3600.0, 0.0) if path else None
             fields["heard"] = "" if wave is None else ears.transcribe(wave)
         return fields
 

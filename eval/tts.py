@@ -42,6 +42,7 @@ def as_rows(items: Sequence[Item], limit: int | None = None) -> tuple[list[Row],
                     "audio": item.audio,
                     "start": item.start,
                     "seconds": item.duration,
+                    "channel": item.channel,
                 }
             )
     return rows[:limit], left
@@ -121,7 +122,13 @@ def _speaking(
 
 def original(row: Row, rate: int) -> Any:
     """A row's recording, float32 [S] at a rate."""
-    return audio.read(row["audio"], rate, start=row["start"], duration=row["seconds"])
+    return audio.read(
+        row["audio"],
+        rate,
+        start=row["start"],
+        duration=row["seconds"],
+        channel=row.get("channel"),
+    )
 
 
 def waves(row: Row, out: Path) -> dict[str, Any]:

@@ -74,5 +74,5 @@ def _recorded(rows: Sequence[Row]) -> list[Row]:
 
 
 def _described(path: Path) -> Row:
-    samples, rate = audio.info(path)
+    samples, rate, _ = audio.info(path)
     return {"question_audio": str(path), "question_seconds": round(samples / rate, 3)}

@@ -45,10 +45,11 @@ def _save(out: Path, wave: Tensor, rate: int) -> str | None:
 @app.command("file")
 def file(
     question: Annotated[Path, typer.Argument(help="Recorded question, any format and rate.")],
-    model: options.Model,
+    model: options.Model = options.DEFAULT_MODEL,
     out: Annotated[
         Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
-    ],
+    ] = Path("reply.wav"),
+    channel: options.Channel = None,
     system: System = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
@@ -64,14 +65,14 @@ def file(
 
     options.existing_file(question, "question")
     _reply_path(out)
-    wave = audio.read(question, 16000)
+    wave = audio.read(question, 16000, channel=channel)
 
     import torch
 
     from fo_core.dialogue.answer import answer_wave
     from fo_core.dialogue.settings import read_dialogue
 
-    dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
+    dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
     if answer.ended_by == "unheard":
@@ -81,6 +82,7 @@ def file(
             do="listen to it: silence, hum and noise, or the wrong channel, hold no question",
         )
     written = _save(out, answer.wave, answer.sample_rate)
+    options.say_channels(question, channel)
     timings = asdict(answer.timings)
     if json:
         found = {"text": answer.text, "out": written, "ended_by": answer.ended_by}
@@ -96,7 +98,7 @@ def file(
 @app.command("text")
 def text(
     question: Annotated[str, typer.Argument(help="Typed question.")],
-    model: options.Model,
+    model: options.Model = options.DEFAULT_MODEL,
     out: Reply = None,
     system: System = None,
     sets: options.Sets = None,
@@ -115,7 +117,7 @@ def text(
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
 
-    dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
+    dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device, parts=())
     session = Session(loaded, dialogue, system)
     session.hear_text(question)

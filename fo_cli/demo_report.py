@@ -70,8 +70,10 @@ def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str
             "adapter": model.adapter.type,
             "speech decoder": f"{model.speech_decoder.layers} layers of {model.speech_decoder.dim}",
             "codec": model.codec.type,
-            "answer voice": f"{cfg.prepare.assistant.engine}/{cfg.prepare.assistant.voice}",
-            "user voices": ", ".join(f"{v.engine}/{v.voice}" for v in cfg.prepare.user_voices),
+            "answer voice": ", ".join(
+                f"{v.engine}/{v.voice}" for v in cfg.prepare.synthesize.assistants
+            ),
+            "user voices": ", ".join(f"{v.engine}/{v.voice}" for v in cfg.prepare.synthesize.users),
             "judge": cfg.evaluate.judge,
         },
         "trainable_parameters": {n: marks[n]["trainable_parameters"] for n in TRAINS},
@@ -84,7 +86,7 @@ def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str
         "data": marks["prepare-data"]["report"],
         "llm_fingerprint_before": marks["model"]["llm_fingerprint"],
         "llm_fingerprint_after": _last_fingerprint(marks),
-        "seed": cfg.prepare.questions.seed,
+        "seed": cfg.prepare.domain.seed,
         "machine": machine(),
         "versions": versions(PACKAGES),
         "written": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -111,6 +113,7 @@ def _samples(steps: Steps, count: int = 6) -> list[dict[str, Any]]:
                 {
                     "title": f"{title}, {number}",
                     "question_wav": row["question_wav"],
+                    "question_part": row.get("question_part"),
                     "reply_wav": _inside(path.parent, row["reply_wav"]),
                     "question": row["text"],
                     "heard": row["heard"],

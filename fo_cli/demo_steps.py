@@ -10,8 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from data_prep import encode_speech, pipeline
-from data_prep.pipeline import PrepareConfig
+from data_prep import encode_speech
+from data_prep.chain import SOURCES, ChainConfig, run_chain
+from data_prep.normalize import speakable
 from eval.qa_run import evaluate_folder
 from fo_cli.children import Progress, peak_memory_mb
 from fo_core import config as configs
@@ -53,7 +54,6 @@ STEPS_OF = {  # steps of each job of the plan
 LISTENING = ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head")
 SPEAKING = ("speech_decoder", "codec")
 TRAINING = ("train", "val")
-TOKENS = ".tokens.jsonl"  # ending of a manifest with speech tokens
 WORDINGS = 2  # spoken questions from which output-3 learns an answer: their states cost time
 SETS = {"known": "heldout_a", "unseen": "heldout_b"}
 
@@ -71,7 +71,7 @@ class EvaluateConfig:
 class DemoConfig:
     """The whole demo."""
 
-    prepare: PrepareConfig
+    prepare: ChainConfig  # conf/data/domain.yaml
     model: FreezeOmniConfig
     dialogue: DialogueConfig
     stages: dict[str, Recipe]  # one for each of the six stages
@@ -80,8 +80,9 @@ class DemoConfig:
 
 def read_demo(overrides: tuple[str, ...] = ()) -> DemoConfig:
     """The shipped demo with ``a.b=c`` changes."""
-    path = Path(str(resources.files("fo_core"))) / "conf" / "demo.yaml"
-    return configs.load(DemoConfig, configs.read_yaml(path), overrides)
+    conf = Path(str(resources.files("fo_core"))) / "conf"
+    data = {"prepare": configs.read_yaml(conf / "data" / "domain.yaml")}
+    return configs.load(DemoConfig, data | configs.read_yaml(conf / "demo.yaml"), overrides)
 
 
 class Steps:
@@ -121,8 +122,8 @@ class Steps:
 def prepare(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """Questions, the LLM's own answers, speech and state labels; then the untrained model."""
     steps = Steps(out)
-    made = partial(pipeline.prepare, cfg.prepare, steps.data, progress)
-    steps.run("prepare-data", lambda: {"report": made()["steps"]})
+    made = partial(run_chain, cfg.prepare, steps.data, SOURCES[cfg.prepare.source], progress)
+    steps.run("prepare-data", lambda: {"report": made()})
     steps.run("model", partial(_model, steps, cfg))
 
 
@@ -151,17 +152,23 @@ def listen(progress: Progress, out: Path, cfg: DemoConfig) -> None:
 def speak(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """The codec, the speech tokens of the answers, and the decoder that reads them aloud."""
     steps = Steps(out)
-    folder = steps.data / "assistant"
-    val, train = folder / "val.jsonl", [folder / "train.jsonl", folder / "read.jsonl"]
-    train = [path for path in train if path.is_file()]
-    sound = {"train": [i for path in train for i in manifest.read(path)], "val": manifest.read(val)}
+    sound = {split: spoken(steps, split) for split in TRAINING}
     _stages(progress, steps, cfg, {"output-1": sound}, SPEAKING)
-    steps.run("encode", partial(_encode, progress, steps, [*train, val]))
-    if steps.done("output-2"):
-        return
-    coded = {path: manifest.read(path.with_suffix(TOKENS)) for path in (*train, val)}
-    every = [item for path in train for item in coded[path]]
-    _stages(progress, steps, cfg, {"output-2": {"train": every, "val": coded[val]}}, SPEAKING)
+    steps.run("encode", partial(_encode, progress, steps, cfg))
+    if not steps.done("output-2"):
+        _stages(progress, steps, cfg, {"output-2": _coded(steps)}, SPEAKING)
+
+
+def spoken(steps: Steps, split: str) -> list[Item]:
+    """The answers of a split as they were spoken: one an answer sentence."""
+    said = manifest.read(steps.data / "synthesize" / f"{split}.jsonl")
+    return list({item.text: item for item in reversed(said)}.values())[::-1]
+
+
+def _coded(steps: Steps) -> dict[str, list[Item]]:
+    """The answers with their speech tokens."""
+    folder = steps.data / "assistant"
+    return {split: manifest.read(folder / f"{split}.jsonl") for split in TRAINING}
 
 
 def follow(progress: Progress, out: Path, cfg: DemoConfig) -> None:
@@ -169,13 +176,11 @@ def follow(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     steps = Steps(out)
     if steps.done("output-3"):
         return
-    data = {}
-    for split in TRAINING:
-        said = manifest.read(steps.data / "assistant" / f"{split}{TOKENS}")
-        if cfg.stages["output-3"].stage.build().data == "reply":  # the question is heard
+    data = _coded(steps)
+    if cfg.stages["output-3"].stage.build().data == "reply":  # the question is heard
+        for split, said in data.items():
             asked = manifest.read(steps.data / "user" / f"{split}.jsonl")
-            said = encode_speech.answered(asked, said, WORDINGS)
-        data[split] = said
+            data[split] = encode_speech.answered(asked, said, WORDINGS)
     _stages(progress, steps, cfg, {"output-3": data}, freeze_omni.PARTS)
 
 
@@ -230,19 +235,16 @@ def _train(
     }
 
 
-def _encode(progress: Progress, steps: Steps, paths: list[Path]) -> dict[str, Any]:
+def _encode(progress: Progress, steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
     """Speech tokens of the answers, and the voice: the global tokens that most answers have."""
+    encode = replace(cfg.prepare.encode, model=str(steps.model))
+    run = replace(cfg.prepare.run, workers=1)  # the other lane has the other core
+    run_chain(replace(cfg.prepare, encode=encode, run=run), steps.data, ("encode",), progress)
+    coded = _coded(steps)["train"]
     model = freeze_omni.load(steps.model, parts=("codec",))
-    model.require("codec")
-    coded = [
-        encode_speech.encode_manifest(
-            path, model.codec, path.with_suffix(TOKENS), progress=progress
-        )
-        for path in paths
-    ]
-    model.config = replace(model.config, voice=common_voice(coded[0]))
+    model.config = replace(model.config, voice=common_voice(coded))
     model.save(steps.model, ())
-    tokens = [token for item in coded[0] for token in item.speech_tokens]
+    tokens = [token for item in coded for token in item.speech_tokens]
     return {
         "voice": list(model.config.voice),
         "answer_tokens": len(tokens),
@@ -260,16 +262,26 @@ def evaluate(progress: Progress, out: Path, cfg: DemoConfig) -> None:
 def held_out(steps: Steps, cfg: DemoConfig, name: str) -> tuple[list[Item], list[Item]]:
     """A held-out set, user side and answers: so many questions, and their share of the rest.
 
-    What is no question (back-channels, noises, questions that break off) tests the states only.
+    What is no question (back-channels, noises, questions that break off) tests the states only. A
+    question of set (b) whose answer sentence is also a training answer is left out.
     """
     split = SETS[name]
     user = manifest.read(steps.data / "user" / f"{split}.jsonl")
-    asked = [item for item in user if item.kind == "question"]
+    known = _spoken_in_training(steps) if name == "unseen" else set()
+    asked = [i for i in user if i.kind == "question" and _plain(i.answer) not in known]
     others = [item for item in user if item.kind != "question"]
     limit = cfg.evaluate.known if name == "known" else cfg.evaluate.unseen
     share = min(1.0, limit / max(1, len(asked)))
     chosen = asked[:limit] + others[: round(share * len(others))]
-    return chosen, list(manifest.read(steps.data / "assistant" / f"{split}.jsonl"))
+    return chosen, spoken(steps, split)
+
+
+def _plain(answer: str) -> str:
+    return speakable(answer).lower()
+
+
+def _spoken_in_training(steps: Steps) -> set[str]:
+    return {_plain(item.text) for split in TRAINING for item in spoken(steps, split)}
 
 
 def _ask(progress: Progress, steps: Steps, cfg: DemoConfig, name: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import sys
 from typing import Any
 
 import typer
@@ -29,8 +31,20 @@ def one_line(error: Exception) -> str | None:
     return None
 
 
+def show_all() -> None:
+    """Let stdout and stderr take every character, whatever the console's encoding (cp1252 ..)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class PoliteGroup(TyperGroup):
     """A command group whose errors are one line; what it cannot explain keeps its traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; what its console cannot show is written as an escape."""
+        show_all()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -27,7 +27,7 @@ VARIANTS = ("bare", "no-prefix", "no-pre-network", "full")
 
 @app.command("asr")
 def asr(
-    out: shared.Out,
+    out: shared.Out = None,
     model: shared.Model = None,
     data: Annotated[
         list[Path] | None,
@@ -76,7 +76,7 @@ def asr(
     from eval.pages import asr_page
     from eval.provenance import describe_model
 
-    options.writable(out, "results folder")
+    out = shared.results(out, "asr")
     about: dict[str, Any]
     if rescore:
         before = asked_before(out, "asr")
@@ -126,7 +126,7 @@ def _speech(
 
 @app.command("tts")
 def tts(
-    out: shared.Out,
+    out: shared.Out = None,
     model: shared.Model = None,
     data: Annotated[
         Path | None,
@@ -172,7 +172,7 @@ def tts(
     from fo_core.data import manifest
     from fo_core.files import read_jsonl
 
-    options.writable(out, "results folder")
+    out = shared.results(out, "tts")
     judges.check(judge)
     ears = judges.JudgeSpec(judge, judge_model, language)
     if rescore:
@@ -200,11 +200,11 @@ def tts(
 
 @app.command("qa")
 def qa(
-    model: options.Model,
     user: Annotated[
         Path, typer.Option("--user", help="Manifest of spoken questions.", metavar="JSONL")
     ],
-    out: shared.Out,
+    model: options.Model = options.DEFAULT_MODEL,
+    out: shared.Out = None,
     assistant: Annotated[
         Path | None,
         typer.Option("--assistant", help="Manifest of the spoken answers.", metavar="JSONL"),
@@ -223,8 +223,7 @@ def qa(
     from fo_core.data import manifest
     from fo_core.engines.asr import ASR
 
-    options.existing_folder(model, "model folder")
-    options.writable(out, "results folder")
+    out = shared.results(out, "qa")
     questions = manifest.read(user)[:limit]
     answers = manifest.read(assistant) if assistant else []
     ASR.load(judge)  # an unknown judge is said before any work

@@ -15,7 +15,7 @@ from fo_core.errors import FoError
 
 
 def codec(
-    out: shared.Out,
+    out: shared.Out = None,
     model: shared.Model = None,
     data: Annotated[
         Path | None,
@@ -46,7 +46,7 @@ def codec(
     from fo_core.data import manifest
     from fo_core.files import read_jsonl
 
-    options.writable(out, "results folder")
+    out = shared.results(out, "codec")
     judges.check(judge)
     device = choose(device)
     ears = judges.JudgeSpec(judge, judge_model, language)

@@ -15,7 +15,7 @@ from fo_core.errors import FoError
 
 
 def duplex(
-    out: shared.Out,
+    out: shared.Out = None,
     model: shared.Model = None,
     data: Annotated[
         Path | None,
@@ -54,7 +54,7 @@ def duplex(
     from eval.harness import asked_before, run
     from eval.provenance import describe_model
 
-    options.writable(out, "results folder")
+    out = shared.results(out, "duplex")
     rows: list[dict[str, Any]] = []
     left: dict[str, str] = {}
     folder = None

@@ -12,11 +12,20 @@ from fo_cli import options, render
 from fo_core.errors import FoError
 from fo_core.registry import did_you_mean
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the results.", metavar="DIR")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of the results; runs/eval/NAME if none.", metavar="DIR"),
+]
+RESULTS = Path("runs") / "eval"
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many items.")]
 Model = Annotated[
     Path | None,
-    typer.Option("--model", help="Model folder; not needed with --rescore.", metavar="DIR"),
+    typer.Option(
+        "--model",
+        help=f"{options.MODEL_HELP} fo-smol if none is named; --rescore needs none.",
+        metavar="DIR|NAME",
+        parser=options.model_folder,
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume/--no-resume", help="Go on with what is in --out, or start anew.")
@@ -48,14 +57,23 @@ def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list
 
 
 def needed_model(model: Path | None) -> Path:
-    """The model folder of a run that is not a rescore.
+    """The model folder of a run that is not a rescore: the one that ships if none was named."""
+    if model is not None:
+        return model
+    render.note(f"model: {options.DEFAULT_MODEL}, which ships with the package")
+    return options.model_folder(str(options.DEFAULT_MODEL))
+
+
+def results(out: Path | None, name: str) -> Path:
+    """The folder of an evaluation's results.
 
     Raises:
-        FoError: None was named, or there is none.
+        FoError: It cannot be written.
     """
-    if model is None:
-        raise FoError("no model", possible="--model DIR, or --rescore for what was kept")
-    return options.existing_folder(model, "model folder")
+    if out is None:
+        out = RESULTS / name
+        render.note(f"results: {out}")
+    return options.writable(out, "results folder")
 
 
 def about(model: Mapping[str, Any], device: str, seed: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _help(name: str) -> str:
 
 def _command(name: str) -> Any:
     def command(
-        out: shared.Out,
+        out: shared.Out = None,
         data: Annotated[
             str | None,
             typer.Option(
@@ -93,7 +93,7 @@ def _command(name: str) -> Any:
         from fo_core.files import read_jsonl
 
         known = sets.SETS.load(name)
-        options.writable(out, "results folder")
+        out = shared.results(out, name)
         ears = judges.JudgeSpec(judge, judge_model, known.LANGUAGE)
         grader = judges.LLMJudge(judge_llm, judge_url) if judge_llm else None
         if grader is not None:
@@ -160,16 +160,11 @@ def _check_columns(columns: list[Any], llm: str | None, spoken: Any) -> None:
 def _questions(
     name: str, known: Any, data: str | None, spoken: Any, columns: list[Any], limit: int | None
 ) -> tuple[list[Any], dict[str, str]]:
-    from eval.source import locate
+    from eval.source import known_source, locate
     from eval.spoken_qa import as_rows
     from eval.voices import RECORDINGS
 
-    if data is None:
-        raise FoError(
-            f"no questions for {name}",
-            possible="--data with the published file, its folder, or a hub id (owner/name)",
-        )
-    questions = known.read(locate(data, known.PATTERNS))
+    questions = known.read(locate(data or known_source(name, known), known.PATTERNS))
     recorded = spoken.engine == RECORDINGS and columns != ["text"]
     return as_rows(questions, recorded, limit)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fo_cli import chat, evaluate, models, prepare_data, profile, render
+from fo_cli.attach import attach
 from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
 from fo_cli.serve import serve
@@ -45,6 +46,7 @@ def fo(
 app.command("demo")(demo)
 app.add_typer(prepare_data.app, name="prepare-data")
 app.command("train")(train)
+app.command("attach")(attach)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(chat.app, name="chat")
 app.add_typer(models.app, name="models")

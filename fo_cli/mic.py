@@ -25,9 +25,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 def mic(
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Model folder.", metavar="DIR")
-    ] = None,
+    model: options.Model = options.DEFAULT_MODEL,
     recording: Annotated[
         Path | None,
         typer.Option("--input", help="Sound file in place of the microphone.", metavar="FILE"),
@@ -45,6 +43,7 @@ def mic(
     headphones: Annotated[
         bool, typer.Option("--headphones", help="No echo to cancel: you wear headphones.")
     ] = False,
+    channel: options.Channel = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", help="Keep both sides and the talk's story.", metavar="DIR"),
@@ -76,8 +75,6 @@ def mic(
     if device == "list":
         _list_devices(json)
         return
-    if model is None:
-        raise FoError("no model is named", do="give --model DIR")
     if fast and recording is None:
         raise FoError("--fast needs a file", do="give --input FILE")
     if recording is not None:
@@ -85,9 +82,10 @@ def mic(
     if record is not None:
         options.writable(record / "talk.json", "recording")
     given = _turn(interrupt, detect, sets or [])
-    with _Talking(model, recording, fast, system, given, weights, model_device) as talking:
+    with _Talking(model, recording, channel, fast, system, given, weights, model_device) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)
+            options.say_channels(recording, channel)
         else:
             talking.listen(device, loudspeaker, headphones, record, json)
     _summary(talking, record, json)
@@ -119,6 +117,7 @@ class _Talking:
         self,
         folder: Path,
         recording: Path | None,
+        channel: int | None,
         fast: bool,
         system: str | None,
         sets: list[str],
@@ -130,8 +129,10 @@ class _Talking:
         from fo_core.dialogue.pool import Pool, PoolConfig
         from fo_core.dialogue.settings import read_dialogue
 
-        dialogue = read_dialogue(options.existing_folder(folder, "model folder"), sets)
-        self.wave = None if recording is None else audio.read(recording, 16000, max_seconds=3600)
+        dialogue = read_dialogue(folder, sets)
+        self.wave = (
+            None if recording is None else audio.read(recording, 16000, 3600.0, channel=channel)
+        )
         model = options.ready_model(folder, dialogue, weights, device)
         clock: Literal["wall", "sound"] = "sound" if fast else "wall"
         self.pool = Pool(model, dialogue, PoolConfig(max_sessions=1, clock=clock))

@@ -94,10 +94,16 @@ def list_models(
 
 @app.command("info")
 def info(folder: Folder, json: options.Json = False) -> None:
-    """Show the parts of a model folder: types, sizes, what is trained, which LLM."""
+    """Show the parts of a model folder: types, sizes, what is trained, which LLM.
+
+    And which kernels this CPU would take for its matrices, by the precision of ``--weights``.
+    """
     found = describe(options.existing_folder(folder, "model folder"))
+
+    from fo_core.layers import kernels
+
     if json:
-        render.as_json(found)
+        render.as_json(found | {"kernels": kernels.taken()})
         return
     rows = [
         (
@@ -112,6 +118,72 @@ def info(folder: Folder, json: options.Json = False) -> None:
     render.table(("part", "type", "trained", "values", "file"), rows)
     llm = found["llm"]
     render.result(f"frozen LLM: {llm['spec']} ({llm['dtype']}) {llm['fingerprint'] or 'unchecked'}")
+    render.result(kernels.say(kernels.taken()))
+
+
+@app.command("check-llm")
+def check_llm(
+    spec: Annotated[
+        str, typer.Argument(help="Folder, hub id, .gguf file, embedded, qwen.", metavar="SPEC")
+    ],
+    dtype: Annotated[str, typer.Option("--dtype", help="Of its weights.")] = "float32",
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Load an LLM and say how it runs and whether it talks, trains, batches and rolls back."""
+    from dataclasses import asdict
+
+    from fo_core.devices import choose
+    from fo_core.models.frozen_llm import FrozenLLM
+    from fo_core.models.llm_report import make_report
+
+    found = make_report(FrozenLLM.load(spec, dtype, choose(device)))
+    if json:
+        render.as_json(asdict(found) | {"usable": found.usable})
+    else:
+        rows = [
+            ("architecture", found.architecture),
+            ("runs on", f"{found.path} ({found.why})"),
+            ("dtype", found.dtype if found.dtype == found.computes_in
+             else f"{found.dtype}, computes in {found.computes_in}"),
+            ("size", f"{found.parameters:,} parameters, {found.vocabulary:,} x {found.width}"
+             f" embedding{' (tied)' if found.tied else ''}"),
+            ("context", f"{found.context:,} positions" if found.context else "no limit is known"),
+            ("window", f"{found.window:,} positions" if found.window else "none"),
+            ("end tokens", " ".join(found.end_tokens)),
+            ("thoughts", found.thoughts),
+            ("quantised", found.quantised or "no"),
+            *found.verdicts.items(),
+        ]  # fmt: skip
+        render.table(("what", "found"), rows)
+    if not found.usable:
+        raise typer.Exit(1)
+
+
+@app.command("join")
+def join_models(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Model folders around one LLM.", metavar="DIR DIR...")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Model folder to make.", metavar="DIR")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Keep the weights in half precision: half the size.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Put parts that were trained apart into one model: ears of one folder, a voice of another."""
+    for folder in folders:
+        options.existing_folder(folder, "model folder")
+    options.writable(out, "model folder")
+
+    from fo_core.models.join import join
+
+    found = join(folders, out, half)
+    if json:
+        render.as_json(found)
+        return
+    render.table(("part", "from"), list(found.items()))
+    render.result(f"model: {out}")
 
 
 class Format(StrEnum):

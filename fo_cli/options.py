@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from fo_cli import render
 from fo_core.devices import choose
 from fo_core.errors import FoError
 
@@ -18,13 +19,35 @@ if TYPE_CHECKING:
 
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
-Model = Annotated[Path, typer.Option("--model", help="Model folder.", metavar="DIR")]
+
+def model_folder(name: str) -> Path:
+    """The folder of a model's name; see :func:`fo_core.shipped.model_folder`."""
+    from fo_core import shipped
+
+    return shipped.model_folder(name)
+
+
+MODEL_HELP = "Model folder; fo-smol ships with the package; latest: the newest in runs/."
+DEFAULT_MODEL = Path("fo-smol")
+Model = Annotated[
+    Path,
+    typer.Option("--model", help=MODEL_HELP, metavar="DIR|NAME", parser=model_folder),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a config value; may be repeated.", metavar="A.B=C"),
 ]
 
+Channel = Annotated[
+    int | None,
+    typer.Option(
+        "--channel",
+        help="Of a recording with several: the one to hear, from 0 (two speakers of a call are "
+        "often on one each). Without: their mean.",
+        min=0,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", help="cpu, cuda, cuda:N or mps; auto: cuda where there is one."),
@@ -54,10 +77,17 @@ def ready_model(
     """
     device = choose(device)
 
+    from fo_core.dialogue.settings import effective_context
     from fo_core.models.freeze_omni import load
+    from fo_core.models.llm_report import one_line, path_of
     from fo_core.models.ready import make_ready
 
     model = load(folder, device=device)
+    bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
+    if bounded or path_of(model.llm) != "own layers":
+        render.note(one_line(model.llm, effective_context(model.llm, dialogue)))
+    if dialogue.duplex.turn.detect == "server":  # voice and silence end a turn
+        parts = tuple(part for part in parts if part != "state_head")
     model.require(*parts)
     return make_ready(model, packed_weights(weights, dialogue))
 
@@ -93,6 +123,16 @@ def existing_file(path: Path, what: str) -> Path:
     if not os.access(path, os.R_OK):
         raise FoError(f"{what} {path} cannot be read", do="check its permissions")
     return path
+
+
+def say_channels(path: Path, channel: int | None) -> None:
+    """Say that several channels of a recording were averaged; after it was answered."""
+    from fo_cli import render
+    from fo_core import audio
+
+    channels = audio.info(path).channels
+    if channels > 1 and channel is None:
+        render.note(f"{path} has {channels} channels: their mean was heard; --channel N takes one")
 
 
 def existing_data(path: Path, what: str) -> Path:

@@ -1,4 +1,4 @@
-"""``fo prepare-data`` sample, import, validate and shard: sets that come from and go elsewhere."""
+"""``fo prepare-data`` sample, import, split, validate and shard: sets from and for elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from fo_cli import options, render
-from fo_cli.prepare_options import Engine, Limit, as_yaml
+from fo_cli.prepare_options import (
+    Config,
+    Engine,
+    From,
+    Inputs,
+    Limit,
+    chain_config,
+    how,
+    inputs_of,
+    read_config,
+    run_steps,
+    say_steps,
+)
 from fo_cli.progress import Bars
 from fo_core.errors import FoError
 
@@ -36,23 +48,24 @@ class Balance(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("import")(import_corpus)
+    app.command("split")(split)
     app.command("validate")(validate)
     app.command("shard")(shard)
 
 
+class By(StrEnum):
+    """What must not be on both sides of a split."""
+
+    dialogue = "dialogue"
+    text = "text"
+    speaker = "speaker"
+
+
 def sample(
     out: Out,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="moss-003's .jsonl.zip, .jsonl(.gz), .json files, or folders of them.",
-            metavar="[FILE|DIR]...",
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", help="YAML of the whole run, or a shipped one by name."),
-    ] = None,
+    inputs: Inputs = None,
+    source: From = None,
+    config: Config = None,
     sets: options.Sets = None,
     number: Annotated[
         int | None, typer.Option("--number", help="Dialogues to draw.", min=1)
@@ -75,13 +88,11 @@ def sample(
     limit: Limit = 0,
     json: options.Json = False,
 ) -> None:
-    """Draw dialogues at random from moss-003, or plan the demo's questions.
+    """Draw dialogues at random from moss-003, read questions or texts, or plan the demo's domain.
 
-    One pass in bounded memory; the same dialogues for the same seed from any form of the data.
-    What cannot be said aloud (code, tables, links ...) is filtered, counted and listed.
+    moss: one pass in bounded memory; the same dialogues for the same seed from any form of the
+    data. What cannot be said aloud (code, tables, links ...) is filtered, counted and listed.
     """
-    from fo_cli.prepare_data import _more, _run
-
     named: dict[str, Any] = {
         "number": number,
         "seed": seed,
@@ -91,15 +102,14 @@ def sample(
         "no_filter": no_filter or None,
         "tools": tools or None,
     }
-    more = _more(None, None, limit, {f"sample.{key}": value for key, value in named.items()})
-    if inputs:
-        more += ["source=moss", f"sample.input={as_yaml(inputs)}"]
-    _run(out, "sample", config, sets, more, json)
-    report = out / "sample" / "report.json"
-    if not json and report.is_file():
-        from fo_core.files import read_json
-
-        filters = read_json(report).get("filters", {})
+    given = {f"sample.{key}": value for key, value in named.items()}
+    given |= {**inputs_of(inputs, source), **how(None, None, limit)}
+    cfg = chain_config(read_config(config, out), sets, given)
+    options.writable(out, "data folder")
+    done = run_steps(out, cfg, ("sample",))
+    say_steps(done, out, json)
+    filters = done["sample"].get("filters")
+    if filters and not json:
         rows = [(each, *(f"{found[key]:,}" for key in ("turns", "cut", "dropped")))
                 for each, found in filters.items() if any(found.values())]  # fmt: skip
         render.table(("filter", "turns", "dialogues shortened", "dialogues dropped"), rows)
@@ -117,9 +127,14 @@ def import_corpus(
         list[str] | None,
         typer.Option("--set", help="An option of the corpus: text=COLUMN ...", metavar="A=B"),
     ] = None,
+    channel: options.Channel = None,
     language: Annotated[
         str | None, typer.Option("--language", help="Of all of it, where rows do not say it.")
     ] = None,
+    val: Annotated[
+        float,
+        typer.Option("--val", help="Hold out this share: train.jsonl and val.jsonl.", min=0, max=1),
+    ] = 0.0,
     limit: Limit = 0,
     num_workers: Workers = 2,
     engine: Where = Engine.local,
@@ -127,7 +142,9 @@ def import_corpus(
 ) -> None:
     """Make manifests of a corpus of transcribed speech; its sounds stay where they are.
 
-    Options of table: audio, text, id, speaker, start, end, language_column, split_column, root.
+    Options of table: audio, text, id, speaker, start, end, duration, language_column, split_column,
+    channel_column, root. Of hf (a hub id or a folder): audio, text, id, speaker, language_column,
+    part, subset, sounds.
     """
     from data_prep.corpora import CORPORA, CorpusOptions
 
@@ -151,16 +168,67 @@ def import_corpus(
 
     options.writable(out, "folder of the manifests")
     given = {"language": language} if language else {}
+    given |= {"channel": str(channel)} if channel is not None else {}
     chosen = load(CorpusOptions, given, sets or ())
     with Bars() as bars:
         report = run(name, source, out, chosen, _how(num_workers, engine, limit), bars)
+    parts = report["splits"]
+    if val:
+        from data_prep.split import SplitConfig, one_part
+
+        parts = one_part(out, SplitConfig(val=val), list(parts))["splits"]
+        report = {**report, "splits": parts}
     if json:
         render.as_json(report)
         return
-    rows = [(part, str(found["items"]), f"{found['hours']:.2f}", str(out / f"{part}.jsonl"))
-            for part, found in report["splits"].items()]  # fmt: skip
-    render.table(("part", "utterances", "hours", "manifest"), rows)
+    _say_parts(parts, out)
     _say_rejects(report, out / "rejects.jsonl")
+    if report["channels_averaged"]:
+        render.note(
+            f"{report['channels_averaged']:,} utterances have several channels, which are "
+            "averaged; --channel N takes one"
+        )
+
+
+def split(
+    manifests: Annotated[
+        list[str], typer.Argument(help="Manifests that are split together.", metavar="JSONL...")
+    ],
+    out: Out,
+    val: Annotated[float, typer.Option("--val", help="Share for validation.", min=0, max=1)] = 0.05,
+    test: Annotated[float, typer.Option("--test", help="Share for a test set.", min=0, max=1)] = 0,
+    by: Annotated[
+        list[By] | None,
+        typer.Option(
+            "--by",
+            help="What must not be on both sides: dialogue (text, where there is none), text, "
+            "speaker. Repeated: drawn by the first; what shares another with it is left out.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another one holds out others.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Cut an imported corpus into train.jsonl, val.jsonl and test.jsonl."""
+    from data_prep.split import SplitConfig, run
+    from fo_core.config import load
+
+    options.writable(out, "folder of the manifests")
+    given = {"val": val, "test": test, "seed": seed}
+    cfg = load(SplitConfig, {**given, **({"by": [str(b) for b in by]} if by else {})})
+    with Bars() as bars:
+        report = run(manifests, out, cfg, bars)
+    if json:
+        render.as_json(report)
+        return
+    _say_parts(report["splits"], out)
+    for reason, count in report["left_out"].items():
+        render.note(f"left out {count:,}: {reason}")
+
+
+def _say_parts(parts: dict[str, Any], out: Path) -> None:
+    rows = [(part, f"{found['items']:,}", f"{found['hours']:.2f}", str(out / f"{part}.jsonl"))
+            for part, found in parts.items()]  # fmt: skip
+    render.table(("part", "utterances", "hours", "manifest"), rows)
 
 
 def validate(

@@ -1,4 +1,4 @@
-"""``fo prepare-data voices``: which engines work here, which voices they have, how one sounds."""
+"""``fo prepare-data`` voices and speak: who can speak here, and a spoken corpus from texts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,111 @@ from typing import Annotated, Any
 import typer
 
 from fo_cli import options, render
+from fo_cli.prepare_options import (
+    Limit,
+    Out,
+    Where,
+    Workers,
+    chain_config,
+    how,
+    read_config,
+    run_steps,
+)
+from fo_cli.prepare_options import voice as named_voice
 from fo_core.errors import FoError
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the command."""
+    """Register the commands."""
     app.command("voices")(voices)
+    app.command("speak")(speak)
+
+
+def speak(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            help=".txt with a text a line, or .tsv, .csv, .jsonl with named columns.",
+            metavar="TEXTS...",
+        ),
+    ],
+    out: Out,
+    voice: Annotated[
+        list[str],
+        typer.Option(
+            "--voice",
+            help="Who reads; repeated, each text is read by one of them, drawn by their shares "
+            "(1 where none is said).",
+            metavar="ENGINE/VOICE[@SHARE]",
+        ),
+    ],
+    column: Annotated[
+        str | None, typer.Option("--text", help="Column of the texts.", metavar="COLUMN")
+    ] = None,
+    language: Annotated[str, typer.Option("--language", help="Of the texts.")] = "en",
+    val: Annotated[
+        float, typer.Option("--val", help="Share of the texts in val.jsonl.", min=0, max=1)
+    ] = 0.02,
+    seed: Annotated[int, typer.Option("--seed", help="Another one draws other voices.")] = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", help="Recogniser that hears every sound; what it misunderstands is left out."
+        ),
+    ] = None,
+    sets: options.Sets = None,
+    limit: Limit = 0,
+    num_workers: Workers = None,
+    engine: Where = None,
+    json: options.Json = False,
+) -> None:
+    """Read texts aloud: a spoken corpus with transcripts, DIR/synthesize/train.jsonl and val.jsonl.
+
+    Run again to go on after any stop. `encode --out DIR` adds speech tokens, `report` a report.
+    """
+    readers = [{**named_voice(name), "language": language} for name in voice]
+    named = {
+        "texts.input": list(texts),
+        "texts.text": column,
+        "texts.language": language,
+        "synthesize.readers": readers,
+        "synthesize.seed": seed,
+        "synthesize.judge.engine": judge,
+        "label_states.val": val,
+        **how(num_workers, engine, limit),
+    }
+    data = read_config(None, out) if (out / "settings.json").is_file() else {}
+    if data.get("source", "texts") != "texts":
+        raise FoError(f"{out} holds data of source {data['source']}", do="give another --out")
+    cfg = chain_config({**data, "source": "texts"}, sets, named)
+    options.writable(out, "data folder")
+    steps = run_steps(out, cfg, ("sample", "synthesize"))
+    _say_voices(out / "synthesize", steps, json)
+
+
+def _say_voices(folder: Path, steps: dict[str, Any], as_json: bool) -> None:
+    """What was spoken, a line a voice."""
+    from data_prep.report import voices_of
+
+    found = voices_of(folder)
+    seconds, counts = steps["synthesize"]["seconds"], steps["synthesize"]["counts"]
+    if as_json:
+        render.as_json({"out": folder, "steps": steps, "voices": found})
+        return
+    rows = [
+        (name, f"{each['items']:,}", f"{each['seconds']:,.1f}",
+         "-" if each["cer"] is None else f"{each['cer']:.4f}", f"{each['rejected']:,}")
+        for name, each in found.items()
+    ]  # fmt: skip
+    render.table(("voice", "texts", "seconds", "CER", "left out"), rows)
+    sound = counts.get("audio_seconds", 0.0)
+    render.result(
+        f"{steps['synthesize']['made']:,} of {steps['sample']['items']:,} texts, {sound:,.1f} s of "
+        f"sound in {seconds:,.1f} s: {folder / 'train.jsonl'}, {folder / 'val.jsonl'}"
+    )
+    for step in ("sample", "synthesize"):
+        for reason, count in steps[step]["rejected"].items():
+            render.note(f"{step} left out {count:,}: {reason}")
 
 
 def voices(
@@ -61,6 +160,8 @@ def voices(
             render.result(name)
         if not found:
             render.note(f"{engine} names no voice of {language!r}")
+        if more := getattr(TTS.load(engine), "MORE_VOICES", ""):
+            render.note(f"more: {more}")
         return
     _say(engine, settings, say, voice, language, out, json)
 

@@ -33,7 +33,13 @@ def latency(
         typer.Option("--size", help="Random weights: small, paper, smol, tiny; may be repeated."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Model folder instead of a size.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            "--model",
+            help=f"{options.MODEL_HELP} fo-smol if neither a model nor a size is named.",
+            metavar="DIR|NAME",
+            parser=options.model_folder,
+        ),
     ] = None,
     random: Annotated[
         bool, typer.Option("--random", help="Random weights (a size has no others).")
@@ -73,14 +79,14 @@ def latency(
     for name in sizes:
         if name not in SIZES:
             raise FoError(f"unknown size {name!r}", possible=did_you_mean(name, list(SIZES)))
-    if bool(sizes) == (model is not None):
-        raise FoError("say what to measure", possible="--size small, --size paper, --model DIR")
+    if sizes and model is not None:
+        raise FoError("say what to measure", possible="--size small, --size paper, or --model DIR")
+    if not sizes and model is None:
+        model = options.model_folder(str(options.DEFAULT_MODEL))
     if random and model is not None:
         raise FoError("--random and --model exclude each other")
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
-    if model is not None:
-        options.existing_folder(model, "model folder")
     device = choose(device)
     if device != "cpu" and weights != "same":
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
@@ -92,6 +98,7 @@ def latency(
     from eval.latency import measure
     from eval.latency_legs import measure_legs
     from eval.latency_trace import write_timeline, write_trace
+    from fo_core.layers import kernels
 
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     reports, legs = [], []
@@ -106,15 +113,19 @@ def latency(
         last = reports[-1]
         title = f"{last.size}, weights {last.weights}, threads {threads}"
         write_timeline(timeline, legs[-1].talks[-1], title)
+    used = kernels.taken([weights]) if device == "cpu" else {}
     if json:
         found = [
             table.as_dict(report) | {"four_legs": table.legs_dict(own)}
             for report, own in zip(reports, legs, strict=True)
         ]
-        render.as_json({"machine": table.machine() | {"device": device}, "reports": found})
+        machine = table.machine() | {"device": device, "kernels": used}
+        render.as_json({"machine": machine, "reports": found})
     elif markdown:
-        render.result(table.markdown(reports, legs))
+        render.result(table.markdown(reports, legs, used))
     else:
+        if used:
+            render.result(kernels.say(used))
         for report, own in zip(reports, legs, strict=True):
             render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
             if report.rows:

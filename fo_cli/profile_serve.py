@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: options.Model,
     questions: Annotated[
         list[Path], typer.Argument(help="Sound files with a question each.", metavar="WAV...")
     ],
+    model: options.Model = options.DEFAULT_MODEL,
     sessions: Annotated[
         list[int] | None,
         typer.Option("--sessions", min=1, help="Users at a time; may be repeated."),
@@ -51,7 +51,7 @@ def serve(
         options.existing_file(path, "question")
     waves = [audio.read(path, 16000) for path in questions]
     wave = script(waves, slot, seconds)
-    dialogue = read_dialogue(options.existing_folder(model, "model folder"), sets or ())
+    dialogue = read_dialogue(model, sets or ())
     torch.set_num_threads(1)
     loaded = options.ready_model(model, dialogue, weights, device)
     say = render.note if sys.stderr.isatty() else (lambda text: None)

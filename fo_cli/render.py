@@ -17,7 +17,8 @@ def result(text: str) -> None:
 
 def as_json(data: Any) -> None:
     """One JSON document for machines; paths become text, NaN is refused."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=plain, allow_nan=False, default=str))
 
 
 def note(text: str) -> None:

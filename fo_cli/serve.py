@@ -16,7 +16,7 @@ KEY_VARIABLE = "FO_API_KEY"
 
 
 def serve(
-    model: options.Model,
+    model: options.Model = options.DEFAULT_MODEL,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; 0.0.0.0 opens it to the network.")
     ] = "127.0.0.1",
@@ -58,7 +58,6 @@ def serve(
     environment variable FO_API_KEY set, clients must send that key. --set overrides how the model
     talks (dialogue.json of its folder).
     """
-    options.existing_folder(model, "model folder")
     if (certificate is None) != (private_key is None):
         raise FoError("TLS needs a certificate and its key", do="give --tls-cert and --tls-key")
     if certificate is not None and private_key is not None:

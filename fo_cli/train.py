@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fo_cli import options, render
+from fo_cli import options, render, workspace
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
@@ -30,21 +30,43 @@ def train(
         str, typer.Option("--stage", help="input-1, input-2, input-3, output-1, -2 or -3.")
     ],
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--model",
-            help="Model folder to start from; or, for a new model, a size or a YAML file.",
-            metavar="DIR|SIZE|YAML",
+            help="Model folder to start from, fo-smol (ships with the package), latest; or, for a "
+            "new model, a size or a YAML file. Without: what the stage before left in runs/, else "
+            "fo-smol.",
+            metavar="DIR|NAME|SIZE|YAML",
         ),
-    ],
-    train: Annotated[Path, typer.Option("--train", help="Training manifest.", metavar="JSONL")],
-    valid: Annotated[Path, typer.Option("--valid", help="Held-out manifest.", metavar="JSONL")],
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            "--train",
+            help="Training manifest; without: the workspace's, in data/.",
+            metavar="JSONL",
+        ),
+    ] = None,
+    valid: Annotated[
+        Path | None,
+        typer.Option(
+            "--valid", help="Held-out manifest; without: beside the training one.", metavar="JSONL"
+        ),
+    ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Run folder; the model is DIR/model.", metavar="DIR")
-    ],
+        Path | None,
+        typer.Option(
+            "--out", help="Run folder; the model is DIR/model. runs/STAGE if none.", metavar="DIR"
+        ),
+    ] = None,
     size: Annotated[
-        str, typer.Option("--size", help="Shipped recipe to start from: paper, smol, tiny.")
-    ] = "paper",
+        str | None,
+        typer.Option(
+            "--size",
+            help="Shipped recipe to start from: paper, smol, smol-open, tiny. paper where a model "
+            "is named, else smol-open.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML over the shipped recipe.")
     ] = None,
@@ -83,6 +105,10 @@ def train(
     """
     from fo_core.training.stages import recipe
 
+    place = workspace.of_stage(stage, model, train, valid, out)
+    model, train, valid, out = place.model, place.train, place.valid, place.out
+    size = size or ("paper" if place.named else "smol-open")
+    render.note(place.line(size))
     overrides = [*(sets or ()), f"train.device={device.value}"]
     if cache_hidden is not None:
         overrides.append(f"train.cache_hidden={options.writable(cache_hidden, 'cache folder')}")
@@ -96,12 +122,15 @@ def train(
 
     import torch
 
+    from fo_core.models.llm_report import one_line
     from fo_core.training.begin import begin
     from fo_core.training.team import world
 
     torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
     start, built = begin(model, train, llm), chosen.stage.build()
     main = world()[0] == 0
+    if main:
+        render.note(one_line(start.llm))
     if dry_run:
         plan = _dry_run(start, built, chosen.train, train, valid, measure)
         counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}

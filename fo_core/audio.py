@@ -1,24 +1,36 @@
-"""Sound in and out: any file that libsndfile reads becomes mono float32 at the wanted rate."""
+"""Sound in and out: any file that can be decoded becomes mono float32 at the wanted rate."""
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 
-from fo_core.errors import AudioError, DataError
+from fo_core.errors import AudioError
 from fo_core.files import replacing
-from fo_core.parts import is_part, read_part
+from fo_core.sound_file import count_frames, open_sound
 
+log = logging.getLogger(__name__)
 Wave = np.ndarray  # float32 [S], mono, in [-1, 1]
 
 MIN_SECONDS = 0.1  # shorter sound holds no word
 MAX_SECONDS = 120.0  # longest question by default
 FRAME_SECONDS = 0.01  # energy is measured in frames of this length
-READABLE = "a WAV, FLAC, OGG, MP3 or other file that libsndfile reads"
+CANCELLED = 0.05  # of the loudest channel's level: a mean below it has lost the sound
+
+
+class Head(NamedTuple):
+    """What is known of a sound file without its samples."""
+
+    frames: int
+    rate: int  # Hz
+    channels: int
 
 
 def read(
@@ -28,62 +40,64 @@ def read(
     min_seconds: float = MIN_SECONDS,
     start: float = 0.0,
     duration: float | None = None,
+    channel: int | None = None,
 ) -> Wave:
     """Read a sound file as a mono wave.
 
     Args:
-        path: Any format, sample rate and number of channels that libsndfile reads.
+        path: Any format, sample rate and number of channels that fo_core/sound_file.py opens.
         rate: Wanted sample rate in Hz.
-        max_seconds: Longer files are refused before they are decoded.
+        max_seconds: Longer files are refused, before they are decoded where their header says it.
         min_seconds: Shorter files are refused.
         start: Where to start reading, in seconds.
         duration: How much to read, in seconds; None reads to the end.
+        channel: The one to take, from 0; None averages them.
 
     Returns:
-        float32 [S] in [-1, 1], channels averaged.
+        float32 [S] in [-1, 1].
 
     Raises:
-        AudioError: The file is missing, a folder, empty, not sound, too short, too long, or holds
-            NaN or infinite samples.
+        AudioError: The file is missing, a folder, empty, not sound, too short, too long, has no
+            such channel, or holds NaN or infinite samples.
     """
-    path = path if is_part(path) else Path(path)
-    source_file = _source(path)
-    try:
-        with soundfile.SoundFile(source_file) as file:
-            first = round(start * file.samplerate)
-            count = max(0, file.frames - first)
-            if duration is not None:
-                count = min(count, round(duration * file.samplerate))
-            _check_length(path, count / file.samplerate, min_seconds, max_seconds)
-            file.seek(first)
-            samples = file.read(count, dtype="float32", always_2d=True)
-            source = file.samplerate
-    except (soundfile.SoundFileError, OSError) as error:
-        size = "" if is_part(path) or Path(path).stat().st_size else " (it has 0 bytes)"
-        raise AudioError(f"{path} is not a sound file that can be read{size}: {error}",
-                         possible=READABLE) from error  # fmt: skip
+    with open_sound(path) as sound:
+        source = sound.rate
+        first = round(start * source)
+        wanted = None if duration is None else round(duration * source)
+        if sound.frames is not None:
+            left = max(0, sound.frames - first)
+            wanted = left if wanted is None else min(left, wanted)
+            _check_length(path, wanted / source, min_seconds, max_seconds)
+        sound.skip(first)
+        limit = round(max_seconds * source) + 1
+        samples = sound.read(limit if wanted is None else min(wanted, limit))
     _check_length(path, len(samples) / source, min_seconds, max_seconds)
-    wave = resample(samples.mean(axis=1), source, rate)
+    wave = resample(mono(path, samples, channel), source, rate)
     if not np.isfinite(wave).all():
         raise AudioError(f"{path} holds samples that are not numbers", do="export it again")
     return wave
 
 
-def _source(path: str | Path) -> str | io.BytesIO:
-    """What libsndfile opens for a path or for a part of a file (fo_core/parts.py)."""
-    if is_part(path):
-        try:
-            return io.BytesIO(read_part(path))
-        except DataError as error:
-            raise AudioError(str(error)) from error
-    path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder", possible=READABLE, do="name a sound file")
-    if not path.exists():
-        raise AudioError(f"no sound file {path}", possible=READABLE, do="check the name")
-    if not path.is_file():
-        raise AudioError(f"{path} is not a regular file", possible=READABLE)
-    return str(path)
+def mono(path: str | Path, samples: np.ndarray, channel: int | None) -> Wave:
+    """One channel of samples [S, C], or the mean of all."""
+    _, channels = samples.shape
+    if channel is not None:
+        if not 0 <= channel < channels:
+            raise AudioError(f"{path} has no channel {channel}", possible=f"0 to {channels - 1}")
+        return samples[:, channel]
+    mean = samples.mean(axis=1)
+    if channels > 1:
+        levels = np.sqrt((samples**2).mean(axis=0))
+        if np.sqrt((mean**2).mean()) < CANCELLED * levels.max():
+            _say_cancelled(str(path), channels)
+    return mean
+
+
+@functools.lru_cache(maxsize=4096)
+def _say_cancelled(path: str, channels: int) -> None:
+    """Say it once a file."""
+    log.warning("%s: its %d channels cancel each other out when averaged; take one of them "
+                "(--channel 0)", path, channels)  # fmt: skip
 
 
 def _check_length(path: str | Path, seconds: float, shortest: float, longest: float) -> None:
@@ -101,18 +115,14 @@ def _check_length(path: str | Path, seconds: float, shortest: float, longest: fl
         )
 
 
-def info(path: str | Path) -> tuple[int, int]:
-    """Number of samples and sample rate of a sound file, without decoding it.
+def info(path: str | Path) -> Head:
+    """What a sound file is; it is decoded only where its header does not say its length.
 
     Raises:
         AudioError: It is missing or not sound.
     """
-    try:
-        head = soundfile.info(_source(path) if is_part(path) else str(path))
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{path} is not a sound file that can be read: {error}",
-                         possible=READABLE) from error  # fmt: skip
-    return head.frames, head.samplerate
+    with open_sound(path) as sound:
+        return Head(count_frames(sound), sound.rate, sound.channels)
 
 
 def write(path: str | Path, wave: Wave, rate: int) -> None:

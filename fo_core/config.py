@@ -93,6 +93,7 @@ def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -
     tree = copy.deepcopy(dict(data))  # the caller's sections stay as they are
     for assignment in overrides:
         set_dotted(tree, assignment)
+    _name_types(cls, tree)
     try:
         return TypeAdapter(cls).validate_python(tree)
     except ValidationError as error:
@@ -131,6 +132,22 @@ def _walk(kind: Any, path: Sequence[Any]) -> tuple[list[str], Any]:
             kind = next((found[part] for found in hints if part in found), None)
     classes = _classes(kind)
     return shown, classes[0] if len(classes) == 1 else None
+
+
+def _name_types(kind: Any, tree: Any) -> None:
+    """Write the default's ``type`` into sections that may be of several types and name none."""
+    if not isinstance(tree, dict) or len(_classes(kind)) != 1:
+        return
+    (cls,) = _classes(kind)
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        section = tree.get(field.name)
+        if not isinstance(section, dict):
+            continue
+        default = getattr(field.default, "type", None)
+        if len(_classes(hints[field.name])) > 1 and isinstance(default, str):
+            section.setdefault("type", default)
+        _name_types(hints[field.name], section)
 
 
 def _classes(kind: Any) -> list[Any]:

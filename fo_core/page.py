@@ -124,7 +124,7 @@ def sound(path: str | Path, words: str) -> str:
 
     from fo_core import audio
 
-    _, rate = audio.info(path)
+    rate = audio.info(path).rate
     wave = audio.read(path, rate, 3600.0, min_seconds=0)
     buffer = io.BytesIO()
     soundfile.write(buffer, audio.to_int16(wave), rate, format="FLAC")

@@ -1,7 +1,7 @@
 """Choosing the next token: temperature, top-k, top-p and repetition penalty.
 
-Order as in the published engine: temperature, softmax, top-k (renormalised), top-p, renormalise,
-multinomial. Everything stays on the device of the logits; nothing here waits for it.
+Order: temperature, softmax, top-k (renormalised), top-p, renormalise, multinomial. Everything
+stays on the device of the logits; nothing here waits for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fo_core.config import config
+from fo_core.errors import ConfigError
 
 Compat = Literal["none", "official"]
 
@@ -20,43 +21,63 @@ Compat = Literal["none", "official"]
 class SamplingConfig:
     """How the next token is drawn."""
 
-    temperature: float = 1.0  # divides the logits; > 0
+    temperature: float = 1.0  # divides the logits; 0 = greedy
     top_k: int = 0  # keep the k best; 0 = all, 1 = greedy
-    top_p: float = 0.0  # keep the best until their probability reaches p; 0 = all
+    top_p: float = 0.0  # keep the fewest best whose probability reaches p; 0 or 1 = all
     penalty: float = 1.0  # > 1 makes recent tokens less likely; 1 = off
     window: int = 0  # how many recent tokens are penalised; <= 0 = off
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ConfigError(f"temperature is {self.temperature}", "0 (greedy) and above")
+        if not 0.0 <= self.top_p <= 1.0:
+            raise ConfigError(f"top_p is {self.top_p}", "0 to 1")
 
-def _ranked(logits: Tensor, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+
+def _ranked(
+    logits: Tensor, temperature: float, top_k: int, top_p: float, compat: Compat
+) -> tuple[Tensor, Tensor]:
     """Probabilities in falling order and their token ids, both ``[..., k]``."""
     size = logits.shape[-1]
     keep = size if top_k <= 0 else min(top_k, size)
+    if temperature == 0.0:
+        keep, temperature = 1, 1.0
     best, ids = torch.topk(logits.float() / temperature, keep, dim=-1)  # [..., k]
     probs = best.softmax(dim=-1)
-    if top_p > 0.0:
-        dropped = probs.cumsum(dim=-1) > top_p  # the token that crosses p is dropped too ...
-        dropped[..., 0] = False  # ... unless nothing would remain
+    if 0.0 < top_p < 1.0:
+        reached = probs.cumsum(dim=-1)
+        if compat == "official":
+            dropped = reached > top_p  # the token that crosses p is dropped too ...
+            dropped[..., 0] = False  # ... unless nothing would remain
+        else:
+            dropped = reached - probs >= top_p
         probs = probs.masked_fill(dropped, 0.0)
         probs = probs / probs.sum(dim=-1, keepdim=True)
     return probs, ids
 
 
 def filter_logits(
-    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    compat: Compat = "none",
 ) -> Tensor:
     """The distribution that :func:`sample` draws from.
 
     Args:
         logits: ``[..., V]``.
-        temperature: Divides the logits; > 0.
+        temperature: Divides the logits; 0 leaves the best token alone.
         top_k: Keep the k best; 0 keeps all.
-        top_p: Drop every token whose cumulative probability (best first) exceeds this; the best
-            token always stays. 0 keeps all.
+        top_p: Keep the fewest tokens (best first) whose probabilities reach this together; 0 and 1
+            keep all.
+        compat: "official": the token that crosses ``top_p`` is dropped as well, unless it is the
+            best one.
 
     Returns:
         Probabilities ``[..., V]``, float32.
     """
-    probs, ids = _ranked(logits, temperature, top_k, top_p)
+    probs, ids = _ranked(logits, temperature, top_k, top_p, compat)
     return torch.zeros_like(logits, dtype=probs.dtype).scatter_(-1, ids, probs)
 
 
@@ -66,22 +87,24 @@ def sample(
     top_k: int = 0,
     top_p: float = 0.0,
     generator: torch.Generator | None = None,
+    compat: Compat = "none",
 ) -> Tensor:
     """Draw one token a row.
 
     Args:
         logits: ``[B, V]``.
-        temperature: As in :func:`filter_logits`.
+        temperature: As in :func:`filter_logits`; 0 is greedy and draws no random number.
         top_k: As in :func:`filter_logits`; 1 is greedy and draws no random number.
         top_p: As in :func:`filter_logits`.
         generator: Source of randomness, on the device of ``logits``; None is the global one.
+        compat: As in :func:`filter_logits`.
 
     Returns:
         Token ids ``[B]``, int64.
     """
-    if top_k == 1:
+    if top_k == 1 or temperature == 0.0:
         return logits.argmax(dim=-1)
-    probs, ids = _ranked(logits, temperature, top_k, top_p)
+    probs, ids = _ranked(logits, temperature, top_k, top_p, compat)
     # torch.multinomial's own way to draw one, without its checks, which would wait for the device.
     races = torch.empty_like(probs).exponential_(generator=generator)
     choice = (probs / races).argmax(dim=-1, keepdim=True)  # [B, 1]

@@ -39,6 +39,8 @@ def parse(command, name, args):
         context = command.make_context(name, list(args))
         if isinstance(command, TyperGroup):
             rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                return
             name, below, rest = command.resolve_command(context, rest)
             parse(below, name, rest)
 

@@ -20,7 +20,7 @@ CORPORA = Registry("corpus", "data_prep.corpora")
 
 @config
 class CorpusOptions:
-    """What the general corpora (table, folder, kaldi) are told; the named ones need none of it."""
+    """What the general corpora (table, kaldi, nemo, hf ..) are told; others need none of it."""
 
     language: str = ""  # of all of it, where a row does not say; "" = the corpus's own, or en
     split: str = "all"  # name of the manifest, where the corpus has no parts of its own
@@ -32,6 +32,12 @@ class CorpusOptions:
     split_column: str = ""  # table: column of the split
     start: str = ""  # table: column of where it starts in its file, s
     end: str = ""  # table: column of where it ends, s
+    duration: str = ""  # table: column of how long it is, s; instead of end
+    channel: str = "mean"  # of files with several: "mean" of all, or the number of one, from 0
+    channel_column: str = ""  # table: column of the channel's number
+    part: str = ""  # hf: only this split
+    subset: str = ""  # hf: the dataset's configuration
+    sounds: str = ""  # hf: where sounds are written that are no files; "" = OUT/sounds
     root: str = ""  # table, kaldi: where relative paths start; "" = the folder of the table
 
 
@@ -47,6 +53,7 @@ class Utterance:
     split: str = ""  # "" = the options'
     start: float = 0.0  # s
     end: float = 0.0  # s; 0 = to the end of the file
+    channel: int | None = None  # of the file, from 0; None = as the options say
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from data_prep.containers import bounded_lines
 
@@ -22,3 +24,17 @@ def text_lines(path: Path) -> Iterator[tuple[int, str, str]]:
                     yield number, line, fault
     except OSError as error:
         yield 0, "", f"{path} cannot be read: {error.strerror or error}"
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """(line, row, "") of a file with a JSON object a line; (line, {}, why) of what is none."""
+    for number, line, fault in text_lines(path):
+        row: Any = {}
+        if not fault:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                fault = f"not JSON: {error}"
+        if not fault and not isinstance(row, dict):
+            fault = "not a JSON object"
+        yield number, row if not fault else {}, fault

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
 from data_prep.corpora._text import text_lines
+from fo_core.sound_file import ENDINGS
 
 SUMMARY = "a folder of sounds with a .txt (or .lab) beside each"
 LAYOUT = "a folder with a.wav and a.txt, b.flac and b.txt ..., also in folders below"
 LICENCE = ""
 LANGUAGE = ""
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".au")
 TEXTS = (".txt", ".lab")
 
 
@@ -31,7 +31,7 @@ def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
         held = {name.lower(): name for name in names}
         for name in sorted(names):
             stem, ending = os.path.splitext(name)
-            if ending.lower() not in SOUNDS or name.startswith("."):
+            if ending.lower() not in ENDINGS or name.startswith("."):
                 continue
             found = True
             path = Path(folder) / name

@@ -1,4 +1,4 @@
-"""A Kaldi data folder: wav.scp and text; segments, utt2spk and utt2lang where they are."""
+"""A Kaldi data folder: wav.scp and text; if there segments, utt2spk, utt2lang, channels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ SUMMARY = "a Kaldi data folder"
 LAYOUT = "a folder with wav.scp (name and path) and text (name and words)"
 LICENCE = ""
 LANGUAGE = ""
+SIDES = "reco2file_and_channel"  # recording, file, channel
+CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
 
 
 def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
@@ -25,7 +27,7 @@ def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
         not_found(source, LAYOUT)
     broken: list[Broken] = []
     read = {name: _read(source / name, broken)
-            for name in ("text", "utt2spk", "utt2lang", "wav.scp", "segments")}  # fmt: skip
+            for name in ("text", "utt2spk", "utt2lang", "wav.scp", "segments", SIDES)}  # fmt: skip
     yield from broken
     texts, sounds, segments = read["text"], read["wav.scp"], read["segments"]
     root = Path(options.root) if options.root else source
@@ -38,11 +40,15 @@ def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
         if not fault and name not in texts:
             fault = "not in text"
         path, said = _path(sounds.get(recording, ""), root)
+        side = read[SIDES].get(recording, "").split()[-1:]
+        if side and side[0] not in CHANNELS:
+            said = said or f"{SIDES} says channel {side[0]!r}"
         if fault or said:
             yield Broken(name, fault or said)
             continue
         speaker, language = read["utt2spk"].get(name, ""), read["utt2lang"].get(name, "")
-        yield Utterance(name, path, texts[name], speaker, language, start=start, end=end)
+        channel = CHANNELS[side[0]] if side else None
+        yield Utterance(name, path, texts[name], speaker, language, "", start, end, channel)
     for name in texts.keys() - (segments or sounds).keys():
         yield Broken(name, "in text, but has no sound")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
+from data_prep.corpora._text import json_lines as _json_lines
 from data_prep.corpora._text import text_lines
 from fo_core.errors import DataError
 from fo_core.registry import did_you_mean
@@ -19,7 +20,17 @@ LAYOUT = "a .csv (commas, quotes), .tsv (tabs, no quotes) or .jsonl file; a head
 LICENCE = ""
 LANGUAGE = ""
 
+TIMES = (
+    *("offset", "start", "start_time", "begin", "begin_time", "onset"),
+    *("end", "end_time", "stop", "duration"),
+)
+OTHERS = {  # columns that are pointed out where no option names them
+    "channel": "channel_column", "speaker": "speaker", "speaker_id": "speaker", "spk": "speaker",
+    "language": "language_column", "lang": "language_column", "locale": "language_column",
+    "split": "split_column",
+}  # fmt: skip
 Row = Mapping[str, Any]
+log = logging.getLogger(__name__)
 
 
 def items(source: Path, options: CorpusOptions) -> Iterator[Utterance | Broken]:
@@ -51,6 +62,8 @@ def _check_columns(source: Path, row: Row, options: CorpusOptions) -> None:
         "split_column",
         "start",
         "end",
+        "duration",
+        "channel_column",
     ):
         column = getattr(options, key)
         if column and column not in row:
@@ -59,6 +72,20 @@ def _check_columns(source: Path, row: Row, options: CorpusOptions) -> None:
                 possible=did_you_mean(column, [str(name) for name in row]),
                 do=f"name it: --set {key}=COLUMN",
             )
+    if options.end and options.duration:
+        raise DataError("both end and duration name a column", possible="one of them")
+    used = {options.start, options.end, options.duration}
+    unused = [name for name in row if str(name).lower() in TIMES and name not in used]
+    if unused:
+        log.warning(
+            "%s: the columns %s are not used: every row is its whole file; if not so: --set "
+            "start=COLUMN --set end=COLUMN (or duration=COLUMN)", source, ", ".join(unused)
+        )  # fmt: skip
+    for name in row:
+        known = OTHERS.get(str(name).lower(), "")
+        if known and not getattr(options, known):
+            log.warning("%s: the column %s is not used; if it is wanted: --set %s=%s", source, name,
+                        known, name)  # fmt: skip
 
 
 def _item(
@@ -76,14 +103,18 @@ def _item(
     if not value(options.audio):
         return Broken(name, f"no {options.audio!r}")
     times = []
-    for column in (options.start, options.end):
+    for column in (options.start, options.end, options.duration):
         try:
             times.append(float(value(column) or 0))
         except ValueError:
             return Broken(name, f"{column!r} is {value(column)!r}, not a number of seconds")
-    start, end = times
+    start, end, length = times
+    end = start + length if length else end
     if not (math.isfinite(start) and math.isfinite(end) and start >= 0) or 0 < end <= start:
         return Broken(name, f"from {start:g} to {end:g} s is no time")
+    channel = value(options.channel_column)
+    if channel and not channel.isdecimal():
+        return Broken(name, f"{options.channel_column!r} is {channel!r}, not a channel's number")
     return Utterance(
         id=name,
         audio=str(root / value(options.audio)),
@@ -93,20 +124,8 @@ def _item(
         split=value(options.split_column),
         start=start,
         end=end,
+        channel=int(channel) if channel else None,
     )
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Row, str]]:
-    for number, line, fault in text_lines(path):
-        row: Any = {}
-        if not fault:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                fault = f"not JSON: {error}"
-        if not fault and not isinstance(row, dict):
-            fault = "not a JSON object"
-        yield number, row if not fault else {}, fault
 
 
 def _table(path: Path) -> Iterator[tuple[int, Row, str]]:
@@ -145,3 +164,8 @@ def _table(path: Path) -> Iterator[tuple[int, Row, str]]:
         yield at, dict(zip(head, fields, strict=False)), fault
     for number, fault in faults:
         yield number, {}, fault
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row, str]]:
+    """(line, row, "") of a .csv, .tsv or .jsonl file; (line, {}, why) of what is no row."""
+    return (_json_lines if path.suffix.lower() == ".jsonl" else _table)(path)

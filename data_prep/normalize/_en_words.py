@@ -13,6 +13,17 @@ COINS = {
     "¥": ("yen", "yen"),
     "₹": ("rupee", "rupees"),
 }
+PER = {  # what may follow a price or a measure and a stroke, beside the units
+    "hour": "hour", "day": "day", "d": "day", "week": "week", "wk": "week", "month": "month",
+    "mo": "month", "mth": "month", "year": "year", "yr": "year", "annum": "year",
+    "night": "night", "person": "person", "user": "user", "seat": "seat", "piece": "piece",
+    "pc": "piece", "unit": "unit", "item": "item", "sq ft": "square foot", "mile": "mile",
+}  # fmt: skip
+PLACES = (  # a number and a letter after one of these is a name
+    "gate seat row room flat apt apartment unit suite platform section terminal door exit bus line "
+    "track figure fig table chapter question exercise building hall stand pier highway grade class "
+    "model version type zone block floor bay berth aisle"
+).split()
 CENTS = {"$": ("cent", "cents"), "€": ("cent", "cents"), "£": ("penny", "pence")}
 MAGNITUDES = {
     "thousand": "thousand",
@@ -63,12 +74,17 @@ UNITS = {
         "L liter", "l liter", "mL milliliter", "ml milliliter", "gal gallon",
         "h hour", "hr hour", "hrs hour", "min minute", "mins minute", "s second", "sec second",
         "ms millisecond", "B byte", "KB kilobyte", "kB kilobyte", "MB megabyte", "GB gigabyte",
-        "TB terabyte", "Mbps megabit a second", "kW kilowatt", "MW megawatt", "W watt", "V volt",
+        "TB terabyte", "kW kilowatt", "MW megawatt", "W watt", "V volt",
         "kWh kilowatt hour", "kcal kilocalorie", "cal calorie", "dB decibel", "px pixel",
         "km² square kilometer", "m² square meter", "m³ cubic meter", "km2 square kilometer",
         "m2 square meter", "USD dollar", "EUR euro", "GBP pound", "° degree",
     ),
+    "kbps": ("kilobit a second", "kilobits a second"),
     "Mbps": ("megabit a second", "megabits a second"),
+    "Gbps": ("gigabit a second", "gigabits a second"),
+    "¢": ("cent", "cents"),
+    "€": ("euro", "euros"),
+    "£": ("pound", "pounds"),
     "ft": ("foot", "feet"),
     "Hz": ("hertz", "hertz"),
     "kHz": ("kilohertz", "kilohertz"),

@@ -25,6 +25,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"`+"), ""),
     (re.compile(r" ?\| ?"), ", "),
 )
+_SELECTORS = re.compile("[\ufe00-\ufe0f\u20d0-\u20ff]")  # say how an emoji looks
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal
 _PLAIN = re.compile(r"[ -~\n]*")
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,6}[A-Za-z]{2,}")
@@ -49,8 +50,12 @@ def plain(text: str) -> str:
 
 
 def without_signs(text: str) -> str:
-    """Text without emoji and other pictures, marks of private use and unassigned characters."""
-    return "".join(c for c in text if unicodedata.category(c) not in ("So", "Sk", "Co", "Cn", "Mn"))
+    """Text without emoji and other pictures, marks of private use and unassigned characters.
+
+    Marks above and below letters stay: vowels and tones of many scripts are such marks.
+    """
+    text = _SELECTORS.sub("", text)
+    return "".join(c for c in text if unicodedata.category(c) not in ("So", "Sk", "Co", "Cn", "Me"))
 
 
 def _kept(char: str) -> str:

@@ -13,6 +13,8 @@ from data_prep.normalize._en_words import (
     FRACTIONS,
     MAGNITUDES,
     MONTHS,
+    PER,
+    PLACES,
     ROMANS,
     ROYAL,
     SHORT,
@@ -24,9 +26,14 @@ from data_prep.normalize._numbers import words
 
 Match = re.Match[str]
 Rule = tuple[re.Pattern[str], Callable[[Match], str] | str]
-_NUM = r"(?<!\d)(?:\d{1,3}(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?"
+_NUM = (  # also in India's groups: 1,00,000
+    r"(?<!\d)(?:\d{1,3}(?:,\d{3})++(?!\d)|\d{1,2}(?:,\d\d){1,4},\d{3}(?![\d,])|\d++)(?:\.\d++)?"
+)
 _MONTH = "|".join(MONTHS)
 _UNIT = "|".join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True))
+_EACH = {**PER, **{unit: one for unit, (one, _) in UNITS.items() if unit.isalpha()}}
+_PER = "|".join(re.escape(unit) for unit in sorted(_EACH, key=len, reverse=True))
+_SIZES = "|".join(f"(?i:{size})" for size in MAGNITUDES)
 _SPEAKABLE = re.compile(r"[^A-Za-z' ,.?!;:\-]")
 
 
@@ -108,9 +115,10 @@ def _money(match: Match) -> str:
 
 
 def _measure(match: Match) -> str:
-    amount, unit = match.groups()
+    amount, unit, each = match.groups()
     one, many = UNITS[unit]
-    return f"{amount} {one if amount == '1' else many}"
+    per = f" per {_EACH[each]}" if each else ""
+    return f"{amount} {one if amount == '1' else many}{per}"
 
 
 def _decade(match: Match) -> str:
@@ -150,6 +158,10 @@ def _greek(match: Match) -> str:
     return f" {name.split()[3].lower()} " if len(name.split()) > 3 else " "
 
 
+def _place(match: Match) -> str:
+    return f"{match[1]} {words(match[2])} {match[3]}"
+
+
 _KINGS = "|".join(sorted(ROYAL))
 _RULES: tuple[Rule, ...] = (
     (re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])"), " "),
@@ -175,6 +187,10 @@ _RULES: tuple[Rule, ...] = (
         _named,
     ),
     (
+        re.compile(r"\b(\d{1,2}(?::\d\d)?)[-–](?=\d{1,2}(?::\d\d)?\s?[ap]\.?\s?m\b)", re.I),
+        r"\1 to ",
+    ),
+    (
         re.compile(
             r"\b(?P<hour>[01]?\d|2[0-4])(?::(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?)?"
             r"\s?(?P<half>[ap])\.?\s?m\b",
@@ -191,6 +207,16 @@ _RULES: tuple[Rule, ...] = (
     ),
     (re.compile(r"(?<!\d)(?:\+\d{1,3}[-.\s])?\(?\d{3}\)?[-.\s]\d{3}[-.\s]\d{4}(?!\d)"), _phone),
     (re.compile(r"(?<![\d-])\d{3}-\d{4}(?![\d-])"), _phone),
+    (re.compile(rf"([$€£¥₹])\s?({_NUM})\s?[-–—]\s?\1?(?={_NUM})"), r"\2 to \1"),
+    (re.compile(r"(?<![\w.])[-−](?=[$€£¥₹]\s?\d)"), "minus "),
+    (re.compile(r"([$€£¥₹])[-−](?=\d)"), r"minus \1"),
+    (
+        re.compile(rf"([$€£¥₹]\s?{_NUM}(?:\s?(?:{_SIZES})\b)?)\s?/\s?({_PER})\b"),
+        lambda m: f"{m[1]} per {_EACH[m[2]]}",
+    ),
+    (re.compile(rf"\b((?i:{'|'.join(PLACES)}))\.?\s(\d{{1,4}})([A-Z])\b"), _place),
+    (re.compile(r"\b([A-G])#"), r"\1 sharp"),
+    (re.compile(r"\b9/11\b"), "nine eleven"),
     (
         re.compile(
             rf"(?:US)?(?P<sign>[$€£¥₹])\s?(?P<amount>{_NUM})"
@@ -209,9 +235,12 @@ _RULES: tuple[Rule, ...] = (
         ),
         _fraction,
     ),
-    (re.compile(rf"({_NUM})(?:-|\s?[–—]\s?)(?={_NUM})"), r"\1 to "),
+    (re.compile(rf"(?<![A-Za-z])({_NUM})(?:-|\s?[–—]\s?)(?={_NUM})"), r"\1 to "),
     (re.compile(rf"({_NUM})\s[-−]\s(?={_NUM})"), r"\1 minus "),
-    (re.compile(rf"({_NUM})\s?({_UNIT})(?![A-Za-z0-9])"), _measure),
+    (re.compile(r"(?<=\d)(?=B\b)"), "-"),  # 7B: a letter; bytes are KB, MB or "512 B"
+    (re.compile(rf"(?<![A-Za-z])({_NUM})\s?({_UNIT})(?:/({_PER}))?(?![A-Za-z0-9])"), _measure),
+    (re.compile(r"(?<=\d)-(?=B\b)"), " "),
+    (re.compile(r"(?<=\d)x(?=\s[a-z]|\s?[,.;:!?)]|$)"), " times"),
     (re.compile(r"(?<!\d)(\d++)(?:st|nd|rd|th)\b"), lambda m: _ordinal(m.group(1))),
     (re.compile(rf"({_NUM}):(?={_NUM})"), r"\1 to "),
     (re.compile(r"(?<!\w)(\w++)\s?\^\s?(\d++)"), _power),

@@ -6,6 +6,7 @@ import functools
 import logging
 import re
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from data_prep.normalize._markup import AT, DOT, without_signs
@@ -13,7 +14,7 @@ from fo_core.errors import EngineError
 
 log = logging.getLogger(__name__)
 EXTRA = "chinese"
-_READING = threading.Lock()  # one piece at a time
+READING = threading.Lock()  # one piece at a time
 PIECE = 200  # characters that the grammar reads at a time
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 _WIDE = str.maketrans({",": "，", "?": "？", "!": "！", ";": "；", ":": "：", "(": "，", ")": "，"})
@@ -35,12 +36,33 @@ _SYMBOLS = {
     "π": "派",
     "@": "艾特",
 }
-_BEFORE: tuple[tuple[re.Pattern[str], str], ...] = (
+_TYPES = (
+    "[歼运轰教直强苏图安]|米格|东风|巨浪|红旗|鹰击|长征|嫦娥|神舟|天宫|天舟|天问|北斗|风云|玉兔"
+)
+
+
+def _version(text: str) -> str:
+    """2.0.1, figure by figure."""
+    return text.translate(_DIGITS).replace(".", "点")
+
+
+_BEFORE: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"[¥￥]\s?(\d[\d,]*(?:\.\d+)?)\s?元?"), r"\1元"),
     (re.compile(r"(\d+(?:\.\d+)?)\s?‰"), r"千分之\1"),
     (re.compile(r"(?<=\d)\s?[*xX]\s?(?=\d)"), "乘以"),
     (re.compile(r"(\d+)\s?\^\s?(\d+)"), r"\1的\2次方"),
-    (re.compile(r"#\s?(\d+)"), r"第\1"),
+    (re.compile(r"(?:#|№|(?<![A-Za-z])N[oO]\.)\s?(\d+)"), r"第\1"),
+    (re.compile(r"(?<=[A-Za-z])[-−–](?=\d)"), " "),  # GPT-4, COVID-19: no minus
+    (re.compile(rf"({_TYPES})[-−–](?=\d)"), r"\1"),  # nor in names of aircraft and rockets
+    (re.compile(r"(比分[是为]?|[以])(\d{1,3})[-−–:：](\d{1,3})(?![\d/])"), r"\1\2比\3"),
+    (re.compile(r"(\d+/\d+)\s?[~～−–-]\s?(?=\d+/\d)"), r"\1到"),
+    (re.compile(r"约\s?(\d{1,4})/(\d{1,4})(?![\d/])"), r"约\2分之\1"),  # else 约 gets into it
+    (re.compile(r"约(\d{1,2}):(\d\d)(?!\d)"), r"约\1点\2分"),
+    (re.compile(r"\$\s?(\d+(?:\.\d+)?)\s?/\s?(小时|天|日|周|月|年|人|次|个)"), r"每\2\1美元"),
+    (re.compile(r"(?<![\d.])\d+(?:\.\d+){2}(?![\d.])"), lambda m: _version(m.group(0))),
+    (re.compile(r"\b([A-G])#"), r"\1 sharp"),
+    (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), " "),  # Vol.3
+    (re.compile(r"(\d\.\d+)[-−–~](?=\d+\.\d)"), r"\1到"),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
 )
 _SPEAKABLE = re.compile(r"[^\u3400-\u9fff\u3007A-Za-z' ，。？！；：、.\-]")
@@ -64,7 +86,7 @@ def _spoken(piece: str) -> str:
     if not any(char.isdigit() for char in piece) and "%" not in piece:
         return piece
     try:
-        with _READING:
+        with READING:
             said: str = _grammar().normalize(piece)
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         log.debug("the grammar cannot read %r: %r", piece, error)

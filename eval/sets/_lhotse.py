@@ -42,6 +42,8 @@ def prepared(
                 language=language,
                 start=said.start,
                 seconds=said.duration,
+                channel=said.channel if isinstance(said.channel, int) else None,
+                num_channels=recording.num_channels,
             )
         )
     return items

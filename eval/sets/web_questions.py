@@ -16,6 +16,7 @@ KIND = "questions"
 TITLE = "Web Questions"
 COLUMN = "Web Q."
 LANGUAGE = "en"
+HUB = "stanfordnlp/web_questions"  # its id on the Hugging Face hub
 PATTERNS = ("webquestions*test*.json", "test.json", "*test*.jsonl", "test*.parquet", "test*.json")
 _TARGET = re.compile(r'\(description "?([^")]+)"?\)')
 

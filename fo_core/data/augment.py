@@ -21,9 +21,9 @@ from fo_core import audio
 from fo_core.config import config
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
+from fo_core.sound_file import ENDINGS
 
 CHUNK_SECONDS = 0.16  # of one state label
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 TELEPHONE_RATE, TELEPHONE_LOW = 8000, 300.0  # Hz
 
 
@@ -243,7 +243,7 @@ def _noise(size: int, cfg: AugmentConfig, draw: np.random.Generator, rate: int) 
         return coloured_noise(draw, size, draw.uniform(*cfg.noise_tilt))
     files = _files(cfg.noise_files)
     path = files[int(draw.integers(len(files)))]
-    frames, source = audio.info(path)
+    frames, source, _ = audio.info(path)
     start = draw.uniform(0, max(0.0, frames / source - size / rate))
     piece = audio.read(path, rate, min_seconds=0, start=start, duration=size / rate + 0.1)
     return _rms_one(np.resize(piece, size) if len(piece) < size else piece[:size])
@@ -251,9 +251,9 @@ def _noise(size: int, cfg: AugmentConfig, draw: np.random.Generator, rate: int) 
 
 @functools.cache
 def _files(folder: str) -> tuple[Path, ...]:
-    found = tuple(sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SOUNDS))
+    found = tuple(sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in ENDINGS))
     if not found:
-        raise DataError(f"augment: no sound in {folder!r}", possible=f"{', '.join(SOUNDS)} files")
+        raise DataError(f"augment: no sound in {folder!r}", possible=f"{', '.join(ENDINGS)} files")
     return found
 
 

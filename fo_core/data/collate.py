@@ -90,6 +90,8 @@ def tts(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
         "speech_tokens": tokens,
         "token_lens": lens,
         "global_tokens": voice,
+        "letter_tokens": [item.letter_tokens for item in items],
+        "letter_sounds": [item.letter_sounds for item in items],
         "items": items,
     }
 
@@ -114,6 +116,7 @@ def codec(loaded: Sequence[tuple[Item, np.ndarray]]) -> Batch:
 
 TASKS: Mapping[str, Task] = {
     "speech": Task(16000, ("text",), speech),
+    "sound": Task(16000, (), speech),
     "qa": Task(16000, ("text", "answer"), qa),
     "states": Task(16000, ("states",), qa),
     "tts": Task(0, ("text", "speech_tokens"), tts, tokens=True),

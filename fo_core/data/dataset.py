@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from fo_core import audio
 from fo_core.data.augment import AugmentConfig, augment, augment_item, check_folders
 from fo_core.data.collate import Batch, find_task
+from fo_core.data.lazy import LazyItems
 from fo_core.data.manifest import Item
 from fo_core.data.sampler import epoch_batches
 from fo_core.errors import DataError, FoError
@@ -32,7 +34,7 @@ class Sounds:
 
     def __init__(self, limit_mb: float = 512.0) -> None:
         self.free = int(limit_mb * 2**20)
-        self._held: dict[tuple[str, float, float, int], np.ndarray] = {}
+        self._held: dict[tuple[Any, ...], np.ndarray] = {}
 
     def load(self, item: Item, rate: int) -> audio.Wave:
         """The item's sound: float32 [S] at ``rate``.
@@ -40,7 +42,7 @@ class Sounds:
         Raises:
             AudioError: It cannot be read.
         """
-        key = (item.audio, item.start, item.seconds, rate)
+        key = (item.audio, item.start, item.seconds, item.channel, rate)
         held = self._held.get(key)
         if held is not None:
             return audio.from_int16(held)
@@ -53,22 +55,76 @@ class Sounds:
         return wave
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which items a task can use, and how much of their sound."""
+
+    task: str
+    max_seconds: float = 30.0  # longer items are left out
+    tail: float | None = None  # s of sound kept behind the end of speech; None: all
+
+    def __call__(self, items: Sequence[Item]) -> list[Item]:
+        """The items that can be used; says how many cannot."""
+        needs = find_task(self.task).needs
+        if self.tail is not None:
+            items = [
+                i.trimmed(self.tail) if zlib.crc32(i.id.encode()) % WHOLE else i for i in items
+            ]
+        usable = [
+            item
+            for item in items
+            if item.duration <= self.max_seconds and all(getattr(item, name) for name in needs)
+        ]
+        if 0 < len(usable) < len(items):
+            long = sum(item.duration > self.max_seconds for item in items)
+            lacking = f"{len(items) - len(usable) - long:,} lack {' or '.join(needs) or 'nothing'}"
+            what = f"{lacking}, {long:,} are longer than {self.max_seconds:g} s"
+            log.warning("%s: %d of %d items are used: %s", self.task, len(usable), len(items), what)
+        return usable
+
+    def nothing(self, count: int) -> DataError:
+        """That none of so many items can be used."""
+        needs = find_task(self.task).needs
+        lacking = " and ".join(needs) or "a sound"
+        return DataError(
+            f"no item of {count} can be used for {self.task!r}: each needs {lacking}"
+            f" and at most {self.max_seconds:g} s",
+            do=f"run fo prepare-data {' and '.join(STEPS[n] for n in needs if n in STEPS)}"
+            if any(n in STEPS for n in needs)
+            else "check the manifest",
+        )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Items that are shuffled and batched together."""
+
+    items: Sequence[Item]
+    lengths: Sequence[float]  # of what a batch of them pads, s
+    batches: list[list[int]]
+
+
 class Loader:
-    """Iterating gives one epoch of batches; the next iteration gives the next epoch.
+    """Iterating gives one round of batches; the next iteration gives the next round.
+
+    A round is an epoch where all items are held; of a large manifest it is a window (lazy.py), and
+    ``windows`` of them are an epoch.
 
     Several processes deal out one endless row of batches: process r of W gets every W-th one from
     the r-th on, so that W batches a step are the same ones however many processes share them.
 
     Attributes:
-        epoch: The epoch that comes next, or is under way.
+        epoch: The round that comes next, or is under way.
         batch: Batches of it that were given, to all processes together.
+        windows: Rounds of an epoch.
         rejects: {item id: reason} of items that could not be loaded; they are left out.
+        inspect: Called with the items of each window of a large manifest, before its batches.
     """
 
     def __init__(
         self,
-        items: Sequence[Item],
-        task: str,
+        source: Sequence[Item] | LazyItems,
+        selection: Selection,
         *,
         crop_samples: int = 0,
         crop_over: int = 0,
@@ -80,26 +136,57 @@ class Loader:
         endless: bool = True,
         **batching: Any,
     ) -> None:
-        self.items, self.task = list(items), find_task(task)
+        self.task, self.selection = find_task(selection.task), selection
         self.rank, self.world_size, self.endless = rank, world_size, endless
         self.crop_samples, self.crop_over = crop_samples, crop_over
         self.augmentation = augmentation
         self.sounds, self.num_workers, self.batching = sounds or Sounds(), num_workers, batching
-        seconds = crop_samples / self.task.rate if crop_samples else 0.0  # cut or padded to these
-        self.lengths = [seconds or self.task.length(item) for item in self.items]
+        self.lazy = source if isinstance(source, LazyItems) else None
+        self.windows = self.lazy.windows if self.lazy else 1
+        self._held = list(source) if not isinstance(source, LazyItems) else []
+        self._lengths = self._lengths_of(self._held)
         self.epoch, self.batch = 0, 0
         self.rejects: dict[str, str] = {}
-        self._made: dict[int, list[list[int]]] = {}
+        self.inspect: Callable[[Sequence[Item]], Any] | None = None
+        self._made: dict[int, _Window] = {}
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The items of the current round."""
+        return self._window(self.epoch).items
+
+    @property
+    def lengths(self) -> Sequence[float]:
+        """Lengths of what a batch of these pads, s."""
+        return self._window(self.epoch).lengths
 
     def batches(self, epoch: int | None = None) -> list[list[int]]:
-        """Indices of the items of every batch of an epoch (None: the current one)."""
-        epoch = self.epoch if epoch is None else epoch
-        if epoch not in self._made:
-            self._made = {e: made for e, made in self._made.items() if e in (epoch - 1, epoch + 1)}
-            self._made[epoch] = epoch_batches(
-                self.items, epoch=epoch, lengths=self.lengths, **self.batching
+        """Indices of the items of every batch of a round (None: the current one)."""
+        return self._window(self.epoch if epoch is None else epoch).batches
+
+    def _lengths_of(self, items: Sequence[Item]) -> list[float]:
+        seconds = self.crop_samples / self.task.rate if self.crop_samples else 0.0  # cut or padded
+        return [seconds or self.task.length(item) for item in items]
+
+    def _window(self, round_: int) -> _Window:
+        """A round's items and batches; at most three are held."""
+        if round_ not in self._made:
+            near = (round_ - 1, round_ + 1)
+            self._made = {r: made for r, made in self._made.items() if r in near}
+            items, lengths = self._held, self._lengths
+            if self.lazy is not None:
+                seed, shuffle = self.batching.get("seed", 0), self.batching.get("shuffle", True)
+                items = self.selection(self.lazy.read(round_, seed, shuffle))
+                lengths = self._lengths_of(items)
+                if self.inspect is not None and items:
+                    self.inspect(items)
+            batches = (
+                epoch_batches(items, epoch=round_, lengths=lengths, **self.batching)
+                if items or self.lazy is None
+                else []
             )
-        return self._made[epoch]
+            self._made[round_] = _Window(items, lengths, batches)
+        return self._made[round_]
 
     def __len__(self) -> int:
         return len(self.batches())
@@ -133,8 +220,11 @@ class Loader:
 
     def _place(self, index: int) -> Place:
         """Epoch and place in it of a batch counted from the current epoch's beginning."""
-        epoch = self.epoch
+        epoch, empty = self.epoch, 0
         while index >= len(self.batches(epoch)):
+            empty = 0 if self.batches(epoch) else empty + 1
+            if empty > self.windows:
+                raise self.selection.nothing(self.lazy.items if self.lazy else 0)
             index -= len(self.batches(epoch))
             epoch += 1
         return epoch, index
@@ -184,7 +274,8 @@ class Loader:
         """One batch of the items that can be loaded (None if none can), and why others cannot."""
         epoch, indices = job
         loaded, rejects = [], {}
-        for item in (self.items[i] for i in indices):
+        items = self._window(epoch).items
+        for item in (items[i] for i in indices):
             seed = [self.batching.get("seed", 0), epoch, zlib.crc32(item.id.encode())]
             try:
                 loaded.append(self._changed(item, np.random.default_rng(seed)))
@@ -249,7 +340,7 @@ def crop(wave: np.ndarray, size: int, draw: np.random.Generator, over: int = 0) 
 
 
 def make_loader(
-    items: Sequence[Item],
+    items: Sequence[Item] | LazyItems,
     task: str,
     *,
     batch_seconds: float | None = None,
@@ -272,8 +363,9 @@ def make_loader(
     """A loader of batches for a task (``collate.TASKS`` says what each batch holds).
 
     Args:
-        items: Of a manifest; those that lack what the task needs are left out.
-        task: "speech", "qa", "states", "tts" or "codec".
+        items: Of a manifest; those that lack what the task needs are left out. Large ones come as
+            ``lazy.LazyItems`` and are held a window at a time.
+        task: "speech", "sound", "qa", "states", "tts", "reply" or "codec".
         batch_seconds: Most sound in a batch, s.
         batch_size: Most items in a batch.
         seed: Of the order, the crops and the augmentation.
@@ -304,31 +396,17 @@ def make_loader(
                 f"train.batch.tail={tail:g} cuts off sound that the items' states label",
                 do="leave train.batch.tail out in this stage",
             )
-        items = [i.trimmed(tail) if zlib.crc32(i.id.encode()) % WHOLE else i for i in items]
     if augmentation is not None:
         check_folders(augmentation)
-    usable = [
-        item
-        for item in items
-        if item.duration <= max_seconds and all(getattr(item, name) for name in needs)
-    ]
-    if not usable:
-        lacking = " and ".join(needs) or "a sound"
-        raise DataError(
-            f"no item of {len(items)} can be used for {task!r}: each needs {lacking}"
-            f" and at most {max_seconds:g} s",
-            do=f"run fo prepare-data {' and '.join(STEPS[n] for n in needs if n in STEPS)}"
-            if any(n in STEPS for n in needs)
-            else "check the manifest",
-        )
-    if len(usable) < len(items):
-        long = sum(item.duration > max_seconds for item in items)
-        lacking = f"{len(items) - len(usable) - long:,} lack {' or '.join(needs) or 'nothing'}"
-        what = f"{lacking}, {long:,} are longer than {max_seconds:g} s"
-        log.warning("%s: %d of %d items are used: %s", task, len(usable), len(items), what)
-    return Loader(
-        usable,
-        task,
+    selection = Selection(task, max_seconds, tail)
+    source: Sequence[Item] | LazyItems = items
+    if not isinstance(items, LazyItems):
+        source = selection(items)
+        if not source:
+            raise selection.nothing(len(items))
+    made = Loader(
+        source,
+        selection,
         crop_samples=crop_samples,
         crop_over=crop_over,
         augmentation=augmentation,
@@ -344,3 +422,5 @@ def make_loader(
         world_size=world_size,
         endless=endless,
     )
+    made._place(0)  # the first window with something to train on; an error if there is none
+    return made

@@ -1,7 +1,7 @@
-"""Manifests: one lhotse MonoCut as JSON a line, with what our tasks need in its ``custom``.
+"""Manifests: one lhotse cut as JSON a line, with what our tasks need in its ``custom``.
 
-``lhotse.CutSet.from_jsonl`` reads them, and we read any of lhotse's that point at whole sound
-files; lhotse itself is not imported here (it takes two seconds).
+``lhotse.CutSet.from_jsonl`` reads them, and we read lhotse's that point at sound files (what a cut
+may say: fo_core/data/cuts.py); lhotse itself is not imported here (it takes two seconds).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any
 
 from fo_core import audio
 from fo_core.audio import Wave
+from fo_core.data.cuts import custom_recordings, cut_sound, cut_words, say_unused
 from fo_core.errors import AudioError, DataError
 from fo_core.files import replacing
 
+NEMO = "fo prepare-data import nemo makes a manifest of one of NeMo's"
 IGNORE = -1  # a chunk whose state is not judged
 
 
@@ -39,6 +41,8 @@ class Item:
     language: str = "en"
     start: float = 0.0  # where in the file it starts, s
     seconds: float = 0.0  # how long it is; 0 = to the end of the file
+    channel: int | None = 0  # of the file, from 0; None = all of its channels averaged
+    num_channels: int = 1  # of the file
     role: str = ""  # user | assistant
     dialogue: str = ""  # id of the dialogue
     turn: int = 0  # place in the dialogue
@@ -50,6 +54,8 @@ class Item:
     states: tuple[int, ...] = ()  # one per 160 ms chunk; IGNORE = not judged
     speech_tokens: tuple[int, ...] = ()  # one per 25 ms at 24 kHz (layer 0 of a codec with more)
     global_tokens: tuple[int, ...] = ()  # the voice
+    letter_tokens: tuple[int, ...] = ()  # speech tokens of the start, each letter, and the end
+    letter_sounds: tuple[str, ...] = ()  # pronunciation of each letter; "" where it is silent
     speech_start: float = 0.0  # s
     speech_end: float = 0.0  # s; 0 = not known
     extra: dict[str, Any] = field(default_factory=dict)  # everything else in ``custom``
@@ -66,7 +72,9 @@ class Item:
             AudioError: The file is missing or cannot be used.
         """
         part = self.seconds or None
-        return audio.read(self.audio, rate, max_seconds, start=self.start, duration=part)
+        return audio.read(
+            self.audio, rate, max_seconds, start=self.start, duration=part, channel=self.channel
+        )
 
     def trimmed(self, tail: float) -> Item:
         """A copy that ends ``tail`` seconds after its speech, where the manifest says its end.
@@ -82,43 +90,53 @@ class Item:
         return replace(self, speech_tokens=tuple(speech), global_tokens=tuple(voice))
 
 
-_BASE = {f.name for f in fields(Item)[:9]}
-_CUSTOM = [f.name for f in fields(Item)[9:-1]]
-_TUPLES = ("answers", "messages", "states", "speech_tokens", "global_tokens")
+_CUSTOM = [f.name for f in fields(Item)[11:-1]]
+_TUPLES = (
+    "answers",
+    "messages",
+    "states",
+    "speech_tokens",
+    "global_tokens",
+    "letter_tokens",
+    "letter_sounds",
+)
 
 
 def to_cut(item: Item) -> dict[str, Any]:
-    """The item as a lhotse MonoCut, as JSON data."""
+    """The item as a lhotse MonoCut (a MultiCut, if it averages channels), as JSON data."""
     custom = {name: getattr(item, name) for name in _CUSTOM}
     custom = {k: list(v) if isinstance(v, tuple) else v for k, v in custom.items() if v}
     duration = round(item.duration, 8)
+    held = list(range(item.num_channels))
+    mean = item.channel is None and len(held) > 1
+    channel = held if mean else item.channel or 0
     supervision = {
         "id": item.id,
         "recording_id": item.id,
         "start": 0.0,
         "duration": duration,
-        "channel": 0,
+        "channel": channel,
         "text": item.text,
         "language": item.language,
         "speaker": item.speaker,
     }
     recording = {
         "id": item.id,
-        "sources": [{"type": "file", "channels": [0], "source": item.audio}],
+        "sources": [{"type": "file", "channels": held, "source": item.audio}],
         "sampling_rate": item.rate,
         "num_samples": item.num_samples,
         "duration": item.num_samples / item.rate,
-        "channel_ids": [0],
+        "channel_ids": held,
     }
     return {
         "id": item.id,
         "start": item.start,
         "duration": duration,
-        "channel": 0,
+        "channel": channel,
         "supervisions": [supervision],
         "recording": recording,
         "custom": {**custom, **item.extra},
-        "type": "MonoCut",
+        "type": "MultiCut" if mean else "MonoCut",
     }
 
 
@@ -131,14 +149,17 @@ def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
             moved with its sounds, is looked for.
 
     Raises:
+        CutError: It asks for something that is not supported (fo_core/data/cuts.py).
         DataError: A field is missing or of the wrong kind.
     """
     try:
-        recording = cut["recording"]
-        source = str(recording["sources"][0]["source"])
-        supervision = (cut.get("supervisions") or [{}])[0]
+        recording, sound, words = cut["recording"], cut_sound(cut), cut_words(cut)
         custom = dict(cut.get("custom") or {})
         known = {k: custom.pop(k) for k in _CUSTOM if k in custom}
+        for name in custom_recordings(custom):
+            say_unused(name)
+        if words.start or words.end:  # what the cut's own fields say goes before
+            known = {"speech_start": words.start, "speech_end": words.end, **known}
         for name in _TUPLES:
             if name in known:
                 known[name] = tuple(known[name])
@@ -150,21 +171,24 @@ def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
         to_end = abs(start + length - whole / rate) < 1.5 / rate
         return Item(
             id=str(cut["id"]),
-            audio=_locate(source, folder),
+            audio=_locate(sound.source, folder),
             rate=rate,
             num_samples=whole,
-            text=str(supervision.get("text") or ""),
-            speaker=str(supervision.get("speaker") or ""),
-            language=str(supervision.get("language") or "en"),
+            text=words.text,
+            speaker=words.speaker,
+            language=words.language,
             start=start,
             seconds=0.0 if to_end else length,
+            channel=sound.channel,
+            num_channels=sound.channels,
             extra=custom,
             **known,
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise DataError(
             f"not a cut with a recording: {type(error).__name__} {error}",
-            possible="lhotse MonoCuts, one a line",
+            possible="lhotse cuts, one a line",
+            do=NEMO if isinstance(cut, dict) and "audio_filepath" in cut else None,
         ) from error
 
 
@@ -234,12 +258,21 @@ def write(path: str | Path, items: Iterable[Item]) -> int:
 
 
 def describe(file: str | Path, **known: Any) -> Item:
-    """An item for a sound file that exists; its rate and length are read from its header.
+    """An item for a sound file that exists; its header says its rate, length and channels.
+
+    Several channels are averaged.
 
     Raises:
         AudioError: The file is missing or not sound.
     """
-    samples, rate = audio.info(file)
-    if not samples:
+    head = audio.info(file)
+    if not head.frames:
         raise AudioError(f"{file} holds no samples")
-    return Item(audio=str(file), rate=rate, num_samples=samples, **known)
+    return Item(
+        audio=str(file),
+        rate=head.rate,
+        num_samples=head.frames,
+        channel=None if head.channels > 1 else 0,
+        num_channels=head.channels,
+        **known,
+    )

@@ -42,15 +42,33 @@ def open_items(path: str | Path) -> Iterator[Item]:
     Raises:
         DataError: Nothing is there, a shard is damaged, or a cut has no sound.
     """
+    for cuts, tar in pairs_of(path):
+        yield from shard_items(cuts, tar)
+
+
+def pairs_of(path: str | Path) -> list[tuple[str, str]]:
+    """(cuts, tar) of every shard of a set.
+
+    Raises:
+        DataError: There is none.
+    """
     pairs = _remote_pairs(as_url(path)) if as_url(path) else _local_pairs(Path(path))
     if not pairs:
         raise DataError(f"no shards in {path}", possible="cuts.*.jsonl.gz beside recording.*.tar",
                         do="fo prepare-data shard makes them")  # fmt: skip
-    for cuts, tar in pairs:
-        try:
-            yield from _shard(cuts, tar)
-        except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-            raise DataError(f"{cuts} is damaged: {error}", do="make or copy it again") from error
+    return pairs
+
+
+def shard_items(cuts: str, tar: str) -> Iterator[Item]:
+    """Items of one shard.
+
+    Raises:
+        DataError: It is damaged, or a cut has no sound.
+    """
+    try:
+        yield from _shard(cuts, tar)
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        raise DataError(f"{cuts} is damaged: {error}", do="make or copy it again") from error
 
 
 def _shard(cuts: str, tar: str) -> Iterator[Item]:

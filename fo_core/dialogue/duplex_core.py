@@ -28,9 +28,8 @@ from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.session import Session, Verdict
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import DialogueState, Event, transition
-from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
-from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.writer import Answer, Writer
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.frozen_llm import LLMState
 from fo_core.models.steps import Steps
@@ -267,7 +266,8 @@ class DuplexCore(Lanes):
                 return "lost" if self.state is JUDGING else "patience"
         if self.turn.detect == "server" and heard.stopped:
             return "silence"
-        return "too_long" if chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds else None
+        long = chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
+        return "too_long" if long or self.active.crowded else None
 
     def end(self, how: ev.How, answer: bool | None = None) -> None:
         """The user's turn is over."""
@@ -339,17 +339,17 @@ class DuplexCore(Lanes):
                         sound = audio.float().cpu().numpy()
                         self.emit(ev.AudioDelta(play.turn, part.index, start, sound))
                 play.spoken[-1].whole = True
-            self._call_functions(play.turn, turn.answer)
+            self._call_functions(play.turn, writer)
         ended = writer.answer.ended or (writer.answer.calls and not session.tools.parallel)
         self._end_reply("completed" if ended else "incomplete")
 
-    def _call_functions(self, turn: int, answer: Answer | None) -> None:
+    def _call_functions(self, turn: int, writer: Writer) -> None:
         """Tell of the calls that the answer has made since the last time."""
-        segmenter = self.session.segmenter
-        if not isinstance(segmenter, CallSegmenter) or answer is None:
+        segmenter = writer.calls
+        if segmenter is None:
             return
         for call in segmenter.calls[self._told_calls :]:
-            answer.calls = True
+            writer.answer.calls = True
             id_ = f"call_{secrets.token_hex(8)}"
             self.calls[id_] = call
             self.emit(ev.FunctionCall(turn, id_, call.name, call.arguments))
@@ -415,14 +415,15 @@ class DuplexCore(Lanes):
     def context_due(self) -> bool:
         """Whether the context is to be read again, and can be."""
         busy = self._lane or self._reply or self.judge or self.state is LISTENING
-        full = self.session.length > self.cfg.duplex.context and len(self.session.turns) > 1
+        full = self.session.length > self.session.context and len(self.session.turns) > 1
         return not busy and (self.unread or self.stale or full)
 
     def read_context(self) -> Steps[None]:
         """Forget the oldest turns if the context is full, and read the rest again."""
         duplex, before = self.cfg.duplex, self.session.length
-        full = before > duplex.context
-        dropped = drop_oldest(self.session, int(duplex.keep * duplex.context)) if full else 0
+        context = self.session.context
+        full = before > context
+        dropped = drop_oldest(self.session, int(duplex.keep * context)) if full else 0
         yield from self._read_context()
         if dropped:
             self.emit(ev.ContextDropped(dropped, before, self.session.length))

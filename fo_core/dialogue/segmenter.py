@@ -143,6 +143,10 @@ class Segmenter:
         self.count = 0  # tokens pushed
         self.text = ""  # all text so far
 
+    def fresh(self) -> Segmenter:
+        """Another one of the same kind, for an answer that begins anew."""
+        return Segmenter(self._tokenizer, self.cfg, self._clean)
+
     @property
     def full(self) -> bool:
         """Whether the answer has reached its greatest length and generation has to stop."""

@@ -23,7 +23,7 @@ from fo_core.dialogue.events import Usage
 from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import Heard, Listener
 from fo_core.dialogue.segmenter import Segmenter
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, effective_context
 from fo_core.dialogue.speaker import Speaker
 from fo_core.dialogue.states import (
     DialogueState,
@@ -35,11 +35,13 @@ from fo_core.dialogue.states import (
 from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
 from fo_core.dialogue.writer import Part, Writer
 from fo_core.models.chat import ChatParts, encode
+from fo_core.models.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Steps, Think, drive
 from fo_core.models.tools import ToolResult, results_ids
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
+ANSWER_ROOM = 256  # positions of the LLM's own context that a question leaves to its answer
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,12 @@ class Session:
         self.model, self.cfg = model, cfg or DialogueConfig()
         self.system, self.tools = system, ToolConfig()
         self.parts = self.parts_for(system, self.tools)
+        self.context = effective_context(model.llm, self.cfg)
+        model.llm.check_room(len(self.parts.system_ids), "the system text", self.context)
         self.state = DialogueState.IDLE
         self.turns: list[Turn] = []
         self.speaker: Speaker | None = None  # of the newest answer
-        self.segmenter: Segmenter | CallSegmenter | None = None  # ... and what cuts it
+        self.writer: Writer | None = None  # ... and who writes it
         self.voice = voice
         self.forgotten = 0  # turns that are no longer in the list
         self.cache = model.llm.init_state(1, ROOM)
@@ -237,9 +241,7 @@ class Session:
         classes = self.turns[-1].classes if self.turns else []
         if not classes:
             return ""
-        kept = torch.unique_consecutive(torch.cat(classes))
-        ids = self.model.ctc_head.token_ids[kept[kept > 0]].tolist()
-        return self.model.llm.tokenizer.decode(ids).strip()
+        return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
 
     def begin(self, number: int) -> None:
         """A turn begins, which the application calls ``number``."""
@@ -282,6 +284,10 @@ class Session:
         turn, head = self.turns[-1], self.model.state_head
         self._note(turn, heard)
         opening = self._opening() if turn.chunks == 0 else []
+        if head.left_out:
+            yield from self._feed(opening, heard.embeds)
+            turn.chunks += 1
+            return Verdict(Event.KEEP, StateProbabilities(1.0, 0.0, 0.0))
         probe = [head.probe(heard.encoded)] if head.has_probe else []
         hidden = yield from self._feed(opening, heard.embeds, probe)
         turn.chunks += 1
@@ -397,6 +403,12 @@ class Session:
         """Positions of the LLM's cache in use."""
         return self.cache.length
 
+    @property
+    def crowded(self) -> bool:
+        """Whether the LLM's own context is so full that the turn has to end."""
+        limit = self.model.llm.facts.context
+        return limit is not None and self.length > limit - min(ANSWER_ROOM, limit // 4)
+
     def _noted(
         self, parts: Iterator[Part], turn: Turn, go_on: queue.SimpleQueue[bool] | None
     ) -> Iterator[Part]:
@@ -422,10 +434,10 @@ class Session:
             how = self.model.tool_format
             segmenter = CallSegmenter(plain, llm.tokenizer, how, self.tools.parallel)
             forced = self.tools.forced(llm.tokenizer, how)
-        writer = Writer(
-            llm, self.cache, hidden, segmenter, self.cfg.sampling, self._generator(0), forced
+        cfg, chances = self.cfg, self._generator(0)
+        writer = self.writer = Writer(
+            llm, self.cache, hidden, segmenter, cfg.sampling, chances, cfg.compat, forced
         )
-        self.segmenter = segmenter
         turn.answer = writer.answer
         return writer
 

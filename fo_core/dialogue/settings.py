@@ -14,6 +14,7 @@ from fo_core.dialogue.states import StateRule
 from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.files import write_json
+from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.sampling import Compat, SamplingConfig
 
 FILE = "dialogue.json"
@@ -34,6 +35,19 @@ class DialogueConfig:
     write_ahead: bool = True  # the LLM writes the next piece (in a thread) while one is spoken
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
+
+
+def effective_context(llm: FrozenLLM, cfg: DialogueConfig) -> int:
+    """Positions of the LLM's cache after which the oldest turns are forgotten.
+
+    ``duplex.context``, or less where the LLM's own context is shorter: then a turn still has to fit
+    behind what is kept, for which half of it is left at most.
+    """
+    limit = llm.facts.context
+    if limit is None:
+        return cfg.duplex.context
+    turn = round(cfg.duplex.max_turn_seconds * 12.5) + cfg.segmenter.max_tokens + 64
+    return min(cfg.duplex.context, max(limit - turn, limit // 2))
 
 
 def read_dialogue(folder: str | Path, overrides: Sequence[str] = ()) -> DialogueConfig:

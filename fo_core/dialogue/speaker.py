@@ -80,9 +80,10 @@ class Speaker:
         """Text vectors [1, N, D] and prefix vectors [1, P, D] that the decoder reads."""
         llm, decoder = self._model.llm, self._model.speech_decoder
         kind = decoder.embedding.weight.dtype
-        text = llm.split(llm.embed(part.segment.token_ids).to(kind), decoder.cfg.dim)
-        prefix = llm.split(part.states.to(kind), decoder.cfg.dim)
-        return text, prefix
+        text, _ = decoder.text_input(llm, [part.segment.text], [part.segment.token_ids])
+        if decoder.prefix is None:
+            return text, part.states.new_zeros(1, 0, decoder.cfg.dim, dtype=kind)
+        return text, llm.split(part.states.to(kind), decoder.cfg.dim)
 
     @torch.inference_mode()
     def speak(self, part: Part) -> Iterator[Tensor]:

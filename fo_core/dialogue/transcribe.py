@@ -36,12 +36,11 @@ def transcribe(
     listener = Listener(model)
     heard = [listener.hear(chunk) for chunk in wave.split(CHUNK_SAMPLES)]
     frames = torch.cat([h.encoded for h in heard], dim=1)  # [1, T, E]
-    words = model.ctc_head.greedy(model.ctc_head(frames))[0] if model.ctc_head.classes > 1 else []
+    words = model.ctc_head.read(model.ctc_head(frames))[0] if model.ctc_head.classes > 1 else ""
     vectors = torch.cat([*(h.embeds for h in heard), listener.flush()], dim=1)  # [1, N, H]
     heard_it = "adapter" in model.trained and holds_speech(model, wave, vectors, vad)
     said = repeat(model, vectors, max_tokens) if heard_it else []
-    decode = model.llm.tokenizer.decode
-    return Transcript(decode(words).strip(), decode(said, skip_special_tokens=True).strip())
+    return Transcript(words, model.llm.answer_text(said))
 
 
 def holds_speech(model: FreezeOmni, wave: Tensor, vectors: Tensor, vad: str = "auto") -> bool:
@@ -67,7 +66,7 @@ def repeat(model: FreezeOmni, vectors: Tensor, max_tokens: int = 64) -> list[int
     said: list[int] = []
     while len(said) < max_tokens:
         token = int(llm.logits(hidden[:, -1]).argmax(-1))
-        if token == parts.end_id:
+        if token in llm.end_ids:
             break
         said.append(token)
         hidden, state = llm.step(llm.embed([token]), state)

@@ -12,7 +12,7 @@ from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.models.frozen_llm import FrozenLLM, LLMState
 from fo_core.models.steps import Steps, Think, drive
-from fo_core.sampling import SamplingConfig, sample
+from fo_core.sampling import Compat, SamplingConfig, sample
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Writer:
         segmenter: Fresh, for this answer.
         sampling: How a token is chosen.
         generator: Source of randomness, on the LLM's device.
+        compat: As in :func:`fo_core.sampling.sample`.
         forced: Tokens that the answer begins with.
     """
 
@@ -57,9 +58,12 @@ class Writer:
         segmenter: Segmenter | CallSegmenter,
         sampling: SamplingConfig,
         generator: torch.Generator | None = None,
+        compat: Compat = "none",
         forced: Sequence[int] = (),
     ) -> None:
-        self._forced = list(forced)
+        self._compat: Compat = compat
+        self._thoughts = llm.thought_filter()
+        self._forced = list(forced)  # tokens that come next without being chosen
         self._llm, self._state, self._hidden = llm, state, hidden
         self._segmenter, self._sampling, self._generator = segmenter, sampling, generator
         self.answer = Answer(start=state.length)
@@ -67,6 +71,11 @@ class Writer:
         self._token: Tensor | None = None  # [1] chosen, not yet fed
         self._states: list[Tensor] = []  # of the tokens not yet handed out, from _first on
         self._first = self._index = 0  # first token, and number, of the open piece
+
+    @property
+    def calls(self) -> CallSegmenter | None:
+        """The functions that the answer calls; None where there are none to call."""
+        return self._segmenter if isinstance(self._segmenter, CallSegmenter) else None
 
     @torch.inference_mode()
     def parts(self) -> Iterator[Part]:
@@ -76,24 +85,33 @@ class Writer:
 
     def advance(self) -> Steps[list[Part]]:
         """One token further: the pieces that are complete now (most often none)."""
-        llm, answer, segmenter = self._llm, self.answer, self._segmenter
+        llm, answer = self._llm, self.answer
         if self._token is not None:
             embeds = llm.embed(self._token.view(1, 1))
             self._hidden = yield Think(llm, embeds, self._state)
             self._token = None
         token_id = self._choose()
-        if token_id == llm.end_id:
+        found: list[Segment] = []
+        if token_id in llm.end_ids:
             answer.ended = self.done = True
-            found = segmenter.finish()
+            if self._thoughts.inside:  # nothing but thoughts was written
+                self._restart()
+            found = self._push_held() + self._segmenter.finish()
         else:
             answer.token_ids.append(token_id)
             self._token = self._hidden.new_tensor([token_id], dtype=torch.long)
             self._states.append(self._hidden[:, -1:])
-            found = segmenter.push(token_id)
-            if segmenter.full:
+            if self._thoughts.push(token_id) and not self._index:
+                self._restart()
+            elif not self._thoughts.holding:
+                found = self._push_held()
+            if not self._forced:
+                self._forced = self._thoughts.forced
+            limit = llm.facts.context
+            if self._segmenter.full or (limit is not None and self._state.length + 1 >= limit):
                 self.done = True
-                found += segmenter.finish()
-        answer.text = segmenter.text
+                found += self._segmenter.finish()
+        answer.text = self._segmenter.text
         return [self._part(segment) for segment in found]
 
     def _choose(self) -> int:
@@ -101,7 +119,21 @@ class Writer:
         if self._forced:
             return self._forced.pop(0)
         logits, how = self._llm.logits(self._hidden[:, -1]), self._sampling
-        return int(sample(logits, how.temperature, how.top_k, how.top_p, self._generator))
+        return int(
+            sample(logits, how.temperature, how.top_k, how.top_p, self._generator, self._compat)
+        )
+
+    def _push_held(self) -> list[Segment]:
+        """Pieces that the tokens which turned out to be no thoughts complete."""
+        held = self.answer.token_ids[self._segmenter.count :]
+        return [segment for token in held for segment in self._segmenter.push(token)]
+
+    def _restart(self) -> None:
+        """What was written was thoughts: the answer begins after it."""
+        self.answer.start = self._state.length + (self._token is not None)
+        self.answer.token_ids.clear()
+        self._states = []
+        self._segmenter = self._segmenter.fresh()
 
     def _part(self, segment: Segment) -> Part:
         first, states = self._first, self._states

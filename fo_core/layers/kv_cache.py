@@ -1,8 +1,13 @@
-"""The shape of a stack of Llama layers, and the preallocated cache of its keys and values."""
+"""The shape of a stack of Llama-like layers, and the preallocated cache of its keys and values.
+
+All keys and values are kept, also those that a layer with a sliding window no longer sees: so a
+cache can be cropped to any length, and the window is a matter of the mask alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +16,19 @@ GROWTH = 1024  # positions that a full cache grows by at most: what it does not 
 
 
 @dataclass(frozen=True)
+class LayerKind:
+    """How one layer attends."""
+
+    window: int = 0  # newest positions that it sees, its own among them; 0 = all
+    rope: Literal["main", "local", "none"] = "main"  # which rotary positions its heads get
+
+
+PLAIN = LayerKind()
+
+
+@dataclass(frozen=True)
 class LlamaConfig:
-    """Shape of a stack of Llama layers."""
+    """Shape of a stack of Llama-like layers; the defaults from ``qkv_bias`` on are Llama's own."""
 
     dim: int  # D, width of the residual stream
     heads: int  # attention heads
@@ -23,6 +39,22 @@ class LlamaConfig:
     rms_eps: float = 1e-6  # epsilon of the norms
     rope_theta: float = 10000.0  # base of the rotary wave lengths
     qkv_bias: bool = False  # biases on queries, keys and values (Qwen2)
+    qk_norm: bool = False  # RMS norms on the queries and keys of each head (Qwen3, Gemma 3)
+    norm_offset: bool = False  # norms multiply by 1 + weight (Gemma)
+    post_norms: bool = False  # norms also behind attention and feed-forward (Gemma 2 and 3)
+    activation: Literal["silu", "gelu_tanh"] = "silu"  # of the gate
+    scale: float | None = None  # of the attention's scores; None = head_dim ** -0.5
+    softcap: float = 0.0  # bound of the attention's scores, by tanh (Gemma 2); 0 = none
+    kinds: tuple[LayerKind, ...] = ()  # how each layer attends; () = all plainly
+
+    def kind(self, layer: int) -> LayerKind:
+        """How a layer attends."""
+        return self.kinds[layer] if self.kinds else PLAIN
+
+    @property
+    def windowed(self) -> bool:
+        """Whether some layer sees only the newest positions."""
+        return any(kind.window for kind in self.kinds)
 
 
 @dataclass
@@ -32,6 +64,7 @@ class KVCache:
     keys: Tensor  # [L, B, Hkv, Tmax, dh]
     values: Tensor  # [L, B, Hkv, Tmax, dh]
     length: int = 0  # positions in use
+    places: Tensor | None = None  # [B, Tmax] rotary position of each, where windows ask for it
 
     @classmethod
     def empty(
@@ -43,10 +76,13 @@ class KVCache:
         device: torch.device | str = "cpu",
     ) -> KVCache:
         """A cache without content and with room for ``capacity`` positions."""
-        shape = (config.layers, batch, config.kv_heads, max(capacity, 1), config.head_dim)
+        room = max(capacity, 1)
+        shape = (config.layers, batch, config.kv_heads, room, config.head_dim)
+        places = torch.empty(batch, room, dtype=torch.long, device=device)
         return cls(
             torch.empty(shape, dtype=dtype, device=device),
             torch.empty(shape, dtype=dtype, device=device),
+            places=places if config.windowed else None,
         )
 
     @property
@@ -60,7 +96,25 @@ class KVCache:
         if need <= self.capacity:
             return
         wider = self._copy(max(need, self.capacity + min(self.capacity, GROWTH)))
-        self.keys, self.values = wider.keys, wider.values
+        self.keys, self.values, self.places = wider.keys, wider.values, wider.places
+
+    def note(self, positions: Tensor | int, count: int) -> Tensor | None:
+        """Keep the positions of the next ``count`` entries (room is reserved), where windows ask.
+
+        Args:
+            positions: [count], [B, count], or the first of consecutive ones.
+            count: How many.
+
+        Returns:
+            Those of all entries [B, length + count]; None where no layer has a window.
+        """
+        if self.places is None:
+            return None
+        end = self.length + count
+        if isinstance(positions, int):
+            positions = torch.arange(positions, positions + count, device=self.places.device)
+        self.places[:, self.length : end] = positions
+        return self.places[:, :end]
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write [B, Hkv, T, dh] behind ``length`` (room is reserved); views of all [.., K, dh]."""
@@ -73,6 +127,7 @@ class KVCache:
         """Add the keys and values [L, B, Hkv, T, dh] of all layers."""
         count = keys.shape[3]
         self.reserve(count)
+        self.note(self.length, count)
         self.keys[:, :, :, self.length : self.length + count] = keys
         self.values[:, :, :, self.length : self.length + count] = values
         self.length += count
@@ -85,13 +140,15 @@ class KVCache:
     def expand(self, batch: int, capacity: int) -> KVCache:
         """A copy of a one-row cache for ``batch`` rows, with room for ``capacity`` positions."""
         keys, values = (part.expand(-1, batch, -1, -1, -1) for part in (self.keys, self.values))
-        return KVCache(keys, values, self.length)._copy(capacity)
+        places = None if self.places is None else self.places.expand(batch, -1)
+        return KVCache(keys, values, self.length, places)._copy(capacity)
 
     def select(self, rows: Tensor, capacity: int = 0) -> KVCache:
         """A copy of some rows [B'] of the batch, with room for ``capacity`` positions."""
         used = slice(0, self.length)
         keys, values = self.keys[:, rows, :, used], self.values[:, rows, :, used]
-        return KVCache(keys, values, self.length)._copy(capacity)
+        places = None if self.places is None else self.places[rows, used]
+        return KVCache(keys, values, self.length, places)._copy(capacity)
 
     def fork(self, room: int = 64) -> KVCache:
         """A copy of the used part with ``room`` free positions, for a speculative branch."""
@@ -104,4 +161,7 @@ class KVCache:
         out = KVCache(self.keys.new_empty(shape), self.values.new_empty(shape), self.length)
         out.keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
         out.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
+        if self.places is not None:
+            out.places = self.places.new_empty(batch, shape[3])
+            out.places[:, : self.length] = self.places[:, : self.length]
         return out

@@ -33,6 +33,14 @@ TOLERANCE = {
     "int8": 5e-2,
 }  # relative error at which packing is broken
 
+PLAIN = "ATen"  # no packed product: the plain one of torch
+KERNELS = {
+    "same": "oneDNN",
+    "fp16": "FBGEMM fp16",
+    "bf16": "oneDNN bf16",
+    "int8": "oneDNN int8",
+}  # what runs a product
+
 Product = Callable[[Tensor], Tensor]  # [M, in] → [M, out]
 
 
@@ -113,7 +121,8 @@ class PackedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.weights = weights
         self.weight = weight.new_empty(0)  # tells dtype and device
-        self.product = _make(weight, bias, weights)  # [M, in] → [M, out], without any check
+        # [M, in] → [M, out], without any check; and what runs it: of KERNELS, or PLAIN.
+        self.product, self.kernel = _make(weight, bias, weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
@@ -122,7 +131,7 @@ class PackedLinear(nn.Module):
         return self.product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], -1)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, weights={self.weights}"
+        return f"{self.in_features}, {self.out_features}, {self.kernel}"
 
     def _apply(self, fn, recurse=True):
         moved = fn(self.weight)
@@ -131,15 +140,18 @@ class PackedLinear(nn.Module):
         return self
 
 
-def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> Product:
-    """The packed product; where this build or CPU cannot do it right, the next best or plain one.
+def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> tuple[Product, str]:
+    """The packed product and its kernel; where this CPU cannot do it right, the next best.
 
-    x86 without VNNI adds pairs of int8 products in 16 bits, which overflow; without AVX-512 it has
-    no bfloat16. Half precision takes their place.
+    x86 without VNNI adds pairs of int8 products in 16 bits, which overflow where large inputs meet
+    large weights; without AVX-512 it has no bfloat16. Half precision takes their place.
     """
-    probe = torch.randn(2, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    size = weight.shape[1]
+    probe = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
+    probe[2] = 1.0  # every byte of an int8 product at its largest: what overflows, does here
     probe = probe.to(weight.dtype)
     expected = F.linear(probe, weight, bias).float()
+    scale = expected[:2].norm(dim=1).mean().clamp_min(1e-12)  # of an ordinary output
     for kind in dict.fromkeys((weights, *(("fp16",) if weights != "same" else ()), "same")):
         try:
             if kind in ("int8", "fp16"):
@@ -147,12 +159,13 @@ def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> Product:
             else:
                 to = torch.bfloat16 if kind == "bf16" else weight.dtype
                 product = _onednn(weight.to(to), None if bias is None else bias.to(to))
-            error = (product(probe).float() - expected).norm() / expected.norm().clamp_min(1e-12)
-            if error < TOLERANCE[kind]:
-                return product
+            error = (product(probe).float() - expected).norm(dim=1)
+            allowed = TOLERANCE[kind] * torch.maximum(expected.norm(dim=1), scale)
+            if bool((error < allowed).all()):
+                return product, KERNELS[kind]
         except (RuntimeError, AttributeError, NotImplementedError):
             pass
-    return lambda x: F.linear(x, weight, bias)
+    return (lambda x: F.linear(x, weight, bias)), PLAIN
 
 
 @torch.no_grad()

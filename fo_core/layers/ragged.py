@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fo_core.layers.transformer import KVCache, LlamaStack, attend, sight
+from fo_core.layers.sight import sight
+from fo_core.layers.transformer import KVCache, LlamaStack
 
 
 def run_ragged(
@@ -32,17 +33,33 @@ def run_ragged(
     """
     counts = [row.shape[1] for row in rows]
     x = torch.cat(list(rows), dim=1)  # [1, N, D]
-    angles = [
-        stack.rope.span(cache.length - shift, count, x.dtype)
-        for cache, count, shift in zip(caches, counts, shifts, strict=True)
-    ]
-    cos, sin = (torch.cat(list(part)) for part in zip(*angles, strict=True))  # [N, dh/2]
-    seen = []
-    for cache, count in zip(caches, counts, strict=True):
+    starts = [cache.length - shift for cache, shift in zip(caches, shifts, strict=True)]
+    for cache, count, start in zip(caches, counts, starts, strict=True):
         cache.reserve(count)
-        seen.append(sight(None, True, count, cache.length + count, stack.group, x.device))
+        cache.note(start, count)
+    views = {}
+    for kind in dict.fromkeys(layer.kind for layer in stack.blocks):
+        spans = [
+            stack.angles(kind, range(start, start + count), x.dtype)
+            for start, count in zip(starts, counts, strict=True)
+        ]
+        turns = [turn for turn in spans if turn is not None]
+        turn = None
+        if turns:
+            cos, sin = (torch.cat(list(part)) for part in zip(*turns, strict=True))  # [N, dh/2]
+            turn = cos, sin
+        views[kind] = (
+            turn,
+            [
+                sight(
+                    None, True, count, cache.length + count, stack.group, x.device, kind.window
+                )
+                for cache, count in zip(caches, counts, strict=True)
+            ],
+        )  # fmt: skip
     for index, layer in enumerate(stack.blocks):
-        query, keys, values = layer.project(x, cos, sin)  # [1, heads, N, dh]
+        turn, seen = views[layer.kind]
+        query, keys, values = layer.project(x, turn)  # [1, heads, N, dh]
         parts = zip(
             query.split(counts, dim=2),
             keys.split(counts, dim=2),
@@ -51,7 +68,9 @@ def run_ragged(
             seen,
             strict=True,
         )
-        attended = [attend(q, *cache.put(index, k, v), sees) for q, k, v, cache, sees in parts]
+        attended = [
+            layer.attend(q, *cache.put(index, k, v), sees) for q, k, v, cache, sees in parts
+        ]
         x = layer.finish(x, torch.cat(attended, dim=2))
     for cache, count in zip(caches, counts, strict=True):
         cache.length += count

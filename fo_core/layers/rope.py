@@ -14,7 +14,7 @@ class Rope(nn.Module):
     looked up).
 
     Args:
-        dim: Head width dh, even.
+        dim: Width of what is rotated of a head, even.
         theta: Base of the wave lengths.
         inv_freq: Frequencies [dh/2] that replace those of ``theta`` (scaled rotary positions).
         scale: Factor on both tables (scaled rotary positions).
@@ -75,6 +75,12 @@ class Rope(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + dh/2) of x [..., dh] by the angles of cos and sin [..., dh/2]."""
+    """Turn the pairs (i, i + r/2) of the first r of x [..., dh] by angles of cos, sin [..., r/2].
+
+    r is dh, or less in a model whose heads are rotated in part.
+    """
+    width = 2 * cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat((rotate(x[..., :width], cos, sin), x[..., width:]), dim=-1)
     left, right = x.chunk(2, dim=-1)
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)

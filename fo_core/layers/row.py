@@ -8,7 +8,7 @@ full width, attention by two batched products, no masks, sums in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,14 @@ class RowLayer:
     out: Product  # of the heads
     gate_up: Product  # gate and up side by side
     down: Product  # back to D
+    activation: str = "silu"  # of the gate, or "gelu_tanh"
+    scale: float = 1.0  # of the attention's scores
+    window: int = 0  # newest positions that it sees; 0 = all
+    rope: str = "main"  # which of the turns its heads get
+    norm_q: Tensor | None = None  # [dh] on each query head
+    norm_k: Tensor | None = None  # [dh] on each key head
+    norm_attended: Tensor | None = None  # [D] of what attention adds
+    norm_fed: Tensor | None = None  # [D] of what the feed-forward adds
 
 
 def normed(row: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -49,7 +57,7 @@ def quick_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
 def run_row(
     layers: Sequence[RowLayer],
     x: Tensor,
-    turn: tuple[Tensor, Tensor],
+    turns: Mapping[str, tuple[Tensor, Tensor] | None],
     keys: Tensor,
     values: Tensor,
     length: int,
@@ -59,7 +67,8 @@ def run_row(
     Args:
         layers: In order.
         x: Input vector [1, D], float32 on the CPU; left as it is.
-        turn: Cosines and signed sines [dh] of the position, of a head's full width.
+        turns: Cosines and signed sines [dh] of the position, of a head's full width, by the name
+            in :attr:`RowLayer.rope`; None does not rotate.
         keys: The cache [L, Hkv, Tmax, dh]; the new ones are written at ``length``.
         values: The same of the values.
         length: Positions in use.
@@ -67,23 +76,44 @@ def run_row(
     Returns:
         [1, D], not normed.
     """
-    cos, sin = turn
     _, kv_heads, _, dh = keys.shape
     new_keys, new_values = keys.select(2, length).unbind(0), values.select(2, length).unbind(0)
-    seen_keys = keys.narrow(2, 0, length + 1).transpose(2, 3).unbind(0)  # [Hkv, dh, K] a layer
-    seen_values = values.narrow(2, 0, length + 1).unbind(0)  # [Hkv, K, dh] a layer
+    seen = {
+        window: _newest(keys, values, length + 1, window)
+        for window in {layer.window for layer in layers}
+    }
     x, empty = x.clone(), x.new_empty(1)
     for index, layer in enumerate(layers):
         heads = layer.qkv(normed(x, layer.norm_in, layer.eps)).view(-1, dh)  # [H + 2 Hkv, dh]
         turned = heads[:-kv_heads]
-        swapped = turned.view(-1, 2, dh // 2).flip(1).view(-1, dh)
-        turned = (turned * cos).addcmul_(swapped, sin)
+        if layer.norm_q is not None and layer.norm_k is not None:
+            scales = turned.square().mean(1, keepdim=True).add_(layer.eps).rsqrt_()
+            turned = turned * scales
+            turned[:-kv_heads] *= layer.norm_q
+            turned[-kv_heads:] *= layer.norm_k
+        turn = turns[layer.rope]
+        if turn is not None:
+            swapped = turned.view(-1, 2, dh // 2).flip(1).view(-1, dh)
+            turned = (turned * turn[0]).addcmul_(swapped, turn[1])
         new_keys[index].copy_(turned[-kv_heads:])
         new_values[index].copy_(heads[-kv_heads:])
         query = turned[:-kv_heads].view(kv_heads, -1, dh)  # [Hkv, G, dh]
-        scores = torch.baddbmm(empty, query, seen_keys[index], beta=0, alpha=dh**-0.5)
+        seen_keys, seen_values = seen[layer.window]
+        scores = torch.baddbmm(empty, query, seen_keys[index], beta=0, alpha=layer.scale)
         heard = torch.bmm(scores.softmax(-1), seen_values[index])  # [Hkv, G, dh]
-        x += layer.out(heard.view(1, -1))
+        added = layer.out(heard.view(1, -1))
+        x += added if layer.norm_attended is None else normed(added, layer.norm_attended, layer.eps)
         gate, up = layer.gate_up(normed(x, layer.norm_ffn, layer.eps)).chunk(2, 1)
-        x += layer.down(F.silu(gate).mul_(up))
+        opened = F.silu(gate) if layer.activation == "silu" else F.gelu(gate, approximate="tanh")
+        added = layer.down(opened.mul_(up))
+        x += added if layer.norm_fed is None else normed(added, layer.norm_fed, layer.eps)
     return x
+
+
+def _newest(
+    keys: Tensor, values: Tensor, end: int, window: int
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """A layer's keys [Hkv, dh, K] and values [Hkv, K, dh] up to ``end``, those in the window."""
+    count = min(end, window) if window else end
+    near_keys = keys.narrow(2, end - count, count).transpose(2, 3).unbind(0)
+    return near_keys, values.narrow(2, end - count, count).unbind(0)

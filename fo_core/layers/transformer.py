@@ -1,14 +1,14 @@
-"""Llama layers with a preallocated key-value cache, for the frozen LLM and the speech decoder.
+"""Llama-like layers with a preallocated key-value cache, for the frozen LLM and the speech decoder.
 
-Notable choices: parameter names are those of Hugging Face's Llama and Qwen2, so weights are shared
-or loaded without a key map; the grouped keys are never repeated; a cache grows by pieces and is
-cropped by its length alone; no mask is built for a single position or for full attention; the
-first and the following steps run the same code.
+Notable choices: parameter names are those of Hugging Face's models, so weights are shared or loaded
+without a key map; what sets other families apart (norms of heads, windows, layers without rotary
+positions, capped scores) are fields of the config; the grouped keys are never repeated; a cache
+grows by pieces and is cropped by its length alone; no mask is built for a single position or for
+full attention; the first and the following steps run the same code.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,56 +17,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fo_core.layers.fused import Fused, fuse_linears, pack_linears, run_linears
-from fo_core.layers.kv_cache import KVCache, LlamaConfig
+from fo_core.layers.kv_cache import KVCache, LayerKind, LlamaConfig
+from fo_core.layers.norms import factor, make_norm
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope, rotate
 from fo_core.layers.row import RowLayer, run_row
+from fo_core.layers.sight import Sight, attend, sight
 
 __all__ = ["KVCache", "LlamaConfig", "LlamaStack"]
 
-
-@dataclass(frozen=True)
-class Sight:
-    """What queries see, made once for all layers."""
-
-    mask: Tensor | None  # bool or float, broadcastable to [B, 1, T, K] or, grouped, [B, 1, G·T, K]
-    causal: bool  # plain causal attention of T queries over T keys
-    grouped: bool  # queries that share keys are laid side by side: G·T queries per key head
-
-
-def sight(mask: Tensor | None, causal: bool, T: int, K: int, group: int, device: object) -> Sight:
-    """Masks for T queries over K keys, the last T of them the queries' own positions.
-
-    A mask given says everything; ``causal`` counts only without one. Nothing is built for a single
-    query, for full attention, and for causal attention from the start.
-    """
-    if mask is None and causal and T > 1:
-        if K == T:
-            return Sight(None, causal=True, grouped=False)
-        mask = torch.ones(T, K, dtype=torch.bool, device=cast("torch.device", device)).tril(K - T)
-    if mask is not None and group > 1 and T > 1 and mask.shape[-2] > 1:
-        if T > 256:  # repeating the heads costs less than a mask of G·T rows
-            return Sight(mask, causal=False, grouped=False)
-        rows = mask.expand(*mask.shape[:-2], T, K).unsqueeze(-3)  # [.., 1, T, K]
-        mask = rows.expand(*rows.shape[:-3], group, T, K).flatten(-3, -2)  # [.., G·T, K]
-    return Sight(mask, causal=False, grouped=group > 1)
-
-
-def attend(query: Tensor, keys: Tensor, values: Tensor, seen: Sight) -> Tensor:
-    """Grouped-query attention: query [B, H, T, dh] over keys and values [B, Hkv, K, dh]."""
-    if not seen.grouped:
-        return F.scaled_dot_product_attention(
-            query,
-            keys,
-            values,
-            attn_mask=seen.mask,
-            is_causal=seen.causal,
-            enable_gqa=query.shape[1] != keys.shape[1],
-        )
-    B, H, T, dh = query.shape
-    query = query.reshape(B, keys.shape[1], -1, dh)  # [B, Hkv, G·T, dh]
-    out = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen.mask)
-    return out.view(B, H, T, dh)
+Turn = tuple[Tensor, Tensor] | None  # cosines and sines of the positions; None: not rotated
 
 
 class Attention(nn.Module):
@@ -80,17 +40,25 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.dim, kv, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.dim, kv, bias=config.qkv_bias)
         self.o_proj = nn.Linear(inner, config.dim, bias=False)
+        if config.qk_norm:
+            self.q_norm = make_norm(config.head_dim, config.rms_eps, config.norm_offset)
+            self.k_norm = make_norm(config.head_dim, config.rms_eps, config.norm_offset)
         self.joined: Fused | None = None  # of q, k, v
         self.output: Fused | None = None  # of o
 
-    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries [B, H, T, dh], turned keys and values [B, Hkv, T, dh] of x [B, T, D]."""
         B, T, _ = x.shape
         c = self.config
         heads = run_linears(x, self.joined, self.q_proj, self.k_proj, self.v_proj)
         heads = heads.view(B, T, c.heads + 2 * c.kv_heads, c.head_dim).transpose(1, 2)
-        turned = rotate(heads[:, : c.heads + c.kv_heads], cos, sin)
-        return turned[:, : c.heads], turned[:, c.heads :], heads[:, c.heads + c.kv_heads :]
+        seeking, values = heads[:, : c.heads + c.kv_heads], heads[:, c.heads + c.kv_heads :]
+        if c.qk_norm:
+            normed = self.q_norm(seeking[:, : c.heads]), self.k_norm(seeking[:, c.heads :])
+            seeking = torch.cat(normed, dim=1)
+        if turn is not None:
+            seeking = rotate(seeking, *turn)
+        return seeking[:, : c.heads], seeking[:, c.heads :], values
 
     def merge(self, out: Tensor) -> Tensor:
         """Heads [B, H, T, dh] → [B, T, D]."""
@@ -99,11 +67,17 @@ class Attention(nn.Module):
         return run_linears(out, self.output, self.o_proj)
 
 
-class GatedFeedForward(nn.Module):
-    """down(silu(gate(x)) * up(x))."""
+def activate(kind: str, gate: Tensor) -> Tensor:
+    """The gate's activation: "silu" or "gelu_tanh"."""
+    return F.silu(gate) if kind == "silu" else F.gelu(gate, approximate="tanh")
 
-    def __init__(self, dim: int, ffn: int) -> None:
+
+class GatedFeedForward(nn.Module):
+    """down(act(gate(x)) * up(x))."""
+
+    def __init__(self, dim: int, ffn: int, activation: str = "silu") -> None:
         super().__init__()
+        self.activation = activation
         self.gate_proj = nn.Linear(dim, ffn, bias=False)
         self.up_proj = nn.Linear(dim, ffn, bias=False)
         self.down_proj = nn.Linear(ffn, dim, bias=False)
@@ -113,67 +87,100 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
         gate, up = run_linears(x, self.joined, self.gate_proj, self.up_proj).chunk(2, dim=-1)
-        return run_linears(F.silu(gate) * up, self.output, self.down_proj)
+        return run_linears(activate(self.activation, gate) * up, self.output, self.down_proj)
 
 
 class LlamaLayer(nn.Module):
-    """Pre-norm attention and gated feed-forward, each added to the residual stream."""
+    """Pre-norm attention and gated feed-forward, each added to the residual stream.
 
-    def __init__(self, config: LlamaConfig) -> None:
+    With ``post_norms`` the norm after attention is Gemma's: ``post_attention_layernorm`` norms what
+    is added, and the feed-forward has a norm before and behind it.
+    """
+
+    def __init__(self, config: LlamaConfig, kind: LayerKind) -> None:
         super().__init__()
+        self.config, self.kind = config, kind
         self.self_attn = Attention(config)
-        self.mlp = GatedFeedForward(config.dim, config.ffn)
-        self.input_layernorm = nn.RMSNorm(config.dim, config.rms_eps)
-        self.post_attention_layernorm = nn.RMSNorm(config.dim, config.rms_eps)
+        self.mlp = GatedFeedForward(config.dim, config.ffn, config.activation)
+        norm = config.dim, config.rms_eps, config.norm_offset
+        self.input_layernorm = make_norm(*norm)
+        self.post_attention_layernorm = make_norm(*norm)
+        if config.post_norms:
+            self.pre_feedforward_layernorm = make_norm(*norm)
+            self.post_feedforward_layernorm = make_norm(*norm)
 
-    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the residual stream x [B, T, D]."""
-        return self.self_attn.project(self.input_layernorm(x), cos, sin)
+        return self.self_attn.project(self.input_layernorm(x), turn)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, seen: Sight) -> Tensor:
+        """Attended values [B, H, T, dh]."""
+        return attend(query, keys, values, seen, self.config.scale, self.config.softcap)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Residual stream [B, T, D] after the attended values [B, H, T, dh] were read."""
+        if self.config.post_norms:
+            x = x + self.post_attention_layernorm(self.self_attn.merge(attended))
+            return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         x = x + self.self_attn.merge(attended)
         return x + self.mlp(self.post_attention_layernorm(x))
 
     def row(self) -> RowLayer:
         """What a packed layer needs for one position."""
-        attention, mlp = self.self_attn, self.mlp
+        c, attention, mlp = self.config, self.self_attn, self.mlp
         packed = (attention.joined, attention.output, mlp.joined, mlp.output)
         products = [fused.row for fused in packed if fused is not None and fused.row is not None]
-        norms = self.input_layernorm.weight, self.post_attention_layernorm.weight
-        return RowLayer(*norms, self.input_layernorm.eps or 0.0, *products)
+        before = self.pre_feedforward_layernorm if c.post_norms else self.post_attention_layernorm
+        qkv, out, gate_up, down = products
+        row = RowLayer(
+            norm_in=factor(self.input_layernorm), norm_ffn=factor(before), eps=c.rms_eps,
+            qkv=qkv, out=out, gate_up=gate_up, down=down, activation=c.activation,
+            scale=c.scale or c.head_dim**-0.5, window=self.kind.window, rope=self.kind.rope,
+        )  # fmt: skip
+        if c.qk_norm:
+            row.norm_q, row.norm_k = factor(attention.q_norm), factor(attention.k_norm)
+        if c.post_norms:
+            row.norm_attended = factor(self.post_attention_layernorm)
+            row.norm_fed = factor(self.post_feedforward_layernorm)
+        return row
 
 
 def _run_layer(
     layer: LlamaLayer,
     x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    turn: Turn,
     seen: Sight,
     before: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """One layer over [B, T, D], behind the keys and values ``before`` [B, Hkv, P, dh]."""
-    query, keys, values = layer.project(x, cos, sin)
+    query, keys, values = layer.project(x, turn)
     if before is not None:
         keys = torch.cat((before[0], keys), dim=2)
         values = torch.cat((before[1], values), dim=2)
-    return layer.finish(x, attend(query, keys, values, seen))
+    return layer.finish(x, layer.attend(query, keys, values, seen))
 
 
 class LlamaStack(nn.Module):
-    """L Llama layers without a final norm.
+    """L Llama-like layers without a final norm.
 
     Args:
         config: Shape.
         rope: Rotary positions that replace those of ``config.rope_theta``.
+        local_rope: Those of the layers of kind "local".
     """
 
-    def __init__(self, config: LlamaConfig, rope: Rope | None = None) -> None:
+    def __init__(
+        self, config: LlamaConfig, rope: Rope | None = None, local_rope: Rope | None = None
+    ) -> None:
         super().__init__()
         assert config.heads % config.kv_heads == 0, "heads are a multiple of kv_heads"
         self.config = config
-        self.layers = nn.ModuleList(LlamaLayer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            LlamaLayer(config, config.kind(index)) for index in range(config.layers)
+        )
         self.rope = rope or Rope(config.head_dim, config.rope_theta)
+        if local_rope is not None:
+            self.local_rope = local_rope
         self.group = config.heads // config.kv_heads  # G, queries that share a key head
         self.fused = False
         self.rows: list[RowLayer] = []  # of the packed weights, for a step of one position
@@ -232,7 +239,7 @@ class LlamaStack(nn.Module):
             attention.output = pack_linears(weights, attention.o_proj)
             mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
             mlp.output = pack_linears(weights, mlp.down_proj)
-            if attention.q_proj.weight.dtype == torch.float32:
+            if attention.q_proj.weight.dtype == torch.float32 and self._fits_rows:
                 rows.append(layer.row())
         self.rows = rows
         return self
@@ -246,14 +253,53 @@ class LlamaStack(nn.Module):
                 part.joined = part.output = None
         return self.fuse() if self.fused else self
 
-    def _angles(
-        self, x: Tensor, positions: Tensor | int | None, start: int
-    ) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, [T, dh/2] or [B, 1, T, dh/2]."""
-        if positions is None or isinstance(positions, int):
-            return self.rope.span(start if positions is None else positions, x.shape[1], x.dtype)
-        cos, sin = self.rope.angles(positions, x.dtype)
+    @property
+    def _fits_rows(self) -> bool:
+        """Whether :func:`run_row` can do what these layers do."""
+        return not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
+
+    def angles(self, kind: LayerKind, positions: Tensor | range, dtype: torch.dtype) -> Turn:
+        """Cosines and sines for a kind of layer: [T, dh/2], or [B, 1, T, dh/2] of [B, T]."""
+        if kind.rope == "none":
+            return None
+        rope = self.rope if kind.rope == "main" else self.local_rope
+        if isinstance(positions, range):
+            return rope.span(positions.start, len(positions), dtype)
+        cos, sin = rope.angles(positions, dtype)
         return (cos, sin) if positions.dim() == 1 else (cos.unsqueeze(1), sin.unsqueeze(1))
+
+    def _views(
+        self,
+        x: Tensor,
+        positions: Tensor | int | None,
+        mask: Tensor | None,
+        causal: bool,
+        start: int,
+        cache: KVCache | None = None,
+    ) -> dict[LayerKind, tuple[Turn, Sight]]:
+        """For each kind of layer: the turn of the new positions, and what these see."""
+        T, device = x.shape[1], x.device
+        places = range(start, start + T) if positions is None else positions
+        if isinstance(places, int):
+            places = range(places, places + T)
+        first = places.start if isinstance(places, range) else places
+        kept = cache.note(first, T) if cache is not None else None  # [B, K]
+        if mask is not None and kept is not None:
+            counted = kept[:, start:], kept
+        elif mask is not None and isinstance(places, Tensor) and self.config.windowed:
+            before = torch.arange(start, device=device).expand(*places.shape[:-1], -1)
+            counted = places, torch.cat((before, places), dim=-1)
+        else:
+            counted = None
+        return {
+            kind: (
+                self.angles(kind, places, x.dtype),
+                sight(
+                    mask, causal, T, start + T, self.group, device, kind.window, counted
+                ),
+            )
+            for kind in dict.fromkeys(layer.kind for layer in self.blocks)
+        }  # fmt: skip
 
     def forward(
         self,
@@ -284,19 +330,19 @@ class LlamaStack(nn.Module):
             cache.reserve(T)
             if self.rows and x.shape[:2] == (1, 1) and mask is None and not torch.is_grad_enabled():
                 return self._row(x, positions, cache)
-        cos, sin = self._angles(x, positions, start)
-        seen = sight(mask, causal, T, start + T, self.group, x.device)
+        views = self._views(x, positions, mask, causal, start, cache)
         again = self.recompute and cache is None and torch.is_grad_enabled()
         for index, layer in enumerate(self.blocks):
+            turn, seen = views[layer.kind]
             before = (past[0][index], past[1][index]) if past is not None else None
-            given = (layer, x, cos, sin, seen, before)
             if again:
-                x = checkpoint(_run_layer, *given, use_reentrant=False)
+                x = checkpoint(_run_layer, layer, x, turn, seen, before, use_reentrant=False)
             elif cache is None:
-                x = _run_layer(*given)
+                x = _run_layer(layer, x, turn, seen, before)
             else:
-                query, keys, values = layer.project(x, cos, sin)
-                x = layer.finish(x, attend(query, *cache.put(index, keys, values), seen))
+                query, keys, values = layer.project(x, turn)
+                keys, values = cache.put(index, keys, values)
+                x = layer.finish(x, layer.attend(query, keys, values, seen))
         if cache is not None:
             cache.length += T
         return x
@@ -305,8 +351,11 @@ class LlamaStack(nn.Module):
         """:meth:`forward` for one position [1, 1, D] of one stream, packed."""
         length = cache.length
         position = length if positions is None else int(positions)
-        turn = self.rope.row(position)
-        y = run_row(self.rows, x[0], turn, cache.keys[:, 0], cache.values[:, 0], length)
+        cache.note(position, 1)
+        turns = {"main": self.rope.row(position), "none": None}
+        if hasattr(self, "local_rope"):
+            turns["local"] = self.local_rope.row(position)
+        y = run_row(self.rows, x[0], turns, cache.keys[:, 0], cache.values[:, 0], length)
         cache.length += 1
         return y.unsqueeze(0)
 
@@ -323,12 +372,12 @@ class LlamaStack(nn.Module):
         The output is not wanted, so the last layer stops at its keys and values. Arguments as in
         :meth:`forward`; the result excludes ``past``.
         """
-        T, start = x.shape[1], past[0].shape[3] if past is not None else 0
-        cos, sin = self._angles(x, positions, start)
-        seen = sight(mask, causal, T, start + T, self.group, x.device)
+        start = past[0].shape[3] if past is not None else 0
+        views = self._views(x, positions, mask, causal, start)
         all_keys, all_values = [], []
         for index, layer in enumerate(self.blocks):
-            query, keys, values = layer.project(x, cos, sin)
+            turn, seen = views[layer.kind]
+            query, keys, values = layer.project(x, turn)
             all_keys.append(keys)
             all_values.append(values)
             if index + 1 == self.config.layers:
@@ -336,5 +385,5 @@ class LlamaStack(nn.Module):
             if past is not None:
                 keys = torch.cat((past[0][index], keys), dim=2)
                 values = torch.cat((past[1][index], values), dim=2)
-            x = layer.finish(x, attend(query, keys, values, seen))
+            x = layer.finish(x, layer.attend(query, keys, values, seen))
         return torch.stack(all_keys), torch.stack(all_values)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fo_core.errors import CheckpointError
+from fo_core.models import thoughts
 
 Message = dict[str, Any]  # {"role": "system" | "user" | "assistant" | "tool", "content": text}
 AUDIO = "<audio>"
@@ -54,6 +55,9 @@ def render(
 ) -> str:
     """The template's text of a dialogue, up to where the assistant speaks.
 
+    A reasoning LLM's thoughts are switched off where its template can do that; where it opens them
+    by itself, they are closed at once.
+
     Raises:
         CheckpointError: There is no chat template, or it does not take these messages.
     """
@@ -64,9 +68,14 @@ def render(
             do="put a chat_template in tokenizer_config.json",
         )
     try:
-        return tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=True
+        text = tokenizer.apply_chat_template(
+            list(messages),
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=True,
+            **thoughts.SWITCHES,
         )
+        return thoughts.close_opened(text)
     except Exception as error:  # jinja raises what the template's author chose
         raise CheckpointError(f"the LLM's chat template: {error}") from error
 

@@ -1,7 +1,7 @@
-"""CTC head over a subset of the LLM's own tokens, for stage ``input-1`` and the CTC adapter.
+"""CTC head of stage ``input-1``, which CTC adapters read (paper, section 2.2: CTC on the encoder).
 
-Paper, section 2.2 (CTC on the encoder). Ours: the classes are LLM token ids, so that what the head
-hears is already text in the LLM's spelling. Parameters: ``linear``; buffer ``token_ids``.
+Its classes are tokens of the LLM or pieces of spelling (:mod:`fo_core.models.vocabulary`), so that
+what the head hears is text. Parameters: ``linear``; buffer ``token_ids`` where classes are tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fo_core.errors import ConfigError
+from fo_core.models.vocabulary import TokenVocabulary, Vocabulary
 
 
 class CtcHead(nn.Module):
@@ -20,60 +20,45 @@ class CtcHead(nn.Module):
 
     Args:
         dim: E, width of the encoder's frames.
-        token_ids: LLM token id of each class; the first is -1 (blank), which is put in front if
-            it is missing. Without tokens the head can only say blank.
+        vocabulary: What the classes stand for. Without any the head can only say blank.
         zero: Start with all classes alike, so that a new head does not pull at a trained encoder.
-
-    Raises:
-        ConfigError: A token is negative or appears twice.
     """
 
-    def __init__(self, dim: int, token_ids: Sequence[int], zero: bool = False) -> None:
+    def __init__(self, dim: int, vocabulary: Vocabulary, zero: bool = False) -> None:
         super().__init__()
-        tokens = [int(i) for i in token_ids]
-        tokens = tokens[1:] if tokens[:1] == [-1] else tokens
-        if min(tokens, default=0) < 0 or len(set(tokens)) < len(tokens):
-            raise ConfigError("ctc.tokens", possible="LLM token ids of 0 and above, each once")
-        self.linear = nn.Linear(dim, len(tokens) + 1)
+        self.vocabulary = vocabulary
+        self.linear = nn.Linear(dim, len(vocabulary) + 1)
         if zero:
             nn.init.zeros_(self.linear.weight)
             nn.init.zeros_(self.linear.bias)
-        self.register_buffer("token_ids", torch.tensor([-1, *tokens]))
-        self.token_ids: Tensor
+        if isinstance(vocabulary, TokenVocabulary):
+            self.register_buffer("token_ids", torch.tensor([-1, *vocabulary.token_ids]))
 
     @property
     def classes(self) -> int:
-        """V_ctc: tokens and blank."""
+        """V_ctc: classes of the vocabulary and blank."""
         return self.linear.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, E] -> logits [B, T, V_ctc]``."""
         return self.linear(x)
 
-    def targets(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """LLM ids to classes; ids that the head has no class for are left out.
-
-        Args:
-            texts: LLM token ids of each transcript.
-
-        Returns:
-            classes ``[B, N]`` padded with 0, and lengths ``[B]``, on the CPU.
-        """
-        of = {token: index for index, token in enumerate(self.token_ids.tolist()) if index}
-        rows = [[of[int(i)] for i in text if int(i) in of] for text in texts]
+    def targets(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Classes ``[B, N]`` of transcripts, padded with 0, and lengths ``[B]``, on the CPU."""
+        rows = [self.vocabulary.encode(text) for text in texts]
         lens = torch.tensor([len(row) for row in rows])
         padded = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.int64)
         for i, row in enumerate(rows):
             padded[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
         return padded, lens
 
-    def loss(self, logits: Tensor, lens: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """CTC loss per target token, averaged over the batch.
+    def loss(self, logits: Tensor, lens: Tensor, texts: Sequence[str]) -> Tensor:
+        """CTC loss per target class, averaged over the batch.
 
         Args:
             logits: ``[B, T, V_ctc]``.
             lens: Real frames ``[B]``.
-            texts: LLM token ids of each transcript; one that is too long for its frames counts 0.
+            texts: Transcripts; one that is too long for its frames counts 0.
         """
         targets, target_lens = self.targets(texts)
         device = logits.device
@@ -83,11 +68,17 @@ class CtcHead(nn.Module):
         )
 
     def greedy(self, logits: Tensor, lens: Tensor | None = None) -> list[list[int]]:
-        """Best class of each frame, runs collapsed, blanks dropped: LLM token ids of each row."""
+        """Best class of each frame, runs collapsed, blanks dropped: classes of each row."""
         best = logits.argmax(-1)
         ends = [best.shape[1]] * best.shape[0] if lens is None else lens.tolist()
-        texts = []
-        for row, end in zip(best, ends, strict=True):
-            kept = torch.unique_consecutive(row[:end])
-            texts.append(self.token_ids[kept[kept > 0]].tolist())
-        return texts
+        return [collapse(row[:end]) for row, end in zip(best, ends, strict=True)]
+
+    def read(self, logits: Tensor, lens: Tensor | None = None) -> list[str]:
+        """:meth:`greedy` as texts."""
+        return [self.vocabulary.decode(row) for row in self.greedy(logits, lens)]
+
+
+def collapse(frames: Tensor) -> list[int]:
+    """Classes of frames ``[T]`` with runs collapsed and blanks dropped."""
+    kept = torch.unique_consecutive(frames)
+    return kept[kept > 0].tolist()

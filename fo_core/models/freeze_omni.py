@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig
 from fo_core.models.ctc import CtcHead
 from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
+from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.prompt import PromptEmbeddings
@@ -36,7 +37,10 @@ from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.state_head import StateHead
 from fo_core.models.token_codec import TokenCodec
 from fo_core.models.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
+from fo_core.models.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
+from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
+from fo_core.streaming import FRAMES_PER_CHUNK
 
 PARTS = (
     "speech_encoder",
@@ -68,8 +72,21 @@ class LLMConfig:
 class CtcConfig:
     """The CTC head."""
 
-    tokens: tuple[int, ...] = ()  # LLM token ids it can say (blank not counted)
+    vocabulary: Literal["tokens", "pieces"] = "tokens"  # classes: LLM tokens or pieces of spelling
+    tokens: tuple[int, ...] = ()  # LLM token ids it can say; empty: taken from the transcripts
+    pieces: tuple[str, ...] = ()  # pieces it can say; empty: made from the transcripts
+    size: int = 1000  # how many pieces are made
     zero: bool = False  # start with all classes alike; for an encoder that is trained already
+
+    def __post_init__(self) -> None:
+        other = "pieces" if self.vocabulary == "tokens" else "tokens"
+        if getattr(self, other):
+            raise ConfigError(
+                f"ctc.{other} with ctc.vocabulary: {self.vocabulary}",
+                possible=f"ctc.{self.vocabulary}, or ctc.vocabulary: {other}",
+            )
+        if self.size < 1:
+            raise ConfigError(f"ctc.size {self.size}", possible="1 or more pieces")
 
 
 @config
@@ -91,7 +108,10 @@ class StateHeadConfig:
 
 
 Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discriminator="type")]
-Adapter = Annotated[ConvAdapterConfig | CtcAdapterConfig, Field(discriminator="type")]
+Adapter = Annotated[
+    ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig, Field(discriminator="type")
+]
+Decoder = Annotated[SpeechDecoderConfig | DurationDecoderConfig, Field(discriminator="type")]
 Codec = Annotated[TiCodecConfig | IstftCodecConfig, Field(discriminator="type")]
 
 
@@ -106,7 +126,7 @@ class FreezeOmniConfig:
     task: PromptConfig = PromptConfig(num=20)  # of input-2: "write down what you hear"
     prompt: PromptConfig = PromptConfig()  # of input-3: "answer what you hear"
     state_head: StateHeadConfig = StateHeadConfig()
-    speech_decoder: SpeechDecoderConfig = SpeechDecoderConfig()
+    speech_decoder: Decoder = SpeechDecoderConfig()
     codec: Codec = TiCodecConfig()
     voice: tuple[int, ...] = ()  # global tokens of the assistant's voice
 
@@ -128,20 +148,15 @@ class FreezeOmni(nn.Module):
         self.speech_encoder = _make_encoder(model_config.speech_encoder)
         self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
-        self.ctc_head = CtcHead(enc_dim, model_config.ctc.tokens, model_config.ctc.zero)
-        self.adapter: ConvAdapter | CtcAdapter
-        if isinstance(model_config.adapter, CtcAdapterConfig):
-            self.adapter = CtcAdapter(model_config.adapter, enc_dim, width)
-            rows = llm.embed(torch.tensor([[0, *model_config.ctc.tokens]]))[0]
-            self.adapter.attach_table(rows.float())
-        else:
-            self.adapter = ConvAdapter(model_config.adapter, enc_dim, width)
+        vocabulary = _make_vocabulary(model_config.ctc, llm)
+        self.ctc_head = CtcHead(enc_dim, vocabulary, model_config.ctc.zero)
+        self.adapter = _make_adapter(model_config.adapter, enc_dim, vocabulary, llm)
         self.task = _make_prompt(model_config.task, llm)
         self.prompt = _make_prompt(model_config.prompt, llm)
         head = model_config.state_head
         probe = enc_dim if head.probe else None
         self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
-        self.speech_decoder = SpeechDecoder(model_config.speech_decoder)
+        self.speech_decoder = _make_decoder(model_config.speech_decoder)
         self.codec = _make_codec(model_config.codec)
 
     @property
@@ -225,9 +240,48 @@ class FreezeOmni(nn.Module):
 def _make_encoder(
     encoder: SpeechEncoderConfig | WhisperEncoderConfig,
 ) -> SpeechEncoder | WhisperEncoder:
+    if encoder.chunk != FRAMES_PER_CHUNK // 4:  # a frame of the encoder is four of features
+        raise ConfigError(
+            f"speech_encoder.chunk is {encoder.chunk} frames of 40 ms: states, adapter and talks "
+            "go by chunks of 160 ms",
+            possible=f"{FRAMES_PER_CHUNK // 4}",
+            do="other sizes can be measured: fo eval asr --chunk",
+        )
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder)
     return SpeechEncoder(encoder)
+
+
+def _make_vocabulary(ctc: CtcConfig, llm: FrozenLLM) -> Vocabulary:
+    if ctc.vocabulary == "pieces":
+        return PieceVocabulary(ctc.pieces)
+    return TokenVocabulary(ctc.tokens, llm.tokenizer)
+
+
+def _make_adapter(
+    adapter: ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig,
+    enc_dim: int,
+    vocabulary: Vocabulary,
+    llm: FrozenLLM,
+) -> ConvAdapter | CtcAdapter | WordAdapter:
+    if isinstance(adapter, WordAdapterConfig):
+        return WordAdapter(adapter, enc_dim, llm.width, vocabulary, llm.tokenizer, llm.embed)
+    if isinstance(adapter, ConvAdapterConfig):
+        return ConvAdapter(adapter, enc_dim, llm.width)
+    if not isinstance(vocabulary, TokenVocabulary):
+        raise ConfigError(
+            "adapter.type ctc needs a CTC head over the LLM's tokens",
+            do="set ctc.vocabulary: tokens, or take adapter.type: words",
+        )
+    made = CtcAdapter(adapter, enc_dim, llm.width)
+    made.attach_table(llm.embed(torch.tensor([[0, *vocabulary.token_ids]]))[0].float())
+    return made
+
+
+def _make_decoder(decoder: SpeechDecoderConfig | DurationDecoderConfig) -> SpeechDecoder:
+    if isinstance(decoder, DurationDecoderConfig):
+        return DurationDecoder(decoder)
+    return SpeechDecoder(decoder)
 
 
 def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:
@@ -291,6 +345,9 @@ def load(
 ) -> FreezeOmni:
     """Load a model folder; parts without a file, and those not among ``parts``, are untrained.
 
+    Untrained task and prompt vectors are not put before the audio, and an untrained state head
+    judges nothing, until a stage trains them.
+
     Raises:
         CheckpointError: A file is damaged or foreign, or the LLM is another one.
         ConfigError: A key or value of config.json is wrong.
@@ -310,6 +367,10 @@ def load(
         if path.is_file():
             load_into(getattr(model, part), load_tensors(path), str(path))
             model.trained.add(part)
+    for part in (model.task, model.prompt, model.state_head):
+        part.left_out = True
+    for name in model.trained & {"task", "prompt", "state_head"}:
+        getattr(model, name).left_out = False
     return model
 
 

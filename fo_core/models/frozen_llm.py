@@ -7,6 +7,7 @@ through to the vectors. Nothing of a session is kept here: see :class:`LLMState`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,10 @@ from fo_core.devices import working_dtype
 from fo_core.errors import CheckpointError
 from fo_core.layers.packed import Weights
 from fo_core.layers.transformer import KVCache
-from fo_core.models import chat, llm_source
+from fo_core.models import chat, llm_checks, llm_families, llm_source, thoughts
 from fo_core.models.chat import ChatParts
 from fo_core.models.llm_backbone import HFBackbone, HFCache, LeanBackbone, load_backbone
+from fo_core.models.llm_facts import LLMFacts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -75,6 +77,7 @@ class FrozenLLM(nn.Module):
         tokenizer: Its transformers tokenizer.
         spec: What it was loaded from, for messages and for the model folder.
         stored: The dtype that the weights fit in; None: the one they have.
+        facts: What its folder says of it.
     """
 
     def __init__(
@@ -83,11 +86,13 @@ class FrozenLLM(nn.Module):
         tokenizer: Any,
         spec: str = "",
         stored: torch.dtype | None = None,
+        facts: LLMFacts | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.spec = spec
+        self.facts = facts or LLMFacts()
         self.stored = stored or self.dtype
         self.lockstep = False  # several processes hold parts of the layers: see ``remember``
         self._remembered: dict[Any, tuple[Tensor, Tensor]] = {}
@@ -112,18 +117,32 @@ class FrozenLLM(nn.Module):
             lean: True asks for our own layers, False for transformers'; None: ours where they fit.
 
         Raises:
-            CheckpointError: There is no such LLM, or it cannot be read.
+            CheckpointError: There is no such LLM, it cannot be read, its files do not belong
+                together, or it can't do what a talk asks (see :mod:`fo_core.models.llm_checks`).
             EngineError: A package that it needs is missing.
         """
         kind = read_dtype(dtype)
         folder = llm_source.resolve(spec)
         config = llm_source.read_config(folder)
         tokenizer = llm_source.read_tokenizer(folder)
-        backbone = load_backbone(folder, config, kind, lean)
-        return cls(backbone, tokenizer, spec, kind).move(device)
+        backbone, why = load_backbone(folder, config, kind, lean)
+        facts = LLMFacts(
+            architecture=llm_source.architecture(config),
+            why=why,
+            context=llm_families.context_limit(config),
+            ends=llm_source.read_ends(folder),
+            quantised=backbone.quantised if isinstance(backbone, HFBackbone) else "",
+        )
+        llm = cls(backbone, tokenizer, spec, kind, facts).move(device)
+        llm_source.check_tokenizer(folder, tokenizer, llm.vocab_size)
+        if isinstance(backbone, HFBackbone):
+            llm_checks.refuse_unfit(llm)
+        return llm
 
     def move(self, device: str | torch.device) -> FrozenLLM:
         """To a device, in the dtype it computes in; the fingerprint stays."""
+        if self.facts.quantised:  # its weights have dtypes of their own
+            return self.to(device)
         return self.to(device, working_dtype(self.stored, device))
 
     def pack(self, weights: Weights = "same") -> FrozenLLM:
@@ -148,17 +167,18 @@ class FrozenLLM(nn.Module):
     @property
     def width(self) -> int:
         """H."""
-        return self.embedding_table.shape[1]
+        return self.backbone.table_shape[1]
 
     @property
     def vocab_size(self) -> int:
         """V: rows of the embedding table (some may belong to no token)."""
-        return self.embedding_table.shape[0]
+        return self.backbone.table_shape[0]
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the states, and of the weights in memory."""
-        return next(self.parameters()).dtype
+        """The dtype of the states, and of the weights in memory (but quantised ones)."""
+        floats = (p.dtype for p in self.parameters() if p.is_floating_point())
+        return next(dtype for dtype in floats if dtype.itemsize > 1)
 
     @property
     def device(self) -> torch.device:
@@ -167,13 +187,56 @@ class FrozenLLM(nn.Module):
 
     @property
     def end_id(self) -> int:
-        """The token that ends a message."""
+        """The token that closes a message in the chat template; the tokenizer's own without one.
+
+        It is what is fed and learned; an answer may end with any of :attr:`end_ids`.
+        """
         if not hasattr(self, "_end_id"):
             try:
                 self._end_id = self.chat_parts("").end_id
             except CheckpointError:
                 self._end_id = int(self.tokenizer.eos_token_id)
         return self._end_id
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """All tokens that end an answer: of the template, the tokenizer, the generation config."""
+        if not hasattr(self, "_more_ends"):
+            eos = self.tokenizer.eos_token_id
+            ends = [*self.facts.ends, *([] if eos is None else [int(eos)])]
+            self._more_ends = frozenset(token for token in ends if token < self.vocab_size)
+        return self._more_ends | {self.end_id}
+
+    def answer_text(self, ids: Sequence[int]) -> str:
+        """Text of an answer's ids: up to its end token, without thoughts and special tokens."""
+        kept = list(itertools.takewhile(lambda token: token not in self.end_ids, ids))
+        return thoughts.answer_text(self.tokenizer, kept)
+
+    def thought_filter(self) -> thoughts.ThoughtFilter:
+        """Tells thoughts from the answer in one that is being written."""
+        decode = self.tokenizer.decode
+        return thoughts.ThoughtFilter(
+            lambda ids: decode(ids, skip_special_tokens=False),
+            lambda text: chat.encode(self.tokenizer, text),
+        )
+
+    def check_room(self, positions: int, what: str, context: int | None = None) -> None:
+        """Refuse what does not fit the LLM's context.
+
+        Args:
+            positions: That ``what`` takes.
+            what: For the message.
+            context: A smaller limit than the LLM's own.
+
+        Raises:
+            CheckpointError: It takes more than there is.
+        """
+        limits = [limit for limit in (self.facts.context, context) if limit is not None]
+        if limits and positions > min(limits):
+            raise CheckpointError(
+                f"{what} takes {positions} positions of the LLM's context, which has {min(limits)}",
+                do="shorten it, or take an LLM with a longer context",
+            )
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights as loaded; the same before and after every stage."""
@@ -182,7 +245,11 @@ class FrozenLLM(nn.Module):
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Embedding rows [B, N, H] of ids [B, N]; a list of N ids is one row."""
         if not isinstance(ids, Tensor):
-            ids = torch.tensor([list(ids)], dtype=torch.long, device=self.device)
+            ids = list(ids)
+            if max(ids, default=0) >= self.vocab_size:
+                token = self.tokenizer.convert_ids_to_tokens(max(ids))
+                raise CheckpointError(f"the LLM has no embedding for the token {token!r}")
+            ids = torch.tensor([ids], dtype=torch.long, device=self.device)
         return self.backbone.embed(ids)
 
     def init_state(self, batch_size: int = 1, max_len: int = 512) -> LLMState:
@@ -207,7 +274,11 @@ class FrozenLLM(nn.Module):
 
         Returns:
             Final-normed states [B, N, H] in the LLM's dtype, and the state.
+
+        Raises:
+            CheckpointError: The LLM's context is too short.
         """
+        self.check_room(state.length + embeds.shape[1], "what was said so far")
         hidden = self.backbone(embeds.to(self.dtype), mask, positions, state.cache)
         return hidden, state
 
@@ -230,8 +301,13 @@ class FrozenLLM(nn.Module):
 
         Returns:
             Final-normed states [B, N, H] in the LLM's dtype.
+
+        Raises:
+            CheckpointError: The LLM's context is too short.
         """
         N = embeds.shape[1]
+        if position_ids is None:
+            self.check_room(N, "a row")
         mask = attention_mask
         if mask is not None and mask.dim() == 2:
             shown = mask.bool()

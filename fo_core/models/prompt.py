@@ -26,12 +26,13 @@ class PromptEmbeddings(nn.Module):
     ) -> None:
         super().__init__()
         self.num, self.before_audio = num, before_audio
+        self.left_out = False  # untrained in a model folder: not used until a stage trains it
         self.weight = nn.Parameter(torch.randn(num, llm_dim) * std)
 
     @property
     def used(self) -> int:
         """Vectors that go before the audio."""
-        return self.num if self.before_audio else 0
+        return self.num if self.before_audio and not self.left_out else 0
 
     @torch.no_grad()
     def start_from(self, table: Tensor, ids: list[int] | None = None) -> PromptEmbeddings:

@@ -10,8 +10,9 @@ streaming run the same stacks; ``forward == prefill + steps`` is tested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,10 @@ from fo_core.config import config
 from fo_core.errors import ConfigError
 from fo_core.layers.row import quick_norm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
+from fo_core.models.chat import encode
 from fo_core.models.steps import Say, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, penalise, sample
+from fo_core.text import speakable
 
 SPECIALS = 4  # bos, sos, eos, pad follow the codes
 
@@ -31,6 +34,7 @@ SPECIALS = 4  # bos, sos, eos, pad follow the codes
 class SpeechDecoderConfig:
     """Shape and training noise of the speech decoder. Defaults: the paper's size."""
 
+    type: Literal["attention"] = "attention"  # it finds in the text what to say next by attention
     dim: int = 896  # D, width; the LLM's width is a multiple of it
     codes: int = 1024  # entries of the codec's codebook
     heads: int = 14  # attention heads
@@ -68,20 +72,21 @@ class Sentence:
 class SpeechLoss:
     """Cross-entropy on the speech tokens and the end token."""
 
-    loss: Tensor  # [] mean per valid target
+    loss: Tensor  # [] mean per valid target, with the weighted terms
     total: Tensor  # [] sum over valid targets
     accuracy: Tensor  # [] share of valid targets that are the best guess
     count: Tensor  # [] valid targets
+    terms: dict[str, Tensor] = field(default_factory=dict)  # further losses by name, not weighted
 
 
-def _valid(lens: Tensor | None, batch: int, size: int, device: torch.device) -> Tensor:
+def valid_rows(lens: Tensor | None, batch: int, size: int, device: torch.device) -> Tensor:
     """[B, size] True where a row has content."""
     if lens is None:
         return torch.ones(batch, size, dtype=torch.bool, device=device)
     return torch.arange(size, device=device) < lens.to(device).unsqueeze(1)
 
 
-def _full_mask(valid: Tensor | None) -> Tensor | None:
+def full_mask(valid: Tensor | None) -> Tensor | None:
     """[B, 1, T, T]: everyone sees the valid ones, and itself so that no row is empty."""
     if valid is None:
         return None
@@ -142,11 +147,31 @@ class SpeechDecoder(nn.Module):
 
     # --- the parts, used by training and streaming alike ---
 
+    def text_input(
+        self, llm: Any, texts: Sequence[str], ids: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Any, Tensor]:
+        """What the decoder reads of texts: the LLM's embeddings, cut to the decoder's width.
+
+        Args:
+            llm: The ``FrozenLLM``.
+            texts: As the LLM wrote them.
+            ids: Their token ids, where they are known; None: of the speakable texts.
+
+        Returns:
+            ``[B, N, D]`` and lengths ``[B]``.
+        """
+        if ids is None:
+            ids = [encode(llm.tokenizer, speakable(text)) for text in texts]
+        rows = [llm.split(llm.embed(list(row))[0], self.cfg.dim) for row in ids]
+        lens = torch.tensor([len(row) for row in rows], device=self.out.weight.device)
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return padded.to(self.embedding.weight.dtype), lens
+
     def read_text(self, text: Tensor, text_valid: Tensor | None = None) -> Tensor:
         """Pre-network: text vectors [B, N, D] → [B, N, D], bidirectional."""
         if self.pre_network is None:
             return text
-        mask = _full_mask(text_valid)
+        mask = full_mask(text_valid)
         return self.pre_network(text, positions=0, mask=mask, causal=False)
 
     def read_prefix(
@@ -155,7 +180,7 @@ class SpeechDecoder(nn.Module):
         """LLM states [B, P, D] → keys and values [L, B, heads, P, dh]; None without the stack."""
         if self.prefix is None or prefix.shape[1] == 0:
             return None
-        mask = _full_mask(valid)
+        mask = full_mask(valid)
         return self.prefix.keys_values(prefix, positions=0, mask=mask, causal=False)
 
     def _bos(self, batch: int) -> Tensor:
@@ -187,11 +212,11 @@ class SpeechDecoder(nn.Module):
         """
         B, N, _ = text.shape
         T, device = tokens.shape[1], text.device
-        text_valid = _valid(text_lens, B, N, device)
-        token_valid = _valid(token_lens, B, T, device)
+        text_valid = valid_rows(text_lens, B, N, device)
+        token_valid = valid_rows(token_lens, B, T, device)
         past = None
         P = prefix.shape[1] if prefix is not None else 0
-        prefix_valid = _valid(prefix_lens, B, P, device)
+        prefix_valid = valid_rows(prefix_lens, B, P, device)
         if prefix is not None:
             past = self.read_prefix(prefix, prefix_valid if prefix_lens is not None else None)
         if past is None:
@@ -228,7 +253,7 @@ class SpeechDecoder(nn.Module):
         """Cross-entropy on the tokens and then eos; arguments as in :meth:`forward`."""
         logits = self(text, text_lens, tokens, token_lens, prefix, prefix_lens)
         B, T = tokens.shape
-        valid = _valid(token_lens, B, T, text.device)
+        valid = valid_rows(token_lens, B, T, text.device)
         lens = valid.sum(dim=1, keepdim=True)
         targets = F.pad(tokens.masked_fill(~valid, self.pad), (0, 1), value=self.pad)
         targets = targets.scatter(1, lens, self.eos)  # [B, T+1]
@@ -292,9 +317,13 @@ class SpeechDecoder(nn.Module):
         Returns:
             Logits of the next token [B, S], and the state.
         """
-        x = self.embedding(token).unsqueeze(1)  # [B, 1, D]
+        x = self.row(token, state)
         hidden = self.decoder(x, positions=state.cache.length - state.shift, cache=state.cache)
         return self.out(quick_norm(self.norm, hidden[:, 0])), state
+
+    def row(self, token: Tensor, state: SpeechState) -> Tensor:
+        """Input vector [B, 1, D] of the newest token [B]."""
+        return self.embedding(token).unsqueeze(1)
 
     @torch.inference_mode()
     def generate(
@@ -335,7 +364,7 @@ class SpeechDecoder(nn.Module):
         """
         how = sampling or SamplingConfig(top_k=2)
         state = self.prefill(text, prefix, max_tokens)
-        token = torch.full((1,), self.sos, device=text.device)
+        token = torch.full((1,), self.sos, device=self.embedding.weight.device)
         recent = None
         if how.window > 0 and how.penalty != 1.0:
             recent = token.new_full((1, how.window), self.cfg.codes + SPECIALS)
@@ -352,7 +381,9 @@ class SpeechDecoder(nn.Module):
             logits = penalise(logits, recent, how.penalty, self.cfg.compat)
         if self.cfg.compat != "official":
             logits = logits + self.forbidden
-        token = sample(logits, how.temperature, how.top_k, how.top_p, sentence.generator)
+        token = sample(
+            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.cfg.compat
+        )
         sentence.token = token
         sentence.count += 1
         code = int(token)

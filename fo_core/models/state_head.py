@@ -44,6 +44,8 @@ class StateHead(nn.Module):
                 nn.Linear(hidden, llm_dim),
             )
 
+    left_out = False  # untrained in a model folder: a turn ends by voice and silence instead
+
     @property
     def has_probe(self) -> bool:
         """Whether a chunk is judged on a probe vector of its own."""

@@ -103,9 +103,8 @@ def _think(model: FrozenLLM, steps: list[Think]) -> list[Tensor]:
 
 
 def _say(model: SpeechDecoder, steps: list[Say]) -> list[Tensor]:
-    x = model.embedding(torch.cat([step.token for step in steps])).unsqueeze(0)  # [1, B, D]
     states = [step.state for step in steps]
-    rows = list(x.split(1, dim=1))
+    rows = [model.row(step.token, step.state) for step in steps]  # [1, 1, D] each
     found = run_ragged(model.decoder, rows, [s.cache for s in states], [s.shift for s in states])
     logits = model.out(model.norm(torch.cat(found, dim=1)[0]))  # [B, S]
     return list(logits.split(1))

@@ -161,6 +161,18 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
         context: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Encode whole utterances; see :class:`ChunkEncoder`."""
+        hidden, out_lens = self.hidden(feats, lens, chunk, left, context)
+        return self.join(hidden), out_lens
+
+    def hidden(
+        self,
+        feats: Tensor,
+        lens: Tensor | None = None,
+        chunk: int | None = None,
+        left: int | None = None,
+        context: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`forward` before pairs are joined: ``[B, T / 2, E]`` (20 ms), lengths of 40 ms."""
         self._check()
         feats, out_lens = self._framed(feats, lens, context)
         chunk, left = self._chunks(chunk, left)
@@ -174,7 +186,7 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
         mask = attention_mask(x.shape[1], 2 * chunk, left, 2 * out_lens, x.device)
         for layer in self.layers:
             x, _ = layer(x, mask)
-        return self.finish(x), out_lens
+        return self.norm(x), out_lens
 
     def init_state(
         self, batch_size: int, chunk: int | None = None, left: int | None = None
@@ -210,7 +222,7 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
             x, cache = layer(x, mask, cache, limit)
             caches.append(cache)
         filled = state.filled + count
-        return self.finish(x), WhisperEncoderState(
+        return self.join(self.norm(x)), WhisperEncoderState(
             feats[:, feats.shape[1] - CONTEXT_FRAMES :],
             caches,
             state.position + count,
@@ -224,9 +236,9 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
         x = feats.to(self.conv1.weight.dtype).transpose(1, 2)
         return F.gelu(self.conv2(F.gelu(self.conv1(x)))).transpose(1, 2)
 
-    def finish(self, x: Tensor) -> Tensor:
-        """Norm, and pairs of frames to one: ``[B, T, E] -> [B, T / 2, E]``."""
-        return self.merge(self.norm(x).unflatten(1, (-1, 2)).flatten(2))
+    def join(self, x: Tensor) -> Tensor:
+        """Pairs of frames to one: ``[B, T, E] -> [B, T / 2, E]``."""
+        return self.merge(x.unflatten(1, (-1, 2)).flatten(2))
 
     def whisper(self, feats: Tensor) -> Tensor:
         """Whisper's own encoder: ``[B, T, mel] -> [B, T / 2, E]``, T up to 3,000, full context."""

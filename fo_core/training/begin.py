@@ -8,17 +8,19 @@ from pathlib import Path
 
 from fo_core.config import load, read_yaml, replace
 from fo_core.data import manifest
+from fo_core.data.lazy import some_items
 from fo_core.errors import FoError
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.vocabulary import make_pieces
 from fo_core.registry import did_you_mean
 from fo_core.training.census import common_voice, ctc_tokens
 
 log = logging.getLogger(__name__)
 LLM_FREE = ("speech_encoder", "codec")  # parts that know nothing of the LLM
 AGAIN = {  # what has to be trained (again) with another LLM, and why
-    "input-1": "its CTC head speaks the LLM's tokens; the encoder is kept and only gets used to it",
+    "input-1": "a CTC head over tokens speaks the LLM's; the encoder is kept and gets used to it",
     "input-2": "the adapter writes into the LLM's space",
     "input-3": "prompt embeddings and state head belong to the LLM",
     "output-2": "the decoder reads the LLM's text embeddings",
@@ -29,8 +31,8 @@ AGAIN = {  # what has to be trained (again) with another LLM, and why
 def begin(model: str, train: Path, llm: str | None = None) -> FreezeOmni:
     """The model to train.
 
-    A new CTC head gets the tokens of the training transcripts; a model without a voice gets that of
-    the training answers. The LLM's fingerprint is in its config.
+    A new CTC head gets the tokens or pieces of the training transcripts; a model without a voice
+    gets that of the training answers. The LLM's fingerprint is in its config.
 
     Args:
         model: A model folder, a YAML file, or a shipped size.
@@ -51,7 +53,7 @@ def begin(model: str, train: Path, llm: str | None = None) -> FreezeOmni:
             config = replace(config, llm=replace(config.llm, spec=llm, fingerprint=""))
         made = _fresh(config, train)
     if not made.config.voice:
-        made.config = replace(made.config, voice=common_voice(manifest.read(train)))
+        made.config = replace(made.config, voice=common_voice(some_items(train)))
     if not made.config.llm.fingerprint:
         known = replace(made.config.llm, fingerprint=made.llm.fingerprint())
         made.config = replace(made.config, llm=known)
@@ -72,10 +74,13 @@ def _yaml(model: str) -> Path:
 
 def _fresh(config: FreezeOmniConfig, train: Path) -> FreezeOmni:
     llm = FrozenLLM.load(config.llm.spec, config.llm.dtype)
-    if not config.ctc.tokens:
-        texts = (item.text for item in manifest.read(train))
-        ctc = replace(config.ctc, tokens=ctc_tokens(llm.tokenizer, texts))
-        config = replace(config, ctc=ctc)
+    texts = (item.text for item in manifest.read_lines(train))
+    ctc = config.ctc
+    if ctc.vocabulary == "pieces" and not ctc.pieces:
+        ctc = replace(ctc, pieces=make_pieces(texts, ctc.size))
+    elif ctc.vocabulary == "tokens" and not ctc.tokens:
+        ctc = replace(ctc, tokens=ctc_tokens(llm.tokenizer, texts))
+    config = replace(config, ctc=ctc)
     return freeze_omni.build(config, llm=llm)
 
 
@@ -90,7 +95,8 @@ def _with_llm(folder: Path, train: Path, llm: str) -> FreezeOmni:
         ctc=replace(old.ctc, tokens=()),
     )
     made = _fresh(config, train)
-    for part in LLM_FREE:
+    pieces = ("ctc_head",) if old.ctc.vocabulary == "pieces" else ()
+    for part in (*LLM_FREE, *pieces):
         path = folder / f"{part}.safetensors"
         if path.is_file():
             load_into(getattr(made, part), load_tensors(path), str(path))

@@ -9,7 +9,7 @@ from typing import Any
 from fo_core.checkpoint import fingerprint
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
-from fo_core.models.chat import encode
+from fo_core.models.duration_decoder import DurationDecoder
 from fo_core.training.stage import Stage
 
 LOOKED_AT = 20000  # items whose texts are read
@@ -50,32 +50,31 @@ def check_data(model: Any, stage: Stage, items: Sequence[Item]) -> list[str]:
         return _ctc(model, items[:LOOKED_AT])
     if "speech_decoder" in trains and stage.data in ("tts", "reply"):
         _codec(model, items)
+        if isinstance(model.speech_decoder, DurationDecoder):
+            _aligned(items)
     return []
 
 
 def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
-    classes = set(model.ctc_head.token_ids.tolist())
-    unknown: dict[int, Item] = {}
+    vocabulary = model.ctc_head.vocabulary
+    unknown: dict[str, Item] = {}
     lost, total, long = 0, 0, list[Item]()
     for item in items:
-        ids = encode(model.llm.tokenizer, item.text)
-        total += len(ids)
-        for token in ids:
-            if token not in classes:
-                lost += 1
-                unknown.setdefault(token, item)
-        kept = [token for token in ids if token in classes]
+        kept, missing = vocabulary.encode(item.text), vocabulary.missing(item.text)
+        total += len(kept) + len(missing)
+        lost += len(missing)
+        for label in missing:
+            unknown.setdefault(label, item)
         blanks = sum(one == two for one, two in pairwise(kept))  # between equal ones stands a blank
         if len(kept) + blanks > int(item.duration * FRAMES_A_SECOND):
             long.append(item)
     said = []
     if unknown:
-        token, item = next(iter(unknown.items()))
+        label, item = next(iter(unknown.items()))
         said.append(
-            f"{lost:,} of {total:,} transcript tokens ({len(unknown):,} different) have no class "
-            f"in the CTC head and are not learned, first "
-            f"{model.llm.tokenizer.decode([token])!r} in {item.id}; "
-            "start from a new head (ctc.tokens: []) if these texts are right"
+            f"{lost:,} of {total:,} transcript labels ({len(unknown):,} different) have no class "
+            f"in the CTC head and are not learned, first {label!r} in {item.id}; "
+            f"start from a new head (ctc.{model.config.ctc.vocabulary}: []) if the texts are right"
         )
     if long:
         said.append(
@@ -84,6 +83,16 @@ def _ctc(model: Any, items: Sequence[Item]) -> list[str]:
             f"{long[0].id} ({long[0].duration:.2f} s: {long[0].text[:60]!r}); look for wrong texts"
         )
     return said
+
+
+def _aligned(items: Sequence[Item]) -> None:
+    without = [item for item in items if not item.letter_tokens]
+    if without:
+        raise DataError(
+            f"{len(without):,} of {len(items):,} items do not say how long their letters are, "
+            f"first {without[0].id}; this speech decoder learns from durations",
+            do="run fo prepare-data align on the manifest, or take speech_decoder.type: attention",
+        )
 
 
 def _codec(model: Any, items: Sequence[Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,7 @@ def open_loader(
 
     crop = round(cfg.crop_seconds * find_task(task).rate)
     return make_loader(
-        read_items(source),
+        training_items(source) if training else read_items(source),
         task,
         batch_size=cfg.size,
         batch_seconds=cfg.seconds,
@@ -97,6 +98,19 @@ def read_items(source: Any) -> list[Any]:
     return read(source)
 
 
+def training_items(source: Any) -> Any:
+    """Items, or those of a manifest or of a folder of shards: lazily, where there are many.
+
+    Raises:
+        DataError: It cannot be read, or is empty.
+    """
+    if not isinstance(source, str | Path):
+        return list(source)
+    from fo_core.data.lazy import open_items
+
+    return open_items(source)
+
+
 def first_items(source: Any, count: int | None) -> Any:
     """The first items of held-out data; a loader as it is.
 
@@ -105,15 +119,25 @@ def first_items(source: Any, count: int | None) -> Any:
     """
     if hasattr(source, "load_state_dict"):
         return source
-    items = read_items(source)
-    if not items[:count]:
+    if isinstance(source, str | Path):
+        from fo_core.data.manifest import read_lines
+
+        items = list(islice(read_lines(source), count))
+    else:
+        items = list(islice(source, count))
+    if not items:
         raise DataError("there is no held-out item", do="give a manifest for --valid")
-    return items[:count]
+    return items
 
 
 def size(loader: Any) -> dict[str, float]:
-    """Items, hours and a check sum over the ids of a loader."""
+    """Items, hours and a check sum over the ids of a loader; of a large manifest, its lines, about
+    how many hours these are, and a check sum of the file."""
     items = list(getattr(loader, "items", []))
+    lazy = getattr(loader, "lazy", None)
+    if lazy is not None:
+        mean = sum(item.duration for item in items) / max(1, len(items))
+        return {"items": lazy.items, "hours": mean * lazy.items / 3600, "ids": lazy.blocks.mark}
     hours = sum(float(getattr(item, "duration", 0.0)) for item in items) / 3600
     ids = zlib.crc32("\n".join(str(getattr(item, "id", "")) for item in items).encode())
     return {"items": len(items), "hours": hours, "ids": ids}

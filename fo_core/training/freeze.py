@@ -14,17 +14,27 @@ from fo_core.errors import StageError
 def select(model: nn.Module, globs: Sequence[str]) -> dict[str, nn.Parameter]:
     """Parameters by name that any of the globs matches, in the model's order.
 
+    Args:
+        model: The model.
+        globs: Over names of parameters; one that begins with "!" leaves out what it matches.
+
     Raises:
-        StageError: A glob matches no parameter.
+        StageError: A glob matches no parameter ("!" may leave out nothing).
     """
     named = dict(model.named_parameters())
+    out = [glob[1:] for glob in globs if glob.startswith("!")]
+    globs = [glob for glob in globs if not glob.startswith("!")]
     for glob in globs:
         if not fnmatch.filter(named, glob):
             raise StageError(
                 f"{glob!r} matches no parameter of the model",
                 possible=", ".join(f"{name}.*" for name in sorted(_top_level(named))),
             )
-    return {n: p for n, p in named.items() if any(fnmatch.fnmatchcase(n, g) for g in globs)}
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return {n: p for n, p in named.items() if matches(n, globs) and not matches(n, out)}
 
 
 def freeze_all_but(
@@ -40,6 +50,9 @@ def freeze_all_but(
     chosen = {id(p) for p in trainable.values()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
+    for module in model.modules():
+        if getattr(module, "left_out", False) and any(p.requires_grad for p in module.parameters()):
+            module.left_out = False  # type: ignore[assignment]
     _set_mode(model, chosen)
     for name in active:
         module = model.get_submodule(name)

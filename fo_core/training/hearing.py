@@ -26,10 +26,17 @@ class Heard:
     frames: Tensor  # [B, T, E] encoder output, 40 ms
     frame_lens: Tensor  # [B]
     ctc_logits: Tensor | None  # [B, T, V] where the adapter or a loss wants them
+    feats: Tensor  # [B, 4 T, mel] features, 10 ms
+    hidden: Tensor | None = None  # [B, 2 T, E] before pairs are joined, where a loss wants them
 
 
 def encode_speech(
-    model: Any, batch: Batch, chunks: Chunks, ctc: bool, hide: SpecAugmentConfig | None = None
+    model: Any,
+    batch: Batch,
+    chunks: Chunks,
+    ctc: bool,
+    hide: SpecAugmentConfig | None = None,
+    hidden: bool = False,
 ) -> Heard:
     """Run features, encoder and CTC head.
 
@@ -40,8 +47,9 @@ def encode_speech(
             for "fixed", the encoder's own chunk; "full": all context.
         ctc: Whether CTC logits are wanted.
         hide: SpecAugment while the encoder trains; None = none.
+        hidden: Keep what the encoder has before it joins pairs (Whisper's only).
     """
-    feats = model.features(batch["wave"])
+    clean = feats = model.features(batch["wave"])
     lens = feature_lens(batch["wave_lens"].to(feats.device))
     if hide is not None and model.speech_encoder.training:
         feats = spec_augment(feats, lens, hide)
@@ -51,9 +59,14 @@ def encode_speech(
         chunk, left = draw_chunk(int(lens.max()) // 4)
     elif chunks == "full":
         chunk, left = -1, -1
-    frames, frame_lens = model.speech_encoder(feats, lens, chunk, left)
+    encoder, before = model.speech_encoder, None
+    if hidden:
+        before, frame_lens = encoder.hidden(feats, lens, chunk, left)
+        frames = encoder.join(before)
+    else:
+        frames, frame_lens = encoder(feats, lens, chunk, left)
     logits = model.ctc_head(frames) if ctc else None
-    return Heard(frames, frame_lens.to(frames.device), logits)
+    return Heard(frames, frame_lens.to(frames.device), logits, clean, before)
 
 
 def measure_normalisation(model: Any, loader: Iterable[Batch], batches: int) -> None:

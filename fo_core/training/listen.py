@@ -10,7 +10,7 @@ from torch import Tensor
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.sampling import SamplingConfig
 from fo_core.training.cache import one_item
-from fo_core.training.speech_losses import Context, answer_states, text_vectors, whole_tokens
+from fo_core.training.speech_losses import Context, answer_states, whole_tokens
 from fo_core.training.stage import Batch, Sounds
 
 MOST_TOKENS = 400  # 10 s
@@ -43,14 +43,15 @@ class SpeechSounds:
         sounds = {}
         for row in range(min(count, len(batch["items"]))):
             alone = one_item(batch, row)
-            text, _ = text_vectors(model, alone["text"])
+            text, _ = model.speech_decoder.text_input(model.llm, alone["text"])
             states: Tensor | None = None
             if self.context is not None:
-                states = answer_states(model, alone, self.context)["prefix"][None].to(text.dtype)
+                states = answer_states(model, alone, self.context)["prefix"][None]
+                states = states.to(model.speech_decoder.embedding.weight.dtype)
             greedy = SamplingConfig(top_k=1)
             tokens = list(model.speech_decoder.generate(text, states, greedy, MOST_TOKENS))
             if tokens:
-                codes = torch.tensor(tokens, device=text.device)[None, :, None]
+                codes = torch.tensor(tokens, device=model.device)[None, :, None]
                 wave = model.codec.decode(codes, model.voice())[0].float().cpu().numpy()
                 sounds[batch["items"][row].id] = (wave, model.codec.sample_rate)
         return sounds

@@ -102,6 +102,8 @@ def pack(
         row = torch.cat(pieces)
         rows.append(row)
         targets.append(row.new_tensor([-1] * (len(row) - len(wanted)) + wanted, dtype=torch.long))
+    read = past[0].shape[3] if past is not None else 0
+    llm.check_room(read + max(len(row) for row in rows), "the longest row of a batch")
     lens = torch.tensor([len(row) for row in rows], device=rows[0].device)
     return Rows(
         embeds=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ class _Run:
         sizes = size(self.train), size(held_out)
         self.plan = report.make_plan(model, stage, self.groups, *sizes, cfg.max_steps)
         self.plan["warnings"] = check_data(model, stage, getattr(self.train, "items", []))
+        if getattr(self.train, "lazy", None) is not None:
+            self.train.inspect = partial(check_data, model, stage)
         if precision(cfg) != cfg.precision:
             slow = f"this CPU has no {cfg.precision} products: trains in {precision(cfg)}"
             self.plan["warnings"] += [slow]

@@ -13,13 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fo_core.errors import StageError
+from fo_core.layers.masks import padding_mask
 from fo_core.models.chat import ChatParts, encode
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.state_head import STATES
+from fo_core.models.whisper_encoder import WhisperEncoder
 from fo_core.training.distil import text_divergence
 from fo_core.training.error_rate import token_errors, word_errors
 from fo_core.training.hearing import (
     Chunks,
+    Heard,
     chunk_frames,
     encode_speech,
     speech_vectors,
@@ -37,43 +40,63 @@ from fo_core.training.llm_rows import (
 from fo_core.training.specaugment import SpecAugmentConfig
 from fo_core.training.stage import Batch, Ratio
 
-
-def transcripts(model: FreezeOmni, batch: Batch) -> list[list[int]]:
-    """LLM token ids of a batch's transcripts."""
-    return [encode(model.llm.tokenizer, text) for text in batch["text"]]
+TEACHER = "distillation_teacher"  # its name in the model while input-1 lasts
 
 
 @dataclass(frozen=True)
 class CtcLoss:
-    """``input-1``: encoder and CTC head on transcripts in LLM tokens.
+    """``input-1``: encoder and CTC head on transcripts.
 
     Attributes:
         chunks: How the encoder's chunk is chosen while training.
         hide: SpecAugment; None = none.
+        ctc: Weight of the CTC loss; 0 = none, then no text is needed.
+        distil: Weight of the distance to what Whisper's own encoder, which hears the whole
+            utterance at once, makes of the same features; 0 = none. Not the paper's.
     """
 
     chunks: Chunks = "dynamic"
     hide: SpecAugmentConfig | None = None
+    ctc: float = 1.0
+    distil: float = 0.0
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
-        heard = encode_speech(model, batch, self.chunks, ctc=True, hide=self.hide)
-        assert heard.ctc_logits is not None
-        texts = transcripts(model, batch)
-        return {"loss": model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)}
+        hidden = self.distil > 0
+        heard = encode_speech(model, batch, self.chunks, self.ctc > 0, self.hide, hidden)
+        values: dict[str, Tensor] = {}
+        if heard.ctc_logits is not None:
+            values["ctc"] = model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, batch["text"])
+        if heard.hidden is not None:
+            values["distil"] = teacher_distance(getattr(model, TEACHER), heard)
+        weights = {"ctc": self.ctc, "distil": self.distil}
+        loss = torch.stack([weights[name] * value for name, value in values.items()]).sum()
+        return {"loss": loss} | (values if len(values) > 1 else {})
+
+
+def teacher_distance(teacher: WhisperEncoder, heard: Heard) -> Tensor:
+    """Mean squared distance ``[]`` to a teacher that hears all, over the teacher's mean square."""
+    assert heard.hidden is not None
+    with torch.no_grad():
+        rows = zip(heard.feats, heard.frame_lens.tolist(), strict=True)
+        wanted = [teacher.whisper(feats[None, : 4 * size])[0] for feats, size in rows]
+    target = torch.cat(wanted)  # [all frames of 20 ms, E], each utterance alone: no padding heard
+    found = heard.hidden[padding_mask(2 * heard.frame_lens, heard.hidden.shape[1])]
+    return (found - target).square().mean() / target.square().mean()
 
 
 @dataclass(frozen=True)
 class CtcMetrics:
-    """Greedy token and word error rates at the encoder's own chunk."""
+    """Greedy error rates of classes and of words at the encoder's own chunk."""
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Ratio | float]:
         heard = encode_speech(model, batch, "fixed", ctc=True)
         assert heard.ctc_logits is not None
-        said = model.ctc_head.greedy(heard.ctc_logits, heard.frame_lens)
-        texts = [model.llm.tokenizer.decode(ids) for ids in said]
+        head = model.ctc_head
+        said = head.greedy(heard.ctc_logits, heard.frame_lens)
+        wanted = [head.vocabulary.encode(text) for text in batch["text"]]
         return {
-            "token_error": token_errors(transcripts(model, batch), said),
-            "wer": word_errors(batch["text"], texts),
+            "token_error": token_errors(wanted, said),
+            "wer": word_errors(batch["text"], [head.vocabulary.decode(row) for row in said]),
         }
 
 
@@ -102,7 +125,7 @@ class TranscriptLoss:
         ctc = self.ctc > 0 or model.adapter.requires_ctc
         heard = encode_speech(model, batch, self.chunks, ctc, self.hide)
         vectors = speech_vectors(model, heard)
-        texts = transcripts(model, batch)
+        texts = [encode(model.llm.tokenizer, text) for text in batch["text"]]
         rows = self.rows(model, vectors, list(texts))
         hidden = run(model, rows)
         loss, accuracy, _ = answer_loss(model, rows, hidden)
@@ -119,7 +142,9 @@ class TranscriptLoss:
             values |= {"answer_kl": answer_kl} if any(batch["answer"]) else {}
         if self.ctc > 0:
             assert heard.ctc_logits is not None
-            values["ctc_loss"] = model.ctc_head.loss(heard.ctc_logits, heard.frame_lens, texts)
+            values["ctc_loss"] = model.ctc_head.loss(
+                heard.ctc_logits, heard.frame_lens, batch["text"]
+            )
             loss = loss + self.ctc * values["ctc_loss"]
         return {"loss": loss} | values
 

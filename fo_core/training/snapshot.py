@@ -9,6 +9,7 @@ removes. ``checkpoints/best-000100/`` holds the weights that did best on held-ou
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from fo_core.files import write_json
 
 _STEP = "step-"
 _BEST = "best-"
+_OLD = ".old"  # ending of a checkpoint that is being replaced
 
 
 @dataclass
@@ -75,6 +77,7 @@ def save_best(
 
 def best(folder: Path) -> Path | None:
     """The folder of the best weights, or None."""
+    _recover(folder)
     found = complete(folder, _BEST)
     return found[-1] if found else None
 
@@ -90,6 +93,7 @@ def _write(
     folder: Path, name: str, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
 ) -> Path:
     final, temporary = folder / name, folder / f".{name}.tmp"
+    _recover(folder)
     try:
         for leftover in folder.glob(".*.tmp"):
             shutil.rmtree(leftover)
@@ -99,10 +103,12 @@ def _write(
         write_json(temporary / "state.json", dict(state))
         for file in temporary.iterdir():
             _sync(file)
+        aside = folder / f".{name}{_OLD}"
         if final.exists():
-            shutil.rmtree(final)
+            os.rename(final, aside)
         os.rename(temporary, final)
         _sync(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     except (OSError, SafetensorError, FoError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
@@ -110,6 +116,17 @@ def _write(
             do="free space there and run again: the last complete checkpoint is kept",
         ) from error
     return final
+
+
+def _recover(folder: Path) -> None:
+    """A checkpoint that a killed save had put aside for a new one takes its place again."""
+    for aside in folder.glob(f".*{_OLD}"):
+        final = folder / aside.name.removeprefix(".").removesuffix(_OLD)
+        with contextlib.suppress(OSError):  # another process has done it
+            if final.exists():
+                shutil.rmtree(aside)
+            else:
+                os.rename(aside, final)
 
 
 def complete(folder: Path, kind: str = _STEP) -> list[Path]:
@@ -122,12 +139,14 @@ def complete(folder: Path, kind: str = _STEP) -> list[Path]:
 
 def newest_step(folder: Path) -> int:
     """Step of the newest complete checkpoint; 0 without one."""
+    _recover(folder)
     folders = complete(folder)
     return int(folders[-1].name.removeprefix(_STEP)) if folders else 0
 
 
 def newest(folder: Path) -> Snapshot | None:
     """The newest complete checkpoint, or None."""
+    _recover(folder)
     folders = complete(folder)
     if not folders:
         return None

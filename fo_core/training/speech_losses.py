@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fo_core.errors import DataError
 from fo_core.models.chat import encode
+from fo_core.models.duration_decoder import DurationDecoder
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.text import speakable
 from fo_core.training.codec_losses import CodecLosses
 from fo_core.training.hearing import encode_speech, speech_vectors
 from fo_core.training.llm_rows import Dialogues, pack, run
@@ -84,13 +84,6 @@ def whole_tokens(wave: Tensor, hop: int) -> Tensor:
     return nn.functional.pad(wave, (0, max(0, size - wave.shape[1])))[:, :size]
 
 
-def text_vectors(model: FreezeOmni, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """What the speech decoder reads of texts: ``[B, N, D]`` and lengths ``[B]``."""
-    llm, dim = model.llm, model.speech_decoder.cfg.dim
-    rows = [llm.split(llm.embed(encode(llm.tokenizer, speakable(t)))[0], dim) for t in texts]
-    return _pad(rows, model)
-
-
 def _pad(rows: list[Tensor], model: FreezeOmni) -> tuple[Tensor, Tensor]:
     lens = torch.tensor([len(row) for row in rows], device=model.device)
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -108,15 +101,19 @@ class SpeechLoss:
     prefix: bool = False
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
-        text, text_lens = text_vectors(model, batch["text"])
+        decoder = model.speech_decoder
+        text, text_lens = decoder.text_input(model.llm, batch["text"])
         prefix: Tensor | None = None
         prefix_lens: Tensor | None = None
         if self.prefix:
             prefix, prefix_lens = _pad(self._prefix(model, batch), model)
-        found = model.speech_decoder.loss(
-            text, text_lens, batch["speech_tokens"], batch["token_lens"], prefix, prefix_lens
-        )
-        return {"loss": found.loss, "accuracy": found.accuracy}
+        speech = batch["speech_tokens"], batch["token_lens"]
+        if isinstance(decoder, DurationDecoder):
+            known = {"counts": unit_counts(batch, text_lens), "sounds": batch["letter_sounds"]}
+            found = decoder.loss(text, text_lens, *speech, prefix, prefix_lens, **known)
+        else:
+            found = decoder.loss(text, text_lens, *speech, prefix, prefix_lens)
+        return {"loss": found.loss, "accuracy": found.accuracy} | found.terms
 
     def _prefix(self, model: FreezeOmni, batch: Batch) -> list[Tensor]:
         """States of every item; after "both" contexts one of the two is drawn while training."""
@@ -126,6 +123,27 @@ class SpeechLoss:
             return rows
         drawn = torch.rand(len(rows)) < 0.5
         return [b if other else a for a, b, other in zip(rows, typed, drawn, strict=True)]
+
+
+def unit_counts(batch: Batch, lens: Tensor) -> Tensor:
+    """Speech tokens of every unit of a batch's texts: ``[B, N]``, 0 behind each text.
+
+    Raises:
+        DataError: An item has no durations, or they are of another text or sound.
+    """
+    counts = torch.zeros(len(lens), int(lens.max()), dtype=torch.int64, device=lens.device)
+    sizes = zip(lens.tolist(), batch["token_lens"].tolist(), strict=True)
+    given = zip(batch["items"], batch["letter_tokens"], sizes, strict=True)
+    for row, (item, tokens, (units, size)) in zip(counts, given, strict=True):
+        if len(tokens) != units or sum(tokens) != size:
+            raise DataError(
+                f"item {getattr(item, 'id', '?')}: letter_tokens of {len(tokens)} units and "
+                f"{sum(tokens)} tokens, where its text has {units} and its sound {size}",
+                possible="one count for the start, each letter that is read, and the end",
+                do="align the manifest again (fo prepare-data align)",
+            )
+        row[:units] = torch.tensor(tokens)
+    return counts
 
 
 def answer_states(model: FreezeOmni, batch: Batch, context: Context = "typed") -> dict[str, Tensor]:

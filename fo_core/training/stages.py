@@ -17,15 +17,17 @@ from pydantic import Field
 from torch import nn
 
 from fo_core.config import config, load, merge, read_yaml, to_dict
-from fo_core.errors import StageError
+from fo_core.errors import ConfigError, StageError
 from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 from fo_core.registry import did_you_mean
 from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
 from fo_core.training.codec_metrics import CodecMetrics
 from fo_core.training.hearing import Chunks, measure_normalisation
 from fo_core.training.listen import SpeechSounds, codec_sounds
 from fo_core.training.losses import (
+    TEACHER,
     AnswerLoss,
     CtcLoss,
     CtcMetrics,
@@ -57,26 +59,61 @@ class Input1:
     type: Literal["input-1"] = "input-1"
     chunks: Chunks = "dynamic"  # encoder chunk while training: drawn, its own, or full context
     specaugment: SpecAugmentConfig | None = None  # hide parts of the features; None = none
+    ctc: float = 1.0  # weight of the CTC loss; 0 = none: distillation alone needs no text
+    distil: float = 0.0  # weight of the distance to Whisper's full-context encoder; 0 = none
     measure: int = 50  # batches on which an encoder measures its normalisation first; 0 = none
     optim: OptimConfig = OptimConfig(lr=2e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "ctc_head.*")  # globs
 
     def build(self) -> Stage:
         """The stage."""
+        heads = () if self.ctc else ("ctc_head.",)  # without its loss the head is not trained
+        trainable = tuple(g for g in self.trainable if not g.startswith(heads))
         return Stage(
             name=self.type,
             options=to_dict(self),
-            summary="speech encoder learns to hear: CTC on transcripts in the LLM's tokens",
+            summary="speech encoder learns to hear: CTC on transcripts"
+            if self.ctc
+            else "speech encoder learns to hear in chunks: distilled from its full-context start",
             objectives=(
                 Objective(
-                    "ctc", self.trainable, CtcLoss(self.chunks, self.specaugment), self.optim
+                    "ctc",
+                    trainable,
+                    CtcLoss(self.chunks, self.specaugment, self.ctc, self.distil),
+                    self.optim,
                 ),
             ),
-            data="speech",
-            metrics=CtcMetrics(),
-            best=("token_error", "min"),
+            data="speech" if self.ctc else "sound",
+            metrics=CtcMetrics() if self.ctc else None,
+            best=("token_error", "min") if self.ctc else ("loss", "min"),
             begin=partial(measure_normalisation, batches=self.measure),
+            helpers=_teacher if self.distil else None,
         )
+
+    def __post_init__(self) -> None:
+        if self.ctc < 0 or self.distil < 0 or not self.ctc + self.distil:
+            raise ConfigError(
+                f"input-1: ctc {self.ctc:g}, distil {self.distil:g}",
+                possible="weights of 0 and more, one of them above 0",
+            )
+        if self.distil and self.specaugment is not None and self.specaugment.warp:
+            raise ConfigError(
+                f"input-1: specaugment.warp {self.specaugment.warp} moves frames away from those "
+                "that distil compares them with",
+                do="set stage.specaugment.warp=0",
+            )
+
+
+def _teacher(model: FreezeOmni) -> dict[str, nn.Module]:
+    """Whisper's own encoder with the weights that the model's started from."""
+    cfg = model.config.speech_encoder
+    if not isinstance(cfg, WhisperEncoderConfig) or cfg.path is None:
+        raise StageError(
+            "input-1 with distil needs a speech encoder that starts from Whisper",
+            possible="speech_encoder: {type: whisper, path: ...}",
+            do="set stage.distil=0, or start from such an encoder",
+        )
+    return {TEACHER: WhisperEncoder(cfg).eval().requires_grad_(False)}
 
 
 @config
@@ -194,9 +231,9 @@ class Output2:
 
     type: Literal["output-2"] = "output-2"
     optim: OptimConfig = OptimConfig(lr=5e-5)
-    trainable: tuple[str, ...] = tuple(  # globs; name no pre-network where there is none
-        f"speech_decoder.{part}.*"
-        for part in ("pre_network", "decoder", "embedding", "norm", "out")
+    trainable: tuple[str, ...] = (  # globs; "!" leaves out
+        "speech_decoder.*",
+        "!speech_decoder.prefix.*",
     )
 
     def build(self) -> Stage:
@@ -250,7 +287,7 @@ StageOptions = Annotated[
     Input1 | Input2 | Input3 | Output1 | Output2 | Output3, Field(discriminator="type")
 ]
 NAMES = ("input-1", "input-2", "input-3", "output-1", "output-2", "output-3")
-SIZES = ("paper", "smol", "tiny")
+SIZES = ("paper", "smol", "smol-open", "tiny")
 
 
 @config

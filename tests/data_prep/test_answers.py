@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.answers import AnswersConfig, fault_of, run
+from data_prep.answers import AnswersConfig, fault_of, prompt, run
 from data_prep.runner import RunConfig, StopRun, quiet
 from fo_core.config import replace
 from fo_core.errors import EngineError
@@ -228,3 +228,32 @@ def test_long_histories_end_a_dialogue(cfg: AnswersConfig, tmp_path: Path) -> No
 )
 def test_faults(answer: str, finished: bool, language: str, reason: str) -> None:
     assert fault_of(answer, finished, language, 60) == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "finished", "reason"),
+    [
+        ("The capital of France is Paris.", True, ""),
+        ("", True, "empty"),
+        ("...", True, "empty"),
+        ("The capital of", False, "cut off"),
+        ("no no no no no", True, "looping"),
+        ("a cat and a cat and a cat and a cat and", True, "looping"),
+        ("word " * 3 + " ".join(f"w{i}" for i in range(50)), True, "too long"),
+        ("Use `x = {1}`", True, "unspeakable"),
+        ("See http://x.y", True, "unspeakable"),
+        ("| a | b |", True, "unspeakable"),
+        ("Это столица Франции", True, "unspeakable"),
+        ("It is called a café.", True, ""),
+    ],
+)
+def test_faults_of_an_answer_in_words(answer: str, finished: bool, reason: str) -> None:
+    assert fault_of(answer, finished, "en", 40).partition(" (")[0] == reason
+
+
+def test_a_prompt_has_the_system_text_the_examples_and_what_was_said() -> None:
+    cfg = AnswersConfig(system="Be short.", shots=(("Hi.", "Hello."),))
+    earlier = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    asked = prompt(cfg, earlier, "c")
+    assert [m["content"] for m in asked] == ["Be short.", "Hi.", "Hello.", "a", "b", "c"]
+    assert [m["role"] for m in asked][:3] == ["system", "user", "assistant"]

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from data_prep import encode_turns
+from data_prep import encode_turns, label_turns
 from data_prep.chain import FOLDERS, ChainConfig, run_chain
 from data_prep.encode_turns import EncodeConfig
+from data_prep.label_turns import TurnStatesConfig
 from data_prep.report import write_report
 from data_prep.runner import RunConfig, quiet
 from fo_core.config import load, read_yaml, to_dict
@@ -262,6 +263,74 @@ def test_what_is_wrong_is_said_before_hours_of_work(
         )
 
 
+def corpus(folder: Path, number: int = 8, **known: Any) -> Path:
+    """A manifest of sounds with texts and nobody's role, as ``import`` makes it."""
+    import numpy as np
+
+    from fo_core import audio
+
+    items = []
+    for i in range(number):
+        path = folder / "wav" / f"{i}.flac"
+        audio.write(path, 0.1 * np.sin(np.arange(9000 + 300 * i) * 0.05), 22050)
+        items.append(manifest.describe(path, id=f"u{i}", text=f"Text {i}.", **known))
+    manifest.write(folder / "all.jsonl", items)
+    return folder / "all.jsonl"
+
+
+def test_encode_takes_any_manifest_with_texts_and_sounds(codec: Path, tmp_path: Path) -> None:
+    """D1: an imported corpus once gave 0 of 0, so own recordings could not reach output-2."""
+    source, how = corpus(tmp_path), RunConfig(workers=1)
+    cfg = EncodeConfig(str(codec), check=0, val=0.2)
+    report = encode_turns.run(cfg, source, tmp_path / "a", how, quiet)
+    assert report.counts["turns"] == 8
+    train, val = (manifest.read(tmp_path / "a" / f"{s}.jsonl") for s in ("train", "val"))
+    assert (len(train), len(val)) == (6, 2) and not {i.text for i in train} & {i.text for i in val}
+    assert len(list(make_loader(train, "tts", batch_size=3))) == 2
+    split = tmp_path / "split"
+    split.mkdir()
+    lines = source.read_text().splitlines(keepends=True)
+    (split / "train.jsonl").write_text("".join(lines[:5]))
+    (split / "val.jsonl").write_text("".join(lines[5:]))
+    encode_turns.run(cfg, split, tmp_path / "b", how, quiet)  # parts stay as they are
+    assert [len(manifest.read(tmp_path / "b" / f"{s}.jsonl")) for s in ("train", "val")] == [5, 3]
+    users = corpus(tmp_path / "u", 3, role="user")
+    assert encode_turns.run(cfg, users, tmp_path / "c", how, quiet).rows == 3
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text(users.read_text() + corpus(tmp_path / "m", 2, role="assistant").read_text()
+                     .replace('"u', '"a'))  # fmt: skip
+    assert encode_turns.run(cfg, mixed, tmp_path / "d", how, quiet).rows == 2
+    doubled = [json.loads(line) for line in lines] + [
+        {**json.loads(line), "id": f"again{i}"} for i, line in enumerate(lines)
+    ]
+    both = tmp_path / "both.jsonl"
+    both.write_text("".join(json.dumps(row) + "\n" for row in doubled))
+    once = EncodeConfig(str(codec), check=0, once=True)
+    assert encode_turns.run(once, both, tmp_path / "e", how, quiet).rows == 8
+
+
+def test_nothing_to_encode_or_to_label_says_why(codec: Path, tmp_path: Path) -> None:
+    """D1 and its sibling: an error that names the reason, not 0 of 0."""
+    how, cfg = RunConfig(workers=1), EncodeConfig(str(codec), check=0)
+    silent = corpus(tmp_path)
+    rows = [json.loads(line) for line in silent.open()]
+    for row in rows:
+        row["supervisions"][0]["text"] = ""
+    silent.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="could use none of .* no text"):
+        encode_turns.run(cfg, silent, tmp_path / "a", how, quiet)
+    (tmp_path / "d.jsonl").write_text('{"id": "d", "turns": []}\n')
+    with pytest.raises(DataError, match="holds nothing to encode: 1 lines are no cuts"):
+        encode_turns.run(cfg, tmp_path / "d.jsonl", tmp_path / "b", how, quiet)
+    answers = corpus(tmp_path / "y", role="assistant")
+    with pytest.raises(DataError, match="holds no turn of a user"):
+        label_turns.run(TurnStatesConfig(), answers, tmp_path / "c", how, quiet)
+    labelled = label_turns.run(
+        TurnStatesConfig(noise=0.0), corpus(tmp_path / "z"), tmp_path / "d", how, quiet
+    )
+    assert labelled.rows >= 8
+
+
 @pytest.mark.parametrize("name", ["moss-smol", "paper"])
 def test_shipped_configs_load(name: str) -> None:
     cfg = load(ChainConfig, read_yaml(REPO / "fo_core" / "conf" / "data" / f"{name}.yaml"))
@@ -291,7 +360,9 @@ def test_encode_says_what_is_missing_and_lists_bad_sounds(
     for i in range(9):
         path = tmp_path / f"{i}.flac"
         audio.write(path, 0.1 * np.sin(np.arange(9000 + 300 * i) * 0.05), 24000)
-        item = manifest.describe(path, id=f"d{i}-01", role="assistant", dialogue=f"d{i}", turn=1)
+        item = manifest.describe(
+            path, id=f"d{i}-01", role="assistant", dialogue=f"d{i}", turn=1, text="Well."
+        )
         rows.append(manifest.to_cut(item))
     (tmp_path / "0.flac").unlink()
     (tmp_path / "1.flac").write_bytes(b"")

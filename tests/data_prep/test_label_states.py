@@ -10,7 +10,6 @@ from data_prep.label_states import (
     chunk_states,
     compose,
     pause_points,
-    report,
 )
 from fo_core import streaming
 from fo_core.errors import DataError
@@ -95,12 +94,6 @@ def test_wave_never_clips_and_noise_follows_the_snr() -> None:
     body = made.wave[round(made.speech_start * RATE) : round(made.speech_end * RATE)]
     ratio = 10 * np.log10((body**2).mean() / (tail**2).mean())
     assert ratio == pytest.approx(10.4, abs=2)
-
-
-def test_report_counts_chunks() -> None:
-    said = report(["question", "noise"], [(0, 0, 1), (0, 2)])
-    assert said["recordings"] == {"question": 1, "noise": 1} and said["chunks"] == 5
-    assert said["state_share"] == {"0": 0.6, "1": 0.2, "2": 0.2}
 
 
 @pytest.mark.parametrize("name", NOISES)

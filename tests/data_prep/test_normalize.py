@@ -61,6 +61,30 @@ ENGLISH = [
     ("a 16:9 screen", "a sixteen to nine screen."),
     ("5-10 people, pages 3–4", "five to ten people, pages three to four."),
     ("I'm 6'2\" tall", "I'm six foot two tall."),
+    # a letter after a number is no unit, unless it is one; prices and measures each
+    ("Go to gate 12B, seat 7A.", "Go to gate twelve B, seat seven A."),
+    ("a 7B model of 70B", "a seven B model of seventy B."),
+    ("Row 5L, Apt. 4B", "Row five L, Apt four B."),
+    ("a line 5m long, 12V and 60W", "a line five meters long, twelve volts and sixty watts."),
+    ("512 B, 16KB", "five hundred twelve bytes, sixteen kilobytes."),
+    ("MP3s on B2B", "MP three s on B two B."),
+    ("$20/hr or $1.50/lb", "twenty dollars per hour or one dollar and fifty cents per pound."),
+    ("€3/kg, £9/mo", "three euros per kilogram, nine pounds per month."),
+    ("100 mg/day at 10 MB/s", "one hundred milligrams per day at ten megabytes per second."),
+    ("1Gbps", "one gigabit a second."),
+    ("$10-20, €5–€7, -$5", "ten to twenty dollars, five to seven euros, minus five dollars."),
+    ("50¢ and 1¢", "fifty cents and one cent."),
+    ("C# and F#, C++", "C sharp and F sharp, C plus plus."),
+    ("3x faster, 2x4", "three times faster, two times four."),
+    ("9/11", "nine eleven."),
+    ("20€/h, 5 €, $5M/yr", "twenty euros per hour, five euros, five million dollars per year."),
+    ("$-20, 10-12 p.m. sharp", "minus twenty dollars, ten to twelve P M sharp."),
+    ("1,00,000 or 12,34,567", "one hundred thousand or one million two hundred thirty four "
+     "thousand five hundred sixty seven."),
+    ("1,2,3 and 1,23", "one,two,three and one,twenty three."),
+    # a hyphen after a letter is no minus
+    ("COVID-19 and GPT-4o", "COVID-nineteen and GPT-four o."),
+    ("an i7-12700 at -7", "an i seven-twelve thousand seven hundred at minus seven."),
     # mathematics
     ("x = 3 + 4", "x equals three plus four."),
     ("2 × 3 = 6", "two times three equals six."),
@@ -131,13 +155,87 @@ CHINESE = [
     ("邮箱 a@b.com", "邮箱 a艾特b点com。"),
     ("MP3很好", "MP三很好。"),
     ("真的吗?", "真的吗？"),
+    # a hyphen after a letter is no minus
+    ("GPT-4o很好", "GPT 四o很好。"),
+    ("COVID-19疫情", "COVID 十九疫情。"),
+    ("F-16战机和T-34坦克", "F 十六战机和T 三十四坦克。"),
+    ("温度是-5度,得分为-2", "温度是负五度，得分为负二。"),
+    ("2-3个", "两到三个。"),
+    ("3.5-4.5米", "三点五到四点五米。"),
+    ("歼-20和长征-5", "歼二十和长征五。"),
+    ("比分3-1", "比分三比一。"),
+    ("2.0.1版,Vol.3", "二点零点一版，Vol 三。"),
+    ("$20/小时", "每小时二十美元。"),
+    ("C#语言", "C sharp语言。"),
+    # words before a fraction stay before it
+    ("约1/2的人", "约二分之一的人。"),
+    ("大约1/3", "大约三分之一。"),
+    ("约3:30到", "约三点三十分到。"),
+    ("约2/3~3/4", "约三分之二到四分之三。"),
+    ("近1/3到2/3", "近三分之一到三分之二。"),
+    # number signs
+    ("No.1", "第一。"),
+    ("No. 5和№7", "第五和第七。"),
     ("……", ""),
     ("😀", ""),
+]
+JAPANESE = [
+    ("会議は3時に始まります", "会議は三時に始まります。"),
+    ("3時30分", "三時三十分。"),
+    ("1,500円です", "千五百円です。"),
+    ("¥12,345", "一万二千三百四十五円。"),
+    ("2024年3月15日", "二千二十四年三月十五日。"),
+    ("50%オフ", "五十パーセントオフ。"),
+    ("10kmを走る", "十キロメートルを走る。"),
+    ("1/2", "二分の一。"),
+    ("GPT-4oとCOVID-19", "GPT 四oとCOVID 十九。"),
+    ("No.1", "ナンバー一。"),
+    ("5~10人", "五から十人。"),
+    ("**重要**です😀", "重要です。"),
+    ("……", ""),
 ]
 OTHER = [
     ("de", "Er hat 3 Äpfel und 2,5 kg.", "Er hat drei Äpfel und zwei Komma fünf kg."),
     ("fr", "Il a **80** pages 😀", "Il a quatre-vingts pages."),
     ("es", "Son 21 días", "Son veintiuno días."),
+    # each language's own grouping and decimal sign
+    (
+        "de",
+        "1.234.567 Menschen",
+        "eine Million zweihundertvierunddreißigtausendfünfhundertsiebenundsechzig Menschen.",
+    ),
+    (
+        "de",
+        "10.000 oder 1.234,5",
+        "zehntausend oder eintausendzweihundertvierunddreißig Komma fünf.",
+    ),
+    ("de", "1'500 Franken", "eintausendfünfhundert Franken."),
+    ("de", "Version 1.5 und -3 Grad", "Version eins Komma fünf und minus drei Grad."),
+    ("de", "GPT-4 um 15:30 am 3. Mai, 3/4", "GPT-vier um 15:30 am 3. Mai, 3/4."),
+    (
+        "it",
+        "1.234.567 e 3,5",
+        "un milione e duecentotrentaquattromilacinquecentosessantasette e tre virgola cinque.",
+    ),
+    ("es", "1.500 euros", "mil quinientos euros."),
+    ("es", "3,5 de 12 345", "tres coma cinco de doce mil trescientos cuarenta y cinco."),
+    ("fr", "12 345 et 1\u202f500", "douze mille trois cent quarante-cinq et mille cinq cents."),
+    ("es", "el 1.º y 2", "el 1.º y dos."),
+    ("pt", "1.500", "mil e quinhentos."),
+    ("nl", "2.000,5", "tweeduizend komma vijf."),
+    ("ru", "12 345 и 3,5", "двенадцать тысяч триста сорок пять и три целых пять десятых."),
+    ("pl", "-3 i 1 500", "minus trzy i tysiąc pięćset."),
+    ("sv", "12 345", "tolvtusen trehundraförtiofem."),
+    ("vi", "-3", "âm ba."),
+    ("tr", "-3", "eksi üç."),
+    ("hi", "1,00,000", "1,00,000."),  # num2words does not know it
+    ("en-IN", "12,345", "twelve thousand three hundred forty five."),
+    # vowels and tones that are marks
+    ("hi", "नमस्ते दुनिया", "नमस्ते दुनिया."),
+    ("fr", "Cafe\u0301 ❤️", "Cafe\u0301."),
+    # written without a space
+    ("ko", "1,500원, 3시", "천오백원, 3시."),
+    ("th", "3ครั้ง", "สามครั้ง."),
     ("xx", "Keep 3 things", "Keep 3 things."),
     ("de", "***", ""),
 ]
@@ -157,6 +255,24 @@ def test_chinese(text: str, said: str) -> None:
 @pytest.mark.parametrize(("language", "text", "said"), OTHER)
 def test_other_languages_have_their_numbers_read(language: str, text: str, said: str) -> None:
     assert speakable(text, language) == said
+
+
+@pytest.mark.parametrize(("text", "said"), JAPANESE)
+def test_japanese(text: str, said: str) -> None:
+    pytest.importorskip("wetext")
+    assert speakable(text, "ja") == said
+    assert speakable(said, "ja") == said
+
+
+def test_japanese_without_its_package_has_its_numbers_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from data_prep.normalize import ja
+
+    ja._grammar.cache_clear()
+    monkeypatch.setitem(sys.modules, "wetext", None)
+    assert speakable("1,500円で3時", "ja") == "千五百円で三時。"
+    ja._grammar.cache_clear()
 
 
 def test_what_was_read_is_read_the_same_again() -> None:
@@ -199,10 +315,10 @@ def test_markup_keeps_the_mark_that_ends_a_sentence() -> None:
     assert plain("See https://a.com/b. Next") == "See  a\ue000com . Next"
 
 
-@pytest.mark.parametrize("language", ["en", "de", "zh"])
+@pytest.mark.parametrize("language", ["en", "de", "zh", "ja", "pl", "ko"])
 def test_any_characters_at_all_give_one_clean_line(language: str) -> None:
     """Fails when a rule lets through what it should read, or breaks on odd input."""
-    if language == "zh":
+    if language in ("zh", "ja"):
         pytest.importorskip("wetext")
     draw = random.Random(0)
     alphabet = "ab Z09.,:;/-+%$€#*_`|[]()<>@^~°½²é好的，。\n\t\x00\u200b😀\ud800\ue000'\"\\{}"
@@ -210,7 +326,7 @@ def test_any_characters_at_all_give_one_clean_line(language: str) -> None:
         text = "".join(draw.choice(alphabet) for _ in range(draw.randrange(60)))
         said = speakable(text, language)
         assert "\n" not in said and not set(said) & set("*`|<>\x00\u200b😀\ud800\ue000\ue001")
-        if language != "de":
+        if language in ("en", "zh", "ja"):
             assert not any(char.isdigit() for char in said)
         assert not said or any(char.isalnum() for char in said)
 

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -56,6 +57,26 @@ def test_items_and_sounds_are_the_same_after_sharding(tmp_path):
         assert np.array_equal(old.load_audio(16000), new.load_audio(16000))
     left = soundfile.read(made_again / "sounds" / "stereo.wav", dtype="float32")[0][4000:10000, 0]
     assert np.array_equal(found[-1].load_audio(8000), left)
+
+
+def test_codec_tokens_are_of_the_part_and_channel_not_of_the_file(tmp_path):
+    import torch
+
+    from data_prep.encode_speech import encode_items
+
+    class Loudness:
+        sample_rate, hop = 16000, 400
+
+        def encode(self, wave):
+            frames = wave.reshape(len(wave), -1, self.hop).mean(-1)
+            return (frames * 1000).round().long()[..., None], torch.zeros(len(wave), 1, 1).long()
+
+    rising = np.repeat([0.1, 0.2], 8000)
+    soundfile.write(tmp_path / "a.wav", np.stack([rising, -rising], axis=1), 16000)
+    whole = manifest.describe(tmp_path / "a.wav", id="a")
+    parts = [replace(whole, start=s, seconds=0.5, channel=c) for s in (0, 0.5) for c in (0, 1)]
+    found = [item.speech_tokens[0] for item in encode_items(parts, Loudness())]
+    assert found == [100, -100, 200, -200]
 
 
 def test_lhotse_reads_our_shards(tmp_path):

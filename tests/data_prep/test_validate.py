@@ -75,6 +75,12 @@ def nan(folder):
     return made
 
 
+def integers(folder):
+    made = cut(folder, "bad")
+    soundfile.write(folder / "sounds" / "bad.wav", np.round(wave() * 32768), SECOND, "FLOAT")
+    return made
+
+
 def short_file(folder):
     made = cut(folder, "bad")
     path = folder / "sounds" / "bad.wav"
@@ -185,6 +191,20 @@ BAD = {  # name -> (the check that names it, the line)
     "negative token": ("tokens", known(speech_tokens=(-1,) * 40, global_tokens=(1,))),
     "half a token": ("tokens", known(speech_tokens=(0.5,) * 40, global_tokens=(1,))),
     "no voice": ("tokens", known(speech_tokens=(1,) * 40)),
+    "float at the scale of integers": ("scale", integers),
+    "a transform": ("transforms", lie("recording.transforms", [{"name": "Speed"}])),
+    "a channel that is not there": ("channel", lie("channel", 3)),
+    "words of two": (
+        "supervisions",
+        lie(
+            "supervisions",
+            [
+                {"id": "a", "speaker": "anna", "text": "one", "start": 0.0, "duration": 0.5},
+                {"id": "b", "speaker": "bert", "text": "two", "start": 0.5, "duration": 0.5},
+            ],
+        ),
+    ),
+    "another recording": ("custom-recording", lie("custom", {"target": {"sources": []}})),
     "same id": ("same-id", lambda f: {**cut(f, "bad"), "id": "good0"}),
     "same audio": ("same-audio", lambda f: cut(f, "bad", wave(sum(b"good1")))),
 }

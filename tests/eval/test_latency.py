@@ -142,7 +142,8 @@ def test_what_is_spoken_first_has_ten_tokens(monkeypatch):
 
 
 def test_tables(report, legs):
-    lines = markdown([report], [legs]).splitlines()
+    lines = markdown([report], [legs], {"bf16": "oneDNN bf16 (avx512_core_amx)"}).splitlines()
+    assert lines[2].endswith("bf16: oneDNN bf16 (avx512_core_amx).")
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 1 + len(KEYS) + 1 + len(FOUR) + 2
     assert len({line.count("|") for line in rows}) == 2

@@ -28,6 +28,16 @@ def test_a_question_is_answered_in_text_and_sound(tiny_model, question, tmp_path
     assert answer["timings"]["first_audio_ms"] > 0 and answer["timings"]["rtf"] > 0
 
 
+def test_d3_a_question_on_one_of_two_channels(tiny_model, question, tmp_path):
+    args = ["chat", "file", str(question), "--model", str(tiny_model), "--out"]
+    found = run(app, [*args, str(tmp_path / "mean.wav")])
+    assert found.exit_code == 0 and "2 channels: their mean was heard" in found.stderr
+    found = run(app, [*args, str(tmp_path / "one.wav"), "--channel", "1"])
+    assert found.exit_code == 0 and "channels" not in found.stderr
+    found = run(app, [*args, str(tmp_path / "none.wav"), "--channel", "2"])
+    assert found.exit_code == 1 and "has no channel 2; possible: 0 to 1" in found.stderr
+
+
 def test_people_get_the_text_and_the_times(tiny_model, question, tmp_path):
     out = tmp_path / "reply.flac"
     found = run(app, ["chat", "file", str(question), "--model", str(tiny_model), "--out", str(out)])

@@ -1,6 +1,10 @@
 """Every error a user can mend is one line on stderr; a fault of ours keeps its traceback."""
 
 import errno
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -62,3 +66,39 @@ def test_ctrl_c_is_130_and_says_how_to_go_on():
 )
 def test_a_fault_of_ours_is_not_hidden(error):
     assert run(error).exception is error
+
+
+SCRIPT = """
+import typer
+from fo_cli import render
+from fo_cli.errors import PoliteGroup
+from fo_core.errors import FoError
+
+app = typer.Typer(cls=PoliteGroup)
+
+@app.command()
+def speak():
+    render.result("天气 – café 😀")
+    render.note("注")
+    render.as_json({"text": "天气 😀"})
+    raise FoError("没有文件")
+
+@app.callback()
+def top():
+    pass
+
+app()
+"""
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "latin-1"])
+def test_d12_a_console_of_few_characters_takes_every_text(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "speak"], env=environment, capture_output=True, timeout=60
+    )
+    said, noted = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert done.returncode == 1 and "Traceback" not in noted
+    assert noted.splitlines() == ["\\u6ce8", "error: \\u6ca1\\u6709\\u6587\\u4ef6"]
+    assert "\\u5929\\u6c14" in said.splitlines()[0]
+    assert json.loads(said.partition("\n")[2]) == {"text": "天气 😀"}

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_core.models.freeze_omni import PARTS
+from fo_core.models.llm_tiny import write_tiny, write_tokenizer
 
 run = CliRunner().invoke
 
@@ -26,8 +27,10 @@ def test_info_says_types_sizes_and_what_is_trained(tiny_model, tmp_path):
     assert set(found["parts"]) == set(PARTS)
     assert found["parts"]["codec"] == {"type": "istft", "trained": False}
     assert found["parts"]["adapter"]["type"] == "conv" and found["parts"]["adapter"]["values"] > 0
+    assert list(found["kernels"]) == ["same", "fp16", "bf16", "int8"]
     people = run(app, ["models", "info", str(model)]).stdout
     assert "speech_encoder" in people and "frozen LLM: tiny" in people
+    assert f"same: {found['kernels']['same']}; fp16: {found['kernels']['fp16']}" in people
 
 
 def test_a_damaged_file_is_one_line(tiny_model, tmp_path):
@@ -46,3 +49,23 @@ def test_import_and_export_refuse_what_they_cannot_use(tiny_model, tmp_path):
     found = run(app, ["models", "export", str(tiny_model), "--out", str(tmp_path / "out")])
     assert found.exit_code == 1 and "was not imported" in found.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_check_llm_says_how_it_runs_and_what_it_can_do(tmp_path):
+    found = run(app, ["models", "check-llm", "tiny", "--json"])
+    said = json.loads(found.stdout)
+    assert found.exit_code == 0 and said["usable"] and said["path"] == "own layers"
+    assert said["verdicts"] == dict.fromkeys(("talks", "trains", "batches", "rolls back"), "yes")
+    assert said["context"] == 4096 and said["end_tokens"] == ["<|im_end|>"] and said["tied"]
+    people = run(app, ["models", "check-llm", "tiny"]).stdout
+    assert "own layers (family llama)" in people and "rolls back    yes" in people
+
+
+def test_check_llm_without_a_template_does_not_talk(tmp_path):
+    folder = write_tiny(tmp_path / "m")
+    write_tokenizer(folder, None)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    found = run(app, ["models", "check-llm", str(folder), "--json"])
+    said = json.loads(found.stdout)["verdicts"]
+    assert found.exit_code == 1 and "no chat template" in said["talks"] and said["trains"] == "yes"
+    assert run(app, ["models", "check-llm", str(tmp_path / "none")]).exit_code == 1

@@ -36,6 +36,13 @@ def test_voices_of_an_engine_by_language() -> None:
     assert none.exit_code == 0 and none.stdout == ""
 
 
+def test_voices_says_how_more_are_added() -> None:
+    pytest.importorskip("hibari")
+    done = fo("prepare-data", "voices", "hibari")
+    assert done.exit_code == 0 and done.stdout.split()[0] == "heart"
+    assert "hibari --voice emma" in done.stderr
+
+
 @needs_flite
 def test_a_voice_is_heard_as_the_step_would_write_it(tmp_path: Path) -> None:
     out = tmp_path / "s.wav"

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from fo_core.sampling import filter_logits, penalise, sample
+from fo_core.errors import ConfigError
+from fo_core.sampling import SamplingConfig, filter_logits, penalise, sample
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+
+
+def test_top_p_keeps_the_token_that_crosses_it():
+    """L10: probabilities .644, .237, .087, .032; the published program drops the crossing one."""
+    for p, ours, official in ((0.5, 1, 1), (0.7, 2, 1), (0.9, 3, 2), (1.0, 4, 4), (0.0, 4, 4)):
+        assert (filter_logits(LOGITS, top_p=p) > 0).sum() == ours
+        assert (filter_logits(LOGITS, top_p=p, compat="official") > 0).sum() == official
+    half = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    assert torch.allclose(filter_logits(half, top_p=0.6), torch.tensor([[0.625, 0.375, 0.0]]))
+
+
+def test_temperature_0_is_greedy():
+    """L9: it divided by zero."""
+    assert filter_logits(LOGITS, temperature=0.0).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        assert sample(LOGITS, 0.0, generator=generator).tolist() == [0]
+        assert sample(LOGITS, 0.0, 3, 0.9, generator).tolist() == [0]
+    for wrong in ({"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 1.5}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            SamplingConfig(**wrong)
 
 
 def test_limits():
     assert torch.allclose(filter_logits(LOGITS), LOGITS.softmax(-1))
     assert (filter_logits(LOGITS, top_k=2) > 0).tolist() == [[True, True, False, False]]
     assert (filter_logits(LOGITS, top_k=9) > 0).all()
-    # the token that crosses p is dropped too, the best always stays
-    assert (filter_logits(LOGITS, top_p=0.7) > 0).sum() == 1
-    assert (filter_logits(LOGITS, top_p=0.9) > 0).sum() == 2
     assert filter_logits(LOGITS, top_p=0.01).tolist() == [[1.0, 0.0, 0.0, 0.0]]
     assert torch.allclose(filter_logits(LOGITS, temperature=2.0), (LOGITS / 2).softmax(-1))
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from fo_core.engines.endpoint import check_url, post
 from fo_core.engines.llm import Answer, Draw, Message
 from fo_core.errors import EngineError
+from fo_core.models.thoughts import without_thoughts
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ class Engine:
         )
         try:
             choice = reply["choices"][0]
-            text = choice["message"]["content"] or ""
+            text = without_thoughts(choice["message"]["content"] or "")
             return Answer(text.strip(), choice.get("finish_reason") == "stop")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise EngineError(

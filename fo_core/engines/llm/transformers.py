@@ -77,10 +77,16 @@ class Engine:
             max_new_tokens: Where an answer is cut.
             batch_size: Rows at a time.
             progress: Called with how many answers came since the last call.
+
+        Returns:
+            An unfinished answer without text to a dialogue longer than the LLM's context.
         """
         self._check(max_new_tokens, batch_size)
         answers = [Answer("", False)] * len(dialogues)
-        for rows, ids, _ in self._batches(dialogues, max_new_tokens, batch_size):
+        prompts, fits = self._prompts(dialogues)
+        if progress is not None and len(fits) < len(prompts):
+            progress(len(prompts) - len(fits))
+        for rows, ids, _ in self._batches(prompts, fits, max_new_tokens, batch_size):
             for i, said in zip(rows, ids, strict=True):
                 answers[i] = self._read(said)
             if progress is not None:
@@ -104,45 +110,63 @@ class Engine:
             batch_size: Rows at a time.
         """
         self._check(max_new_tokens, batch_size)
-        answers: list[Answer | EngineError] = [Answer("", False)] * len(dialogues)
-        for rows, ids, close in self._batches(dialogues, max_new_tokens, batch_size, draws):
+        prompts, fits = self._prompts(dialogues)
+        limit = self.llm.facts.context
+        answers: list[Answer | EngineError] = [
+            EngineError(f"its {len(ids)} tokens exceed the LLM's context of {limit}")
+            for ids in prompts
+        ]
+        for rows, ids, close in self._batches(prompts, fits, max_new_tokens, batch_size, draws):
             for i, said, tie in zip(rows, ids, close, strict=True):
                 if tie:
                     self.alone += 1
-                    [(_, [said], _)] = self._batches([dialogues[i]], max_new_tokens, 1, [draws[i]])
+                    one = [prompts[i]]
+                    [(_, [said], _)] = self._batches(one, [0], max_new_tokens, 1, [draws[i]])
                 answers[i] = self._read(said)
         return answers
+
+    def _prompts(self, dialogues: Sequence[Sequence[Message]]) -> tuple[list[list[int]], list[int]]:
+        """Ids of all prompts, and which of them fit the LLM's context."""
+        tokenizer, limit = self.llm.tokenizer, self.llm.facts.context
+        prompts = [chat.encode(tokenizer, chat.render_any(tokenizer, d)) for d in dialogues]
+        return prompts, [i for i, ids in enumerate(prompts) if limit is None or len(ids) < limit]
 
     def _check(self, max_new_tokens: int, batch_size: int) -> None:
         if max_new_tokens < 1 or batch_size < 1:
             raise EngineError("max_new_tokens and batch_size are at least 1")
 
     def _read(self, ids: list[int]) -> Answer:
-        finished = ids[-1:] == [self.llm.end_id]
-        kept = ids[:-1] if finished else ids
-        return Answer(self.llm.tokenizer.decode(kept, skip_special_tokens=True).strip(), finished)
+        return Answer(self.llm.answer_text(ids), self._ended(ids))
+
+    def _ended(self, ids: list[int]) -> bool:
+        """Whether an answer ended by itself."""
+        return bool(ids) and ids[-1] in self.llm.end_ids
 
     def _batches(
         self,
-        dialogues: Sequence[Sequence[Message]],
+        prompts: Sequence[list[int]],
+        which: Sequence[int],
         most: int,
         batch_size: int,
         draws: Sequence[Draw] | None = None,
     ) -> Iterator[tuple[list[int], list[list[int]], list[bool]]]:
         """Rows, their ids and whether a near tie came up, batch by batch, the longest first."""
-        tokenizer = self.llm.tokenizer
-        prompts = [chat.encode(tokenizer, chat.render_any(tokenizer, d)) for d in dialogues]
-        shared = shared_length(prompts)
+        if not which:
+            return
+        shared = shared_length([prompts[i] for i in which])
         state = self.llm.init_state(1, max(shared, 1))
         if shared:
-            self.llm.step(self.llm.embed(prompts[0][:shared]), state)
-        order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+            self.llm.step(self.llm.embed(prompts[which[0]][:shared]), state)
+        order = sorted(which, key=lambda i: (-len(prompts[i]), i))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             own = [prompts[i][shared:] for i in rows]
-            margin = self.margin if len(prompts) > 1 else 0.0  # alone there is no tie to settle
+            margin = self.margin if len(which) > 1 else 0.0  # alone there is no tie to settle
             chooser = _Chooser(None if draws is None else [draws[i] for i in rows], margin)
-            ids = self._generate(own, state, most, chooser)
+            room = most
+            if self.llm.facts.context is not None:  # an answer is cut where the context ends
+                room = min(most, self.llm.facts.context - max(len(prompts[i]) for i in rows))
+            ids = self._generate(own, state, room, chooser)
             yield rows, ids, [row in chooser.close for row in range(len(rows))]
 
     def _generate(
@@ -179,12 +203,12 @@ class Engine:
         out: list[list[int]] = [[] for _ in range(B)]
         for step in range(most):
             for row, value in zip(rows, token.tolist(), strict=True):
-                if not out[row] or out[row][-1] != llm.end_id:
+                if not self._ended(out[row]):
                     out[row].append(value)
             busy = [
                 k
                 for k, row in enumerate(rows)
-                if out[row][-1] != llm.end_id and row not in chooser.close
+                if not self._ended(out[row]) and row not in chooser.close
             ]
             if not busy or step + 1 == most:
                 break

@@ -20,7 +20,8 @@ class TextToSpeech(Protocol):
 
     Two things are said only by engines that differ: ``clones = True``, it takes the voice of a
     recording (a voice named "clip:FILE"); ``concurrency``, how many sentences may be asked for at
-    the same time from several threads (a service's engine; the others take one at a time).
+    the same time from several threads (a service's engine; the others take one at a time). An
+    engine that knows its durations also has ``synthesize_aligned`` (hibari).
     """
 
     rate: int  # sample rate of its sound in Hz

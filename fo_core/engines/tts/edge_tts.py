@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 
 import aiohttp
 import edge_tts
 import numpy as np
-import soundfile
 
 from fo_core import audio
 from fo_core.engines.endpoint import AGAIN, ServiceDown, pause_after
 from fo_core.engines.tts import CLIP, check_request, of_language
-from fo_core.errors import EngineError
+from fo_core.errors import AudioError, EngineError
+from fo_core.sound_file import decode
 
 EXTRA = "edge"
 VOICES = [  # some of the service's several hundred, one language after the other
@@ -47,7 +46,7 @@ VOICES = [  # some of the service's several hundred, one language after the othe
     "ko-KR-SunHiNeural",
     "ko-KR-InJoonNeural",
 ]
-OFFLINE = "the offline engines piper, flite, kokoro, espeak-ng"
+OFFLINE = "the offline engines hibari, piper, flite, kokoro, espeak-ng"
 SLACK = 0.3  # s by which the sound may be shorter than the service's own marks
 FAULTS = (
     OSError,
@@ -139,8 +138,8 @@ class Engine:
 
     def _decode(self, data: bytes, text: str) -> np.ndarray:
         try:
-            samples, source = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
+            samples, source = decode(data)
+        except AudioError as error:
             raise EngineError(f"edge-tts sent no readable sound for {text!r}: {error}") from error
         return audio.resample(samples.mean(axis=1), source, self.rate)
 

@@ -48,7 +48,8 @@ class Engine:
             listed = subprocess.run(
                 [self.command, "--voices"],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=self.timeout,
                 check=False,
             ).stdout.splitlines()[1:]
@@ -74,7 +75,7 @@ class Engine:
                     capture_output=True,
                     timeout=self.timeout,
                     check=False,
-                    text=True,
+                    encoding="utf-8",
                 )
             except (subprocess.TimeoutExpired, OSError) as error:
                 raise EngineError(f"espeak-ng did not speak {text!r}: {error}") from error

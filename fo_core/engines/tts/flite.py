@@ -35,7 +35,7 @@ class Engine:
         if command is None:
             raise EngineError(
                 "the command flite is not on this machine",
-                possible="the engines piper, kokoro, espeak-ng, edge-tts",
+                possible="the engines hibari, piper, kokoro, espeak-ng, edge-tts",
                 do=INSTALL,
             )
         self.command, self.timeout = command, timeout
@@ -57,7 +57,12 @@ class Engine:
             command += ["-t", " ".join(text.replace("\0", " ").split()), "-o", str(out)]
             try:
                 done = subprocess.run(
-                    command, capture_output=True, timeout=self.timeout, check=False, text=True
+                    command,
+                    capture_output=True,
+                    timeout=self.timeout,
+                    check=False,
+                    encoding="utf-8",
+                    errors="replace",
                 )
             except (subprocess.TimeoutExpired, OSError) as error:
                 raise EngineError(f"flite did not speak {text!r}: {error}") from error

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 
 import numpy as np
-import soundfile
 
 from fo_core import audio
 from fo_core.engines.endpoint import check_url, post
 from fo_core.engines.tts import CLIP, check_request
-from fo_core.errors import EngineError
+from fo_core.errors import AudioError, EngineError
+from fo_core.sound_file import decode
 
 EXTRA = ""
 VOICES = ["alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer"]
@@ -86,8 +85,8 @@ class Engine:
         if self.format == "pcm":
             return audio.from_int16(np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2"))
         try:
-            samples, source = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, ValueError) as error:
+            samples, source = decode(data)
+        except AudioError as error:
             said = data[:80].decode(errors="replace").strip()
             raise EngineError(
                 f"{self.url} sent no readable sound for {text[:60]!r}: {said!r}",

@@ -12,6 +12,10 @@ from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 
 EXTRA = "embedded"
+MORE_VOICES = (
+    "any Piper voice is a file .onnx with its .onnx.json beside it: --set model=FILE.onnx (in a "
+    "YAML: options: {model: FILE.onnx})"
+)
 
 
 class Engine:

@@ -69,7 +69,7 @@ class Engine:
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(
                 f"pocket-tts cannot load its weights: {error}",
-                possible="the engines piper, kokoro, flite, espeak-ng",
+                possible="the engines hibari, piper, kokoro, flite, espeak-ng",
                 do="check the internet connection; the weights come from the hub once",
             ) from error
         self.rate = int(self._model.sample_rate)

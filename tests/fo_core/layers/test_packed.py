@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from formats import UNITS, stored
+from rounding import bounds, near
+from torch import Tensor, nn
 
 from fo_core.layers import packed
+from fo_core.layers.kernels import say, taken
 from fo_core.layers.packed import PackedLinear, pack_for_inference
 from fo_core.layers.transformer import LlamaConfig, LlamaStack
 
@@ -16,28 +19,85 @@ from fo_core.layers.transformer import LlamaConfig, LlamaStack
 @pytest.mark.parametrize(
     ("weights", "tolerance"), [("same", 1e-5), ("fp16", 1e-3), ("bf16", 1e-2), ("int8", 1e-2)]
 )
+@torch.inference_mode()
 def test_product(shape, weights, tolerance):
+    """A kernel adds no error but the rounding of its format, whatever kernel this CPU takes."""
     torch.manual_seed(0)
     linear = nn.Linear(160, 130)
     x = 3 * torch.randn(*shape, 160)
-    with torch.inference_mode():
-        expected, found = linear(x), PackedLinear(linear, weights=weights)(x)
-    assert found.shape == expected.shape and found.dtype == expected.dtype
-    assert (found - expected).norm() / expected.norm() < tolerance
+    product = PackedLinear(linear, weights=weights)
+    plain, found = linear(x), product(x)
+    assert found.shape == plain.shape and found.dtype == plain.dtype
+    assert (found - plain).norm() / plain.norm() < tolerance
+    kept, bias = stored(linear.weight, product.kernel), linear.bias.double()
+
+    def exact() -> dict[str, Tensor]:
+        return {"y": F.linear(x.double(), kept, bias)}
+
+    near(found, exact()["y"], bounds(exact, UNITS[product.kernel])["y"], product.kernel)
 
 
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="int8 pairs overflow without VNNI")
+def overflowing(weight, bias):
+    """int8 products as x86 without VNNI adds them: pairs in 16 bits, which saturate."""
+    scale = weight.abs().amax(1) / 127
+    rounded = (weight / scale[:, None]).round().int()
+
+    def byte_product(values: Tensor) -> Tensor:  # [M, in] 0 .. 255 → [M, out]
+        terms = values[:, None, :] * rounded
+        pairs = terms.unflatten(-1, (-1, 2)).sum(-1).clamp(-32768, 32767)
+        return (pairs.sum(-1) - 128 * rounded.sum(1)).float()
+
+    def product(x):
+        unit = x.abs().amax(1, keepdim=True) / 32600
+        steps = (x / unit + 128 * 256 + 128.5).int()
+        found = byte_product(steps % 256) + 256 * byte_product(steps // 256)
+        return found * scale * unit + (0 if bias is None else bias)
+
+    return product
+
+
 @torch.inference_mode()
-def test_int8_rounds_the_weights_only():
+def test_int8_that_overflows_is_not_taken(monkeypatch):
+    """Random inputs seldom overflow: it was taken, and real ones came out off by a tenth."""
+    torch.manual_seed(1)
+    linear, x = nn.Linear(64, 32), torch.randn(4, 64).abs()
+    half = PackedLinear(linear, weights="fp16")(x)
+    monkeypatch.setattr(packed, "_int8", overflowing)
+    product = PackedLinear(linear, weights="int8")
+    assert product.kernel == "FBGEMM fp16" and torch.equal(product(x), half)
+
+
+@pytest.mark.skipif(
+    taken(["int8"])["int8"][:11] != "oneDNN int8", reason="this CPU has no int8 products"
+)
+@torch.inference_mode()
+def test_int8_gives_zeros_for_zeros():
+    product = PackedLinear(nn.Linear(512, 256, bias=False), weights="int8")
+    assert torch.equal(product(torch.zeros(3, 512)), torch.zeros(3, 256))
+
+
+@torch.inference_mode()
+def test_fp16_keeps_weights_of_any_size():
     torch.manual_seed(0)
-    linear = nn.Linear(512, 256, bias=False)
-    scale = linear.weight.abs().amax(dim=1, keepdim=True) / 127
-    rounded = (linear.weight / scale).round() * scale
-    x = torch.randn(3, 512)
-    torch.testing.assert_close(
-        PackedLinear(linear, weights="int8")(x), x @ rounded.T, rtol=1e-3, atol=2e-4
-    )
-    assert torch.equal(PackedLinear(linear, weights="int8")(0 * x), torch.zeros(3, 256))
+    linear, x = nn.Linear(512, 256), torch.randn(3, 512)
+    linear.weight.mul_(torch.logspace(-3, 1, 256).unsqueeze(1))  # half precision has few exponents
+    product = PackedLinear(linear, weights="fp16")
+    kept, bias = stored(linear.weight, product.kernel), linear.bias.double()
+
+    def exact() -> dict[str, Tensor]:
+        return {"y": F.linear(x.double(), kept, bias)}
+
+    near(product(x), exact()["y"], bounds(exact)["y"])
+
+
+def test_the_kernels_taken_are_named(capfd):
+    found = taken()
+    assert list(found) == ["same", "fp16", "bf16", "int8"]
+    for kernel in found.values():
+        assert kernel.partition(" (")[0] in UNITS
+    text = say(taken(["same"]))
+    assert torch.backends.cpu.get_cpu_capability() in text and f"same: {found['same']}" in text
+    assert capfd.readouterr().out == ""  # oneDNN's own report is caught
 
 
 @pytest.mark.parametrize("fuse", [False, True])
@@ -54,17 +114,6 @@ def test_stack_packs_itself(fuse):
         cache = stack.init_cache(2)
         steps = [stack(x[:, i : i + 1], cache=cache) for i in range(5)]
         torch.testing.assert_close(torch.cat(steps, dim=1), expected, rtol=0, atol=1e-5)
-
-
-@torch.inference_mode()
-def test_fp16_rounds_the_weights_only():
-    torch.manual_seed(0)
-    linear, x = nn.Linear(512, 256), torch.randn(3, 512)
-    linear.weight.mul_(torch.logspace(-3, 1, 256).unsqueeze(1))  # half precision has few exponents
-    rounded = F.linear(x, linear.weight.half().float(), linear.bias)
-    torch.testing.assert_close(
-        PackedLinear(linear, weights="fp16")(x), rounded, rtol=1e-4, atol=1e-4
-    )
 
 
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])

@@ -304,19 +304,19 @@ def test_a_plan_is_shown_and_leaves_nothing_behind(tmp_path, capsys):
 
 def test_the_best_weights_are_kept_and_can_be_exported(tmp_path):
     wild = stage(objectives=(Objective("main", ("ears.*",), losses, OptimConfig(lr=0.3)),))
-    settings = config(validate_every=1, max_steps=30, diverged=0.0)
+    # Lowest near step 9 and far above it at 18, whatever numbers a CPU's kernels draw for dropout.
+    settings = config(validate_every=1, max_steps=18, diverged=0.0)
     _, last = run(tmp_path / "last", the_stage=wild, cfg=settings)
-    settings = config(validate_every=1, max_steps=30, diverged=0.0, export="best", save_every=7)
+    settings = config(validate_every=1, max_steps=18, diverged=0.0, export="best", save_every=7)
     model, best = run(tmp_path / "best", the_stage=wild, cfg=settings)
     losses_seen = [r["val_loss"] for r in last.history if "val_loss" in r][1:]
-    assert best.metrics["val_loss"] == min(losses_seen) < last.metrics["val_loss"]
+    lowest = pytest.approx(min(losses_seen), rel=1e-5)  # six digits are logged
+    assert best.metrics["val_loss"] == lowest and min(losses_seen) < last.metrics["val_loss"]
     (folder,) = (tmp_path / "best" / "checkpoints").glob("best-*")
-    assert json.loads((folder / "state.json").read_text())["value"] == pytest.approx(
-        min(losses_seen), rel=1e-4
-    )
+    assert json.loads((folder / "state.json").read_text())["value"] == lowest
     found, again = run(tmp_path / "best", the_stage=wild, cfg=settings)  # found done
     assert again == best and torch.equal(found.ears[0].weight, model.ears[0].weight)
-    quieter = config(validate_every=3, max_steps=30, diverged=0.0)  # harmless: not refused
+    quieter = config(validate_every=3, max_steps=18, diverged=0.0)  # harmless: not refused
     run(tmp_path / "best", the_stage=wild, cfg=quieter)
 
 

@@ -18,7 +18,7 @@ from fo_core.training.llm_rows import earlier_turns, pack, run, run_with_probes
 from fo_core.training.loop import run_stage
 from fo_core.training.losses import AnswerLoss, TranscriptLoss, listen_once
 from fo_core.training.specaugment import SpecAugmentConfig, spec_augment
-from fo_core.training.speech_losses import answer_states, text_vectors, whole_tokens
+from fo_core.training.speech_losses import answer_states, whole_tokens
 from fo_core.training.stages import recipe
 
 
@@ -248,7 +248,7 @@ def test_spoken_answer_states_are_those_of_a_live_turn(parts, tiny_llm, data):
 
 def test_text_vectors_are_the_llms_rows_in_the_decoders_width(tiny_llm):
     model = model_with(tiny_llm)
-    vectors, lens = text_vectors(model, ["abc", "ab"])
+    vectors, lens = model.speech_decoder.text_input(model.llm, ["abc", "ab"])
     assert vectors.shape == (2, 8, 32) and lens.tolist() == [8, 6]  # with the full stop
 
 

@@ -1,0 +1,73 @@
+"""Names of models: the one that ships with the package, the newest of this workspace, a folder.
+
+A workspace is the current folder: ``data/`` holds manifests, ``runs/STAGE/model`` what stages made.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from fo_core.errors import CheckpointError
+
+DEFAULT = "fo-smol"  # ships with the package
+LATEST = "latest"  # the newest model under runs/
+RUNS = Path("runs")
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: A folder, ``fo-smol``, or ``latest``.
+
+    Raises:
+        CheckpointError: There is no such folder; the shipped model is not whole; ``runs/`` holds no
+            model.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if str(name) == DEFAULT:
+        return _shipped()
+    if str(name) == LATEST:
+        return _latest()
+    fault = "is not a folder" if path.exists() else "does not exist"
+    raise CheckpointError(
+        f"model folder {path} {fault}",
+        possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/)",
+        do="fo models list shows those at hand",
+    )
+
+
+def _shipped() -> Path:
+    folder = Path(str(files("fo_core"))) / "shipped_models" / DEFAULT
+    index = folder / "files.json"
+    try:
+        sizes = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        sizes = None
+    wrong = [
+        name
+        for name, size in (sizes or {"files.json": -1}).items()
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"the model {DEFAULT} that ships with the package is not whole: {', '.join(wrong)}",
+            possible=f"a model folder of your own (--model DIR), or a new installation ({folder})",
+            do="pip install --force-reinstall freeze-omni, or check out the repository again",
+        )
+    return folder
+
+
+def _latest() -> Path:
+    found = [path.parent for path in RUNS.glob("**/model/config.json")]
+    if not found:
+        raise CheckpointError(
+            f"there is no model under {RUNS.resolve()}",
+            possible=f"{DEFAULT}, or a model folder",
+            do="fo train --stage input-1 makes one",
+        )
+    return max(found, key=lambda folder: (folder / "config.json").stat().st_mtime)
