@@ -11,6 +11,7 @@ next one, whoever drives runs it. Hearing goes before speaking.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -321,27 +322,25 @@ class DuplexCore(Lanes):
         if max_tokens is not None:
             segmenter = replace(segmenter, max_tokens=min(max_tokens, segmenter.max_tokens))
         session.cfg = replace(self.cfg, segmenter=segmenter)
-        writer = yield from session.writer_steps()
+        job = session.reply_job(speak)
+        yield from job.start()
         self._told_calls = 0
-        session.speaker = speaker = session.make_speaker() if speak else None
-        turn = session.turns[-1]
-        while not writer.done:
-            for part in (yield from writer.advance()):
-                turn.parts.append(part)
+        while not job.writer.done:
+            for part in (yield from job.write()):
                 self.emit(ev.TextDelta(play.turn, part.index, part.segment.text_raw))
-                if speaker is None:
-                    continue
-                play.begin_part()
-                utterance = speaker.begin(part)
-                while not utterance.done:
-                    for audio in (yield from speaker.advance(utterance)):
-                        start = play.add(audio.numel(), self.now())
-                        sound = audio.float().cpu().numpy()
-                        self.emit(ev.AudioDelta(play.turn, part.index, start, sound))
-                play.spoken[-1].whole = True
-            self._call_functions(play.turn, writer)
-        ended = writer.answer.ended or (writer.answer.calls and not session.tools.parallel)
+                if job.speaker is not None:
+                    play.begin_part()
+                    yield from job.say(part, functools.partial(self._sound, play, part.index))
+                    play.spoken[-1].whole = True
+            self._call_functions(play.turn, job.writer)
+        answer = job.writer.answer
+        ended = answer.ended or (answer.calls and not session.tools.parallel)
         self._end_reply("completed" if ended else "incomplete")
+
+    def _sound(self, play: Playback, part: int, audio: Tensor) -> None:
+        """Audio [S] of a piece."""
+        start = play.add(audio.numel(), self.now())
+        self.emit(ev.AudioDelta(play.turn, part, start, audio.float().cpu().numpy()))
 
     def _call_functions(self, turn: int, writer: Writer) -> None:
         """Tell of the calls that the answer has made since the last time."""

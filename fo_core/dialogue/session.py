@@ -9,19 +9,17 @@ leaves no trace in the LLM's cache.
 from __future__ import annotations
 
 import copy
-import queue
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fo_core.dialogue.ahead import Ahead
 from fo_core.dialogue.events import Usage
 from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import Heard, Listener
+from fo_core.dialogue.reply import ReplyEvent, ReplyJob
 from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.settings import DialogueConfig, effective_context
 from fo_core.dialogue.speaker import Speaker
@@ -33,11 +31,11 @@ from fo_core.dialogue.states import (
     transition,
 )
 from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
-from fo_core.dialogue.writer import Part, Writer
+from fo_core.dialogue.writer import Writer
 from fo_core.models.chat import ChatParts, encode
 from fo_core.models.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.steps import Steps, Think, drive
+from fo_core.models.steps import LLMRequest, Steps, drive
 from fo_core.models.tools import ToolResult, results_ids
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
@@ -50,17 +48,6 @@ class Verdict:
 
     event: Event  # KEEP, ANSWER or IGNORE
     probabilities: StateProbabilities
-
-
-@dataclass(frozen=True)
-class ReplyEvent:
-    """One thing that happened while answering, in order."""
-
-    kind: Literal["text", "audio"]
-    seconds: float  # since the reply began
-    part: int  # piece of the answer
-    text: str = ""  # kind text: as the LLM wrote it
-    audio: Tensor | None = None  # kind audio: [S] float32 in [-1, 1], at the codec's rate
 
 
 class Session:
@@ -277,7 +264,7 @@ class Session:
         flat = [v.to(self.model.llm.dtype) for v in flat if v.shape[1]]
         if not flat:
             return None
-        hidden = yield Think(self.model.llm, torch.cat(flat, dim=1), self.cache)
+        hidden = yield LLMRequest(self.model.llm, torch.cat(flat, dim=1), self.cache)
         return hidden[:, -1:]
 
     def _judge(self, heard: Heard, may_end: bool) -> Steps[Verdict]:
@@ -324,35 +311,22 @@ class Session:
         """
         if self.state not in (DialogueState.SPEAKING, DialogueState.JUDGING):
             raise ValueError("nothing to answer: end the turn first")
-        turn = self.turns[-1]
-        turn.asked = time.perf_counter()
-        if speak:
-            self.model.require("speech_decoder", "codec")
-        writer = drive(self.writer_steps())
-        self.speaker = self.make_speaker() if speak else None
-        go_on: queue.SimpleQueue[bool] | None = None  # whether to write more than the first piece
-        if speak and self.cfg.write_ahead:
-            go_on = queue.SimpleQueue()
-        written = self._noted(writer.parts(), turn, go_on)
-        ahead = Ahead(written) if go_on is not None else None
-        parts = iter(ahead or written)  # kept here: dropped early, it would wait for the writer
         try:
-            for part in parts:
-                seconds = time.perf_counter() - turn.asked
-                yield ReplyEvent("text", seconds, part.index, part.segment.text_raw)
-                for audio in self.speaker.speak(part) if self.speaker else ():
-                    seconds = time.perf_counter() - turn.asked
-                    if go_on is not None:
-                        go_on.put(True)
-                    yield ReplyEvent("audio", seconds, part.index, audio=audio)
-                if go_on is not None:
-                    go_on.put(True)
+            yield from self.reply_job(speak).events(self.cfg.write_ahead)
         finally:
-            if go_on is not None and ahead is not None:
-                go_on.put(False)
-                ahead.close()
             if self.state is not DialogueState.IDLE:
                 self.state = transition(self.state, Event.REPLY_DONE)
+
+    def reply_job(self, speak: bool = True) -> ReplyJob:
+        """The answer to the newest turn, to be run.
+
+        Raises:
+            CheckpointError: It is to be spoken and a part for that is not trained.
+        """
+        if speak:
+            self.model.require("speech_decoder", "codec")
+        self.speaker = self.make_speaker() if speak else None
+        return ReplyJob(self.turns[-1], self.writer_steps(), self.speaker)
 
     def forget(self, parts: int) -> None:
         """Drop from the history all of the newest answer but its first ``parts`` pieces."""
@@ -408,15 +382,6 @@ class Session:
         """Whether the LLM's own context is so full that the turn has to end."""
         limit = self.model.llm.facts.context
         return limit is not None and self.length > limit - min(ANSWER_ROOM, limit // 4)
-
-    def _noted(
-        self, parts: Iterator[Part], turn: Turn, go_on: queue.SimpleQueue[bool] | None
-    ) -> Iterator[Part]:
-        for part in parts:
-            turn.parts.append(part)
-            yield part
-            if go_on is not None and part.index == 0 and not go_on.get():
-                return
 
     def writer_steps(self) -> Steps[Writer]:
         """Feed the end of the question and get ready to write."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.models.frozen_llm import FrozenLLM, LLMState
-from fo_core.models.steps import Steps, Think, drive
+from fo_core.models.steps import LLMRequest, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, sample
 
 
@@ -88,7 +88,7 @@ class Writer:
         llm, answer = self._llm, self.answer
         if self._token is not None:
             embeds = llm.embed(self._token.view(1, 1))
-            self._hidden = yield Think(llm, embeds, self._state)
+            self._hidden = yield LLMRequest(llm, embeds, self._state)
             self._token = None
         token_id = self._choose()
         found: list[Segment] = []
