@@ -9,6 +9,7 @@ has initial weights and is not in :attr:`FreezeOmni.trained`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,7 @@ from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.state_head import StateHead
 from fo_core.models.token_codec import TokenCodec
+from fo_core.models.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
 from fo_core.models.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
@@ -169,11 +171,24 @@ class FreezeOmni(nn.Module):
         """Ids around the audio slots of a dialogue with the configured system text and shots."""
         return self.chat_for(self.config.llm.system, self.config.llm.shots)
 
-    def chat_for(self, system: str | None, shots: Sequence[tuple[str, str]] = ()) -> ChatParts:
-        """Ids around the audio slots for another system text."""
+    def chat_for(
+        self,
+        system: str | None,
+        shots: Sequence[tuple[str, str]] = (),
+        tools: Sequence[Tool] = (),
+    ) -> ChatParts:
+        """Ids around the audio slots for another system text, with functions that may be called."""
+        native = tools and self.tool_format.native
+        if tools and not native:
+            system = system_with(tools, system)
         if self.config.llm.template is not None:
             return self.llm.chat_parts_from_template(self.config.llm.template, system)
-        return self.llm.chat_parts(system, shots)
+        return self.llm.chat_parts(system, shots, described(tools) if native else ())
+
+    @functools.cached_property
+    def tool_format(self) -> ToolFormat:
+        """How the LLM writes function calls."""
+        return FALLBACK if self.config.llm.template is not None else tool_format(self.llm.tokenizer)
 
     def require(self, *parts: str) -> None:
         """Refuse work that needs an untrained part.
