@@ -22,7 +22,6 @@ import numpy as np
 from data_prep.cuts import cuts_of
 from data_prep.held_out import held_out, write_splits
 from data_prep.letter_alignment import LetterAligner, letter_counts, split_words
-from data_prep.normalize import speakable
 from data_prep.runner import Progress, Reject, Row, RunConfig, StepReport, run_step
 from data_prep.synthesize import SpeechConfig, engine_of, heard_trim
 from fo_core.config import config, to_dict
@@ -30,6 +29,7 @@ from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import ConfigError, DataError
 from fo_core.files import read_json, write_json
+from fo_core.normalize import speakable
 from fo_core.spelling import spell
 
 TOKEN = 0.025  # s

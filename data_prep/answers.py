@@ -26,7 +26,6 @@ from typing import Any
 from data_prep.dialogues import Dialogue
 from data_prep.filters import FILTERS, Limits, faults
 from data_prep.journal import Journal, read_outcomes
-from data_prep.normalize import speakable
 from data_prep.runner import (
     Made,
     Progress,
@@ -43,6 +42,7 @@ from fo_core.devices import choose
 from fo_core.engines import LLM
 from fo_core.engines.llm import Answer, Draw
 from fo_core.errors import DataError, EngineError, FoError
+from fo_core.normalize import speakable
 
 Message = dict[str, str]  # {"role": system | user | assistant, "content": text}
 VERSION = 2  # of the treatment below: a change of it looks at all answers anew

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.normalize import speakable
 from fo_core import audio
 from fo_core.config import config
 from fo_core.engines.asr import ASR, Recogniser
 from fo_core.errors import DataError, EngineError
+from fo_core.normalize import speakable
 
 PACE = {  # letters (Chinese: characters) a second: the fewest and the most
     "en": (4.0, 30.0),

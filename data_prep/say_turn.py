@@ -11,7 +11,6 @@ import numpy as np
 
 from data_prep import gates, synthesize
 from data_prep.gates import GateFault, Judge
-from data_prep.normalize import speakable
 from data_prep.outcome import unforeseen
 from data_prep.runner import StopRun
 from data_prep.speakers import SynthesizeConfig
@@ -20,6 +19,7 @@ from fo_core import audio
 from fo_core.engines.endpoint import ServiceDown
 from fo_core.engines.tts import TextToSpeech
 from fo_core.errors import AudioError, EngineError, FoError
+from fo_core.normalize import speakable
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.gates import GateConfig, as_wave, length_fault, pace_of, sound_fault
-from data_prep.normalize import speakable
 from fo_core import audio
 from fo_core.config import config
 from fo_core.engines.tts import CLIP, TTS, clip_of
 from fo_core.errors import DataError, EngineError
+from fo_core.normalize import speakable
 
 VERSION = 1  # of the treatment below: a change of it makes new files
 TRANSPORT = frozenset(  # settings of engines that say how to ask, not what is heard

@@ -18,7 +18,6 @@ from typing import Any
 from data_prep import gates, synthesize
 from data_prep.dialogues import Dialogue, Sentence, Turn
 from data_prep.held_out import held_out, write_splits
-from data_prep.normalize import speakable
 from data_prep.runner import (
     Made,
     Progress,
@@ -48,6 +47,7 @@ from fo_core import audio
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError, FoError
+from fo_core.normalize import speakable
 
 __all__ = ["Speaker", "SynthesizeConfig", "run"]
 GREETING = {"zh": "你好。", "ja": "こんにちは。", "ko": "안녕하세요.", "de": "Hallo."}

@@ -203,9 +203,9 @@ def _say(
     as_json: bool,
 ) -> None:
     """Write a sentence, made ready and treated as the step synthesize would."""
-    from data_prep.normalize import speakable
     from data_prep.synthesize import Request, SpeechConfig, engine_of, speak
     from fo_core import audio
+    from fo_core.normalize import speakable
 
     options.writable(out, "sound file")
     made = engine_of(engine, _text(settings))

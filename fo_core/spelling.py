@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz '.,?!;:-"  # one unit each, for English
@@ -15,4 +16,5 @@ def spell(text: str, letters: str = LETTERS) -> str:
         letters: Characters that are kept.
     """
     plain = unicodedata.normalize("NFKD", text.lower().replace("\u2019", "'"))
+    plain = re.sub(r"(?<=[,;:?!])(?=[^\W\d_])", " ", plain)
     return " ".join("".join(c for c in plain if c in letters).split())

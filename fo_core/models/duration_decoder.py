@@ -36,9 +36,9 @@ from fo_core.models.speech_decoder import (
     full_mask,
     valid_rows,
 )
+from fo_core.normalize import speakable
 from fo_core.sampling import Compat, SamplingConfig
 from fo_core.spelling import LETTERS, spell
-from fo_core.text import speakable
 
 PAD, START, END = 0, 1, 2  # unit ids before those of the letters
 LONGEST = 40  # tokens (1 s) of one unit at most when speaking
@@ -55,6 +55,7 @@ class DurationDecoderConfig:
     ffn: int = 768  # inner width of the feed-forward
     layers: int = 4  # of the autoregressive and of the prefix stack
     reader_layers: int = 2  # of the non-autoregressive stack that reads the letters
+    language: str = "en"  # whose way of reading numbers and signs aloud
     letters: str = LETTERS  # characters it can read; others are read without their accents
     sounds: tuple[str, ...] = ()  # pronunciations it names per letter in training; () = none
     prefix: bool = True  # whether the LLM's hidden states are read
@@ -134,16 +135,14 @@ class DurationDecoder(SpeechDecoder):
     # --- text ---
 
     def spell(self, text: str) -> str:
-        """The letters of a text that the decoder reads: known ones, single spaces."""
-        return spell(text, self.spelled.letters)
+        """The letters that the decoder reads of a text: as it is spoken, numbers in words."""
+        return spell(speakable(text, self.spelled.language), self.spelled.letters)
 
     def text_input(
         self, llm: Any, texts: Sequence[str], ids: Sequence[Sequence[int]] | None = None
     ) -> tuple[Spelling, Tensor]:
         """Texts as units and their lengths; see :meth:`SpeechDecoder.text_input`."""
-        rows = [
-            [START, *(self._ids[c] for c in self.spell(speakable(text))), END] for text in texts
-        ]
+        rows = [[START, *(self._ids[c] for c in self.spell(text)), END] for text in texts]
         lens = torch.tensor([len(row) for row in rows], device=self.letters.weight.device)
         units = lens.new_zeros(len(rows), int(lens.max()))
         for row, target in zip(rows, units, strict=True):

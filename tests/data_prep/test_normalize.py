@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from data_prep.normalize import speakable
-from data_prep.normalize._markup import plain
-from data_prep.normalize._numbers import words
-from data_prep.normalize.en import year_words
 from fo_core.errors import EngineError
+from fo_core.normalize import speakable
+from fo_core.normalize._markup import plain
+from fo_core.normalize._numbers import words
+from fo_core.normalize.en import year_words
 
 ENGLISH = [
     # numbers
@@ -267,7 +267,7 @@ def test_japanese(text: str, said: str) -> None:
 def test_japanese_without_its_package_has_its_numbers_read(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from data_prep.normalize import ja
+    from fo_core.normalize import ja
 
     ja._grammar.cache_clear()
     monkeypatch.setitem(sys.modules, "wetext", None)
@@ -295,7 +295,7 @@ def test_a_region_or_case_does_not_matter() -> None:
 def test_chinese_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from data_prep.normalize import zh
+    from fo_core.normalize import zh
 
     zh._grammar.cache_clear()
     monkeypatch.setitem(sys.modules, "wetext", None)

@@ -27,7 +27,8 @@ def one(decoder: DurationDecoder, text: str) -> Spelling:
 
 def test_spelling_keeps_what_can_be_read() -> None:
     decoder = make()
-    assert decoder.spell("  Zoë’s  CAFÉ — (yes)! ") == "zoe's cafe yes!"
+    assert decoder.spell("  Zoë’s  CAFÉ — (yes)! ") == "zoe's cafe, yes!"
+    assert decoder.spell("It has 8 legs & 2 eyes.") == "it has eight legs and two eyes."
     text, lens = decoder.text_input(None, ["Hi", "Hello."])
     assert lens.tolist() == [5, 8] and text.units[0, 5:].tolist() == [0, 0, 0]  # "hi." closed
 

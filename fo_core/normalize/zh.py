@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from data_prep.normalize._markup import AT, DOT, without_signs
 from fo_core.errors import EngineError
+from fo_core.normalize._markup import AT, DOT, without_signs
 
 log = logging.getLogger(__name__)
 EXTRA = "chinese"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from data_prep.normalize._markup import plain
+from fo_core.normalize._markup import plain
 from fo_core.registry import Registry
 
-LANGUAGES = Registry("language of spoken text", "data_prep.normalize")
+LANGUAGES = Registry("language of spoken text", "fo_core.normalize")
 
 
 @functools.cache
@@ -20,7 +20,7 @@ def _reader(language: str) -> Callable[[str], str]:
     if language in LANGUAGES.names():
         reader: Callable[[str], str] = LANGUAGES.load(language).read
         return reader
-    from data_prep.normalize import _other
+    from fo_core.normalize import _other
 
     return functools.partial(_other.read, language=language)
 

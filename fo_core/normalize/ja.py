@@ -7,10 +7,10 @@ import logging
 import re
 from typing import Any
 
-from data_prep.normalize._markup import AT, DOT
-from data_prep.normalize._numbers import words
-from data_prep.normalize._other import tidy
-from data_prep.normalize.zh import PIECE, READING
+from fo_core.normalize._markup import AT, DOT
+from fo_core.normalize._numbers import words
+from fo_core.normalize._other import tidy
+from fo_core.normalize.zh import PIECE, READING
 
 log = logging.getLogger(__name__)
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (

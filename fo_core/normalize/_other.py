@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import re
 
-from data_prep.normalize._markup import AT, DOT, without_signs
-from data_prep.normalize._numbers import words
+from fo_core.normalize._markup import AT, DOT, without_signs
+from fo_core.normalize._numbers import words
 
 ENDS = ".?!。？！؟।…"
 # Where a comma is the decimal sign, and a full stop, a space or an apostrophe groups digits; in all

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from data_prep.normalize._en_words import (
+from fo_core.normalize._en_words import (
     CENTS,
     COINS,
     DECADES,
@@ -21,8 +21,8 @@ from data_prep.normalize._en_words import (
     SYMBOLS,
     UNITS,
 )
-from data_prep.normalize._markup import AT, DOT
-from data_prep.normalize._numbers import words
+from fo_core.normalize._markup import AT, DOT
+from fo_core.normalize._numbers import words
 
 Match = re.Match[str]
 Rule = tuple[re.Pattern[str], Callable[[Match], str] | str]
