@@ -128,6 +128,8 @@ def train(
 
     torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
     start, built = begin(model, train, llm), chosen.stage.build()
+    if stage == "output-3":
+        start.add_prefix()
     main = world()[0] == 0
     if main:
         render.note(one_line(start.llm))

@@ -215,6 +215,22 @@ class FreezeOmni(nn.Module):
             self.speech_decoder = _make_decoder(cfg).to(self.device).eval()
         self.config = replace(self.config, speech_decoder=cfg)
 
+    def add_prefix(self) -> None:
+        """Give a speech decoder that was trained without a prefix stack one, with initial weights.
+
+        Stage ``output-3`` trains it; until then such a decoder reads no hidden states at all.
+        """
+        cfg = self.config.speech_decoder
+        if cfg.prefix:
+            return
+        cfg = replace(cfg, prefix=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            grown = _make_decoder(cfg).to(self.device).eval()
+        grown.load_state_dict(self.speech_decoder.state_dict(), strict=False)
+        self.speech_decoder = grown
+        self.config = replace(self.config, speech_decoder=cfg)
+
     def voice(self, batch_size: int = 1) -> Tensor:
         """Global tokens [B, 1, G] of the assistant's voice; code 0 where none is configured."""
         ids = self.config.voice or (0,) * self.codec.cfg.global_quantizer.groups

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fo_core.config import load
+from fo_core.models import freeze_omni
 from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig, Spelling
+from fo_core.models.freeze_omni import FreezeOmniConfig
+from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.steps import DecoderRequest, run_together
 from fo_core.sampling import SamplingConfig
 
@@ -111,3 +115,32 @@ def test_it_learns_durations_sounds_and_tokens() -> None:
     assert found.accuracy > 0.95 and found.terms["sound"] < 0.7
     spoken = list(decoder.generate(Spelling(text.units[:1, :6], lens[:1]), None, GREEDY))
     assert spoken == tokens[0, : sizes[0]].tolist()
+
+
+def test_a_prefix_stack_can_be_added_to_a_trained_decoder() -> None:
+    tiny_llm = FrozenLLM.load("tiny")
+    decoder = {"type": "durations", "dim": 16, "heads": 2, "ffn": 16, "prefix": False}
+    cfg = load(
+        FreezeOmniConfig,
+        {
+            "llm": {"spec": "tiny", "dtype": "float32"},
+            "speech_encoder": {"type": "paper", "dim": 16, "heads": 2, "ffn": 16, "layers": 1},
+            "speech_decoder": {
+                "type": "durations",
+                "dim": 16,
+                "heads": 2,
+                "ffn": 16,
+                "prefix": False,
+            },
+            "codec": {"type": "istft", "encoder_dim": 8, "token_dim": 8, "frame_dim": 8},
+        },
+    )
+    model = freeze_omni.build(cfg, llm=tiny_llm)
+    before = {k: v.clone() for k, v in model.speech_decoder.state_dict().items()}
+    text = model.speech_decoder.text_input(tiny_llm, ["Hi."])[0]
+    said = list(model.speech_decoder.generate(text, torch.randn(1, 3, 16), GREEDY))
+    model.add_prefix()
+    after = model.speech_decoder.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert any(name.startswith("prefix.") for name in after) and model.config.speech_decoder.prefix
+    assert list(model.speech_decoder.generate(text, None, GREEDY)) == said  # states were not read
