@@ -125,13 +125,7 @@ def test_a_prefix_stack_can_be_added_to_a_trained_decoder() -> None:
         {
             "llm": {"spec": "tiny", "dtype": "float32"},
             "speech_encoder": {"type": "paper", "dim": 16, "heads": 2, "ffn": 16, "layers": 1},
-            "speech_decoder": {
-                "type": "durations",
-                "dim": 16,
-                "heads": 2,
-                "ffn": 16,
-                "prefix": False,
-            },
+            "speech_decoder": decoder,
             "codec": {"type": "istft", "encoder_dim": 8, "token_dim": 8, "frame_dim": 8},
         },
     )
