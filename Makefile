@@ -9,7 +9,7 @@ READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-cpus check pytest format clean
+.PHONY: help setup setup-clients demo test test-cpus check pytest format clean
 
 help:
 	@echo "make setup | demo | test | test-cpus | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
@@ -28,6 +28,11 @@ $(READY): pyproject.toml constraints.txt
 	@command -v flite >/dev/null || $(FLITE) || echo "note: no flite on this machine, the demo's voices need it; do: sudo apt-get install flite" >&2
 	@touch $(READY)
 
+# Stock Realtime clients for tests/fo_core/server/test_clients.py, which pin versions of their own.
+setup-clients:
+	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install -q openai-agents pipecat-ai livekit-agents livekit-plugins-openai
+
 demo: setup
 	$(BIN)/fo demo
 
@@ -37,8 +42,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# loadscope: a module's fixtures (models, bounds) are made by one worker only.
 pytest: setup
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadscope -m "not slow and not gpu"
 
 # Both run whatever the first one says; the last line is pytest's.
 test: setup
@@ -48,7 +54,7 @@ test: setup
 	exit $$status
 
 test-cpus: setup
-	$(BIN)/python tests/support/cpus.py $(if $(LEAST),--least) -n $(or $(JOBS),2)
+	$(BIN)/python tests/support/cpus.py $(if $(LEAST),--least) -n $(or $(JOBS),2) --dist loadscope
 	$(if $(LEAST),,$(BIN)/python -m pytest -n $(or $(JOBS),2) -m slow tests/fo_core/convert/test_mutations.py)
 
 format: setup
@@ -56,4 +62,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-clients dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

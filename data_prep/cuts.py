@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +18,12 @@ from fo_core.errors import DataError
 from fo_core.parts import as_url, is_part
 
 SPLITS = ("train", "val", "test")  # manifests of a folder that is split
+
+
+def file_stem(name: str) -> str:
+    """A file's name for an item's id: the id itself, or a hash of one that files cannot have."""
+    plain = re.fullmatch(r"\w[\w.-]{0,150}", name)
+    return name if plain else hashlib.sha256(name.encode(errors="replace")).hexdigest()[:20]
 
 
 def manifests(source: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.cuts import cuts_of
+from data_prep.cuts import cuts_of, file_stem
 from data_prep.gates import Judge, JudgeConfig
 from data_prep.held_out import held_out, split_of, write_splits
 from data_prep.runner import (
@@ -265,7 +265,7 @@ def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
         sound, rate = item.load_audio(codec.sample_rate, cfg.longest), codec.sample_rate
         made.append(spectrum(wave))
         real.append(spectrum(sound))
-        audio.write(path.parent / DECODED / f"{item.id}.flac", wave.numpy(), rate)
+        audio.write(path.parent / DECODED / f"{file_stem(item.id)}.flac", wave.numpy(), rate)
         if judge is not None and number < HEARD:
             said = str(item.extra.get("spoken", item.text))
             heard.append([min(1.0, judge.cer(w, rate, said, item.language))

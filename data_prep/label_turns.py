@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import gates, label_states, noises, synthesize
-from data_prep.cuts import cuts_of
+from data_prep.cuts import cuts_of, file_stem
 from data_prep.domain import ASIDES, BACKCHANNELS, NOISES
 from data_prep.held_out import held_out, split_of, write_splits
 from data_prep.label_states import RATE, StatesConfig
@@ -307,7 +307,7 @@ class Labelling:
         if len(made.wave) > self.cfg.longest * RATE:
             raise Reject(f"too long ({len(made.wave) / RATE:.0f} s)")
         folder = hashlib.sha256(turn.dialogue.encode()).hexdigest()[:2]
-        path = self.out / "recordings" / folder / f"{name}.flac"
+        path = self.out / "recordings" / folder / f"{file_stem(name)}.flac"
         audio.write(path, made.wave, RATE)
         kept = {k: v for k, v in turn.extra.items() if k in KEPT}
         said = {name: getattr(turn, name) for name in SAID}

@@ -17,6 +17,7 @@ from typing import Any
 
 from data_prep import figures
 from data_prep.chain import FOLDERS, sides_of
+from data_prep.cuts import file_stem
 from data_prep.encode_turns import DECODED
 from data_prep.runner import Row, rows_of
 from fo_core import page
@@ -313,7 +314,7 @@ def _decoded_section(out: Path) -> list[tuple[str, str]]:
     """Some answers beside what the codec makes of their tokens."""
     folder = out / FOLDERS["encode"]
     paths = sorted((folder / DECODED).glob("*.flac"))[:DECODINGS]
-    sounds = {i.id: i for i in _items(folder / "manifest.jsonl")} if paths else {}
+    sounds = {file_stem(i.id): i for i in _items(folder / "manifest.jsonl")} if paths else {}
     body = ""
     for path in paths:
         item = sounds.get(path.stem)

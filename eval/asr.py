@@ -43,11 +43,12 @@ def passes(
 
 def _hearing(folder: str, how: Sequence[Condition], asked: list[str] | None, device: str) -> Any:
     from eval.hearing import hear, readings_of
+    from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
     from fo_core.models.ready import make_ready
 
     model = make_ready(freeze_omni.load(folder, device))
-    readings = readings_of(model, asked)
+    readings, vad = readings_of(model, asked), read_dialogue(folder).duplex.vad
 
     def one(row: Row) -> Row:
         wave = audio.read(
@@ -58,7 +59,7 @@ def _hearing(folder: str, how: Sequence[Condition], asked: list[str] | None, dev
             duration=row["seconds"] or None,
             channel=row.get("channel"),
         )
-        return {"heard": {c.name: hear(model, wave, c, readings) for c in how}}
+        return {"heard": {c.name: hear(model, wave, c, readings, vad) for c in how}}
 
     return lambda rows: [one(row) for row in rows]
 

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fo_core.dialogue.transcribe import repeat
+from fo_core.dialogue.transcribe import holds_speech, repeat
 from fo_core.errors import ConfigError
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.word_adapter import WordAdapter
 
 FRAME_SAMPLES = 640  # an encoder frame: 40 ms at 16 kHz
 HOP = 160  # samples a feature frame
@@ -77,21 +78,25 @@ def readings_of(model: FreezeOmni, asked: list[str] | None) -> list[str]:
 
 @torch.inference_mode()
 def hear(
-    model: FreezeOmni, wave: np.ndarray, how: Condition, readings: list[str]
+    model: FreezeOmni, wave: np.ndarray, how: Condition, readings: list[str], vad: str = "auto"
 ) -> dict[str, Any]:
-    """Transcripts of a wave [S] at 16 kHz.
+    """Transcripts of a wave [S] at 16 kHz; ``vad``: the detector that says what is no speech.
 
     Returns:
-        A text for each reading; ``cut`` is true where the LLM's did not end by itself.
+        A text for each reading (empty where nothing was heard); ``cut`` is true where the LLM's did
+        not end by itself.
     """
-    frames, vectors = encode(model, torch.from_numpy(wave), how)
+    sound = torch.from_numpy(wave)
+    frames, vectors = encode(model, sound, how)
     found: dict[str, Any] = {}
     decode = model.llm.tokenizer.decode
     if "ctc" in readings:
-        found["ctc"] = model.ctc_head.read(model.ctc_head(frames))[0]
+        reader = model.adapter if isinstance(model.adapter, WordAdapter) else model.ctc_head
+        found["ctc"] = reader.read(model.ctc_head(frames))[0]
     if "llm" in readings:
         most = LEAST_TOKENS + round(TOKENS_A_SECOND * len(wave) / 16000)
-        said = repeat(model, vectors, most)
+        speech = holds_speech(model, sound, vectors, vad)
+        said = repeat(model, vectors, most) if speech else []
         found["llm"] = decode(said, skip_special_tokens=True).strip()
         found["cut"] = len(said) >= most
     return found

@@ -82,7 +82,7 @@ class User:
         elif isinstance(event, ev.Played):
             self.replies[event.turn].played = True
         elif isinstance(event, ev.TurnEnded):
-            self.faults["dismissed"] += event.how in ("ignore", "lost")
+            self.faults["dismissed"] += event.how in ev.DISMISSED
             self.replies[event.turn] = Reply(decided=event.at, started=event.time)
         elif isinstance(event, ev.AudioDelta):
             reply = self.replies[event.turn]

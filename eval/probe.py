@@ -32,7 +32,10 @@ class ModelProbe:
 
     def _transcript(self, wave: np.ndarray) -> Transcript:
         if self._heard is None or self._heard[0] is not wave:
-            self._heard = wave, transcribe(self.model, torch.from_numpy(wave))
+            self._heard = (
+                wave,
+                transcribe(self.model, torch.from_numpy(wave), vad=self.dialogue.duplex.vad),
+            )
         return self._heard[1]
 
     def hear(self, wave: np.ndarray) -> str:

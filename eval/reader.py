@@ -95,16 +95,17 @@ class Reader:
 
         Args:
             text: The answer.
-            messages: What came before it, the question last.
+            messages: What came before it, the question last; none for a sentence that answers
+                nothing.
 
         Raises:
             DataError: There is no question, or nothing to speak.
         """
-        if not messages or messages[-1].get("role") != "user":
+        if messages and messages[-1].get("role") != "user":
             raise DataError("no question before the answer", do="write the item's messages")
         llm = self.model.llm
         parts = self._dialogues.parts(messages[:-1])
-        question = encode(llm.tokenizer, messages[-1]["content"])
+        question = encode(llm.tokenizer, messages[-1]["content"]) if messages else []
         ids = encode(llm.tokenizer, text)
         before = [*parts.system_ids, *parts.opening(True), *question, *parts.user_suffix_ids]
         state = llm.init_state(1, len(before) + len(ids))

@@ -12,14 +12,12 @@ import numpy as np
 import torch
 
 from fo_core.config import load, replace, to_dict
-from fo_core.dialogue.session import DialogueConfig, Session
-from fo_core.dialogue.settings import for_file, read_dialogue
-from fo_core.dialogue.states import DialogueState
+from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.settings import DialogueConfig, read_dialogue
 from fo_core.models import chat, freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni, LLMConfig
 from fo_core.models.ready import make_ready
 from fo_core.sampling import SamplingConfig
-from fo_core.streaming import CHUNK_SAMPLES
 
 END = "<|im_end|>"
 
@@ -33,7 +31,7 @@ class Reply:
     rate: int  # Hz
     finished: bool  # the LLM ended the answer by itself
     endless: bool  # a piece of speech was cut at its limit
-    ended_by: str  # what ended the question: "answer" (state head), "input-end", "ignore"
+    ended_by: str  # as of a FileAnswer; "unheard": nothing was heard, so nothing is answered
     first_audio_ms: float | None  # from the end of the question to the first sound
 
 
@@ -79,33 +77,15 @@ class Talker:
             CheckpointError: A part that is needed is not trained.
         """
         self.model.require("speech_encoder", "adapter")
-        session = Session(self.model, for_file(self.dialogue))
-        for chunk in torch.from_numpy(wave).split(CHUNK_SAMPLES):
-            session.listen(chunk)
-            if session.state is not DialogueState.LISTENING:
-                break
-        if session.state is DialogueState.LISTENING:
-            session.end_turn()
-        rate = self.model.codec.sample_rate
-        if session.state is DialogueState.IDLE:
-            return Reply("", np.zeros(0, np.float32), rate, True, False, "ignore", None)
-        pieces, first = [], None
-        for event in session.reply(speak):
-            if event.audio is not None:
-                first = 1000 * event.seconds if first is None else first
-                pieces.append(event.audio.float().cpu().numpy())
-        turn = session.turns[-1]
-        assert turn.answer is not None
-        limit = self.dialogue.speaker.max_tokens
-        spoken = session.speaker.parts if session.speaker else []
+        found = answer_wave(self.model, torch.from_numpy(wave), self.dialogue, speak=speak)
         return Reply(
-            turn.answer.text.strip(),
-            np.concatenate(pieces) if pieces else np.zeros(0, np.float32),
-            rate,
-            turn.answer.ended,
-            any(len(part.tokens) >= limit for part in spoken),
-            turn.event.value,
-            first,
+            found.text.strip(),
+            found.wave.float().cpu().numpy(),
+            found.sample_rate,
+            found.finished,
+            found.endless,
+            found.ended_by,
+            found.timings.first_audio_ms if found.wave.numel() else None,
         )
 
     def answer_typed(self, questions: Sequence[str], batch: int = 48) -> list[Any]:

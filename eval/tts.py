@@ -30,7 +30,7 @@ def as_rows(items: Sequence[Item], limit: int | None = None) -> tuple[list[Row],
     for item in items:
         if not item.text.strip():
             left[item.id] = "no text"
-        elif not item.messages or item.messages[-1].get("role") != "user":
+        elif _lacks_question(item):
             left[item.id] = "no question before the answer (messages)"
         else:
             rows.append(
@@ -46,6 +46,13 @@ def as_rows(items: Sequence[Item], limit: int | None = None) -> tuple[list[Row],
                 }
             )
     return rows[:limit], left
+
+
+def _lacks_question(item: Item) -> bool:
+    """Whether an answer comes without its question; a corpus's sentence answers nothing."""
+    if not item.messages:
+        return item.role == "assistant"
+    return item.messages[-1].get("role") != "user"
 
 
 def passes(

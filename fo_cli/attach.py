@@ -17,8 +17,8 @@ def attach(
     llm: Annotated[
         str, typer.Argument(help="Folder, hub id, .gguf file, embedded, qwen.", metavar="LLM")
     ],
-    model: options.Model,
     out: Annotated[Path, typer.Option("--out", help="Model folder to make.", metavar="DIR")],
+    model: options.Model = options.DEFAULT_MODEL,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Of the LLM's weights; default: the model's.")
     ] = None,
@@ -56,8 +56,10 @@ def attach(
     rows = [(f.part, f.fate, f.why, f.meanwhile or "-", f.stage or "-") for f in made.fates]
     render.table(("part", "is", "because", "meanwhile", "better after"), rows)
     for stage, seconds in stages.items():
-        about = f"about {max(1, round(seconds / 60)):,} min here (recipe of size smol)"
-        render.result(f"better with: fo train --stage {stage} --model {out} ...   {about}")
+        about = "time: --dry-run --measure"
+        if seconds is not None:
+            about = f"about {max(1, round(seconds / 60)):,} min here, by size smol's recipe"
+        render.result(f"better with: fo train --stage {stage} --model {out} ...  ({about})")
     render.result(f"model in {out}" + ("" if made.speaks else " (it writes its answers)"))
 
 
@@ -71,8 +73,14 @@ def _how_it_talks(model: Path, out: Path) -> None:
     write_dialogue(out, replace(cfg, duplex=replace(cfg.duplex, turn=turn)))
 
 
-def _stages(model: FreezeOmni, names: list[str]) -> dict[str, float]:
-    """Seconds that stages would take here, by size smol's recipes: from the LLM's own speed."""
+def _stages(model: FreezeOmni, names: list[str]) -> dict[str, float | None]:
+    """Seconds that stages would take here, by size smol's recipes: from the LLM's own speed.
+
+    Those of the output side train what the LLM's speed says nothing of: None.
+    """
     from fo_core.training.again import seconds_of
 
-    return {name: seconds_of(model, name) for name in sorted(set(names))}
+    return {
+        name: seconds_of(model, name) if name.startswith("input") else None
+        for name in sorted(set(names))
+    }

@@ -75,6 +75,12 @@ def file(
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
+    if answer.ended_by == "unheard":
+        raise FoError(
+            f"nothing was heard in {question}, so nothing is answered; no reply was written",
+            possible="a recording with speech that is loud enough",
+            do="listen to it: silence, hum and noise, or the wrong channel, hold no question",
+        )
     written = _save(out, answer.wave, answer.sample_rate)
     options.say_channels(question, channel)
     timings = asdict(answer.timings)

@@ -186,6 +186,48 @@ def join_models(
     render.result(f"model: {out}")
 
 
+@app.command("language-model")
+def language_model(
+    folder: Folder,
+    texts: Annotated[
+        list[Path],
+        typer.Argument(help=".txt with a text a line, or manifests (.jsonl).", metavar="TEXTS..."),
+    ],
+    least: Annotated[
+        int,
+        typer.Option("--least", help="Drop rarer n-grams of 3 and more pieces.", min=1),
+    ] = 2,
+) -> None:
+    """Count a language model over the pieces of a model's CTC head, for its word adapter's search.
+
+    Texts like those that people will say; never those of an evaluation set.
+    """
+    options.existing_folder(folder, "model folder")
+    for path in texts:
+        options.existing_file(path, "file of texts")
+
+    from fo_core.data import manifest
+    from fo_core.errors import FoError
+    from fo_core.models.freeze_omni import read_config
+    from fo_core.models.piece_lm import PieceLM
+    from fo_core.models.vocabulary import PieceVocabulary
+
+    pieces = read_config(folder).ctc.pieces
+    if not pieces:
+        raise FoError(f"{folder} has no pieces", possible="a model with ctc.vocabulary: pieces")
+
+    def lines() -> Any:
+        for path in texts:
+            if path.suffix == ".jsonl":
+                yield from (item.text for item in manifest.read_lines(path))
+            else:
+                yield from path.read_text(encoding="utf-8").splitlines()
+
+    lm = PieceLM.count(PieceVocabulary(pieces), lines(), least)
+    lm.save(folder)
+    render.result(f"{len(lm.arrays[0]):,} n-grams of {len(pieces):,} pieces: {folder}")
+
+
 class Format(StrEnum):
     """Layouts that a model can be written in."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fo_core.layers.packed import Weights as PackedWeights
     from fo_core.models.freeze_omni import FreezeOmni
 
+LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless told otherwise
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
@@ -56,8 +57,9 @@ Weights = Annotated[
     Literal["auto", "same", "fp16", "bf16", "int8"],
     typer.Option(
         "--weights",
-        help="Precision of the weights on a CPU; auto: fp16, or same for a published checkpoint "
-        "that is to answer exactly as it was published.",
+        help="Precision of the weights on a CPU; auto: fp16 (int8 for an LLM of more than 0.3 "
+        "billion parameters), or same for a published checkpoint that is to answer exactly as it "
+        "was published.",
     ),
 ]
 
@@ -89,7 +91,10 @@ def ready_model(
     if dialogue.duplex.turn.detect == "server":  # voice and silence end a turn
         parts = tuple(part for part in parts if part != "state_head")
     model.require(*parts)
-    return make_ready(model, packed_weights(weights, dialogue))
+    packed = packed_weights(weights, dialogue)
+    large = sum(p.numel() for p in model.llm.parameters()) > LARGE
+    by_itself = weights == "auto" and packed != "same" and large
+    return make_ready(model, packed, "int8" if by_itself else None)
 
 
 def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:

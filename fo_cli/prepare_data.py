@@ -110,7 +110,13 @@ def every_step(
 ) -> None:
     """Every step of a source that is not done yet, and the report at the end."""
     named = {**inputs_of(inputs, source), "encode.model": _text(model)}
-    _run(out, None, config, sets, {**how(num_workers, engine, limit), **named}, json)
+    cfg = chain_config(
+        read_config(config, out, bool(inputs)),
+        sets,
+        {**how(num_workers, engine, limit), **named},
+    )
+    options.writable(out, "data folder")
+    say_steps(run_steps(out, cfg, None), out, json)
 
 
 app.command("sample")(prepare_sets.sample)
@@ -236,17 +242,17 @@ def _text(path: Path | None) -> str | None:
 
 def _run(
     out: Path,
-    step: str | None,
+    step: str,
     config: str | None,
     sets: list[str] | None,
     named: dict[str, Any],
     json: bool,
     source: list[Path] | None = None,
 ) -> None:
-    """One step, or all, by the config that is named or the folder's."""
+    """One step by the config that is named or the folder's."""
     cfg = chain_config(read_config(config, out), sets, named)
     options.writable(out, "data folder")
-    say_steps(run_steps(out, cfg, (step,) if step else None, source), out, json)
+    say_steps(run_steps(out, cfg, (step,), source), out, json)
 
 
 prepare_sets.add_to(app)

@@ -20,7 +20,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         help="YAML of the whole run, or a shipped one by name (domain, moss-smol, paper). Without: "
-        "what the folder was begun with, else domain, the demo's.",
+        "what the folder was begun with, else (without files to read) domain, the demo's.",
         metavar="YAML|NAME",
     ),
 ]
@@ -86,8 +86,10 @@ def voice(name: str) -> dict[str, Any]:
     return {"engine": engine, "voice": said if at and said else rest, "share": number}
 
 
-def read_config(config: str | None, out: Path) -> dict[str, Any]:
+def read_config(config: str | None, out: Path, inputs: bool = False) -> dict[str, Any]:
     """The YAML that is named, shipped under that name, was the folder's, or is the demo's.
+
+    With inputs and without a name or a folder's YAML it is empty: the defaults of every step.
 
     Raises:
         FoError: There is no such file or name.
@@ -100,6 +102,8 @@ def read_config(config: str | None, out: Path) -> dict[str, Any]:
     settings = out / "settings.json"
     if config is None and settings.is_file():
         return read_yaml(settings)
+    if config is None and inputs:
+        return {}
     path = Path(config or "domain")
     if config and (path.suffix or "/" in config):
         return read_yaml(path)

@@ -104,7 +104,7 @@ def sample(
     }
     given = {f"sample.{key}": value for key, value in named.items()}
     given |= {**inputs_of(inputs, source), **how(None, None, limit)}
-    cfg = chain_config(read_config(config, out), sets, given)
+    cfg = chain_config(read_config(config, out, bool(inputs)), sets, given)
     options.writable(out, "data folder")
     done = run_steps(out, cfg, ("sample",))
     say_steps(done, out, json)

@@ -89,7 +89,9 @@ def _faults(faults: dict[str, Any]) -> str:
 
 def _cells(load: Load) -> list[str]:
     lag = load.chunk_lag
-    batch = "/".join(f"{load.mean_batch.get(kind, 0):.1f}" for kind in ("Think", "Say"))
+    batch = "/".join(
+        f"{load.mean_batch.get(kind, 0):.1f}" for kind in ("LLMRequest", "DecoderRequest")
+    )
     return [
         str(load.sessions),
         str(load.replies),

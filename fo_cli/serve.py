@@ -43,6 +43,13 @@ def serve(
     session_minutes: Annotated[
         float, typer.Option("--session-minutes", min=0.1, help="Longest session.")
     ] = 60.0,
+    origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--origin",
+            help="Page of another site that may talk, such as https://example.com; repeated.",
+        ),
+    ] = None,
     sets: options.Sets = None,
 ) -> None:
     """Serve the Realtime protocol, the Socket.IO dialect and a web page on one port.
@@ -59,6 +66,7 @@ def serve(
         import uvicorn
 
         from fo_core.server.app import ServeConfig, make_app
+        from fo_core.server.origins import check_origin
     except ImportError as error:
         raise EngineError(
             f"the server needs the package {error.name}", do="pip install 'freeze-omni[serve]'"
@@ -84,6 +92,7 @@ def serve(
         session_seconds=seconds,
         certificate=certificate,
         private_key=private_key,
+        origins=tuple(check_origin(origin) for origin in origins or ()),
     )
     name = "/".join(model.resolve().parts[-2:])  # as clients see it
     app = make_app(pool, dialogue, name, models[0].config.llm.system or "", cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -39,15 +40,19 @@ class EchoCanceller:
         self._canceller = WebRtc(SAMPLE_RATE, 1)
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32")
         self._far: deque[np.ndarray] = deque()  # played, at 16 kHz, not yet heard
+        self._waiting = 0  # samples in it
+        self._lock = threading.Lock()  # of both: two threads call
         self._near = np.zeros(0, np.float32)  # heard, less than a frame
 
     def played(self, block: np.ndarray) -> None:
         """The loudspeaker plays ``block`` [S] now."""
         far = self._resampler.resample_chunk(block.astype(np.float32))
-        if far.size:
-            self._far.append(far)
-        while sum(piece.size for piece in self._far) > MAX_BEHIND * SAMPLE_RATE:
-            self._far.popleft()
+        with self._lock:
+            if far.size:
+                self._far.append(far)
+                self._waiting += far.size
+            while self._waiting > MAX_BEHIND * SAMPLE_RATE:
+                self._waiting -= self._far.popleft().size
 
     def clean(self, block: np.ndarray) -> np.ndarray:
         """What the microphone heard, [S] at 16 kHz, without the echo: whole frames of 10 ms.
@@ -66,11 +71,13 @@ class EchoCanceller:
     def _take(self, size: int) -> np.ndarray:
         out = np.zeros(size, np.float32)
         filled = 0
-        while filled < size and self._far:
-            piece = self._far.popleft()
-            part = piece[: size - filled]
-            out[filled : filled + part.size] = part
-            filled += part.size
-            if part.size < piece.size:
-                self._far.appendleft(piece[part.size :])
+        with self._lock:
+            while filled < size and self._far:
+                piece = self._far.popleft()
+                part = piece[: size - filled]
+                out[filled : filled + part.size] = part
+                filled += part.size
+                if part.size < piece.size:
+                    self._far.appendleft(piece[part.size :])
+            self._waiting -= filled
         return out

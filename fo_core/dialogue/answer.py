@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fo_core.dialogue.ear import holds_voice
 from fo_core.dialogue.session import DialogueConfig, Session
 from fo_core.dialogue.settings import for_file
 from fo_core.dialogue.states import DialogueState
@@ -41,35 +42,48 @@ class FileAnswer:
     text: str  # as the LLM wrote it
     wave: Tensor  # [S] float32 in [-1, 1]
     sample_rate: int  # of the wave, Hz
-    ended_by: str  # "answer": the state head; "input-end": the file ended first; "ignore"
+    # "answer": the state head; "input-end": the file ended first; "ignore": it wants no answer;
+    # "unheard": nothing was heard in it, so there is no answer
+    ended_by: str
     timings: Timings = field(default_factory=Timings)
     states: list[tuple[float, float, float]] = field(default_factory=list)  # of every chunk
+    finished: bool = True  # the LLM ended the answer by itself
+    endless: bool = False  # a piece of speech was cut at its limit
 
 
 def answer_wave(
-    model: FreezeOmni, wave: Tensor, cfg: DialogueConfig | None = None, system: str | None = None
+    model: FreezeOmni,
+    wave: Tensor,
+    cfg: DialogueConfig | None = None,
+    system: str | None = None,
+    speak: bool = True,
 ) -> FileAnswer:
     """Hear a question chunk by chunk and answer it.
 
     If the state head says that the user has finished, the rest of the wave is not heard; if it
-    never does, the end of the wave ends the turn.
+    never does, the end of the wave ends the turn. Where nothing is heard (silence, hum, noise)
+    nothing is answered.
 
     Args:
         model: In eval mode.
         wave: [S] at 16 kHz in [-1, 1], not empty.
         cfg: How the model talks, as read from its folder.
         system: System text instead of the model's own.
+        speak: False: the answer is text only.
     """
     session = Session(model, for_file(cfg or DialogueConfig()), system)
-    return answer_chunks(session, list(wave.split(CHUNK_SAMPLES)))
+    return answer_chunks(session, list(wave.split(CHUNK_SAMPLES)), speak)
 
 
-def answer_chunks(session: Session, chunks: list[Tensor]) -> FileAnswer:
+def answer_chunks(session: Session, chunks: list[Tensor], speak: bool = True) -> FileAnswer:
     """The same on a session: one turn of ``chunks`` [2560] (the last may be shorter)."""
     timings, states, spent = Timings(), [], []
+    duplex, voiced = session.cfg.duplex, None
+    if not session.model.adapter.requires_ctc:
+        voiced = holds_voice(torch.cat(chunks), duplex.vad, duplex.turn)
     for chunk in chunks:
         began = time.perf_counter()
-        verdict = session.listen(chunk)
+        verdict = session.listen(chunk, voiced=voiced)
         spent.append(time.perf_counter() - began)
         p = verdict.probabilities
         states.append((p.listen, p.answer, p.ignore))
@@ -80,14 +94,16 @@ def answer_chunks(session: Session, chunks: list[Tensor]) -> FileAnswer:
     timings.listen_rtf = timings.listen_ms / (1000 * CHUNK_SAMPLES / SAMPLE_RATE)
     rate = session.model.codec.sample_rate
     if session.state is DialogueState.LISTENING:
+        if not session.was_heard():
+            session.drop_turn()
+            return FileAnswer("", torch.zeros(0), rate, "unheard", timings, states)
         session.end_turn()
     if session.state is DialogueState.IDLE:  # the state head wants no answer
         return FileAnswer("", torch.zeros(0), rate, "ignore", timings, states)
-    pieces, texts = [], []
-    for event in session.reply():
+    pieces = []
+    for event in session.reply(speak):
         if event.kind == "text":
             timings.first_text_ms = timings.first_text_ms or 1000 * event.seconds
-            texts.append(event.text)
         else:
             timings.first_audio_ms = timings.first_audio_ms or 1000 * event.seconds
             assert event.audio is not None
@@ -97,7 +113,19 @@ def answer_chunks(session: Session, chunks: list[Tensor]) -> FileAnswer:
     _legs(session, timings, audio.numel() / rate)
     turn = session.turns[-1]
     assert turn.answer is not None
-    return FileAnswer(turn.answer.text, audio, rate, turn.event.value, timings, states)
+    limit = session.cfg.speaker.max_tokens
+    return FileAnswer(
+        turn.answer.text,
+        audio,
+        rate,
+        turn.event.value,
+        timings,
+        states,
+        finished=turn.answer.ended,
+        endless=any(len(part.tokens) >= limit for part in session.speaker.parts)
+        if session.speaker
+        else False,
+    )
 
 
 def _legs(session: Session, timings: Timings, seconds: float) -> None:

@@ -34,10 +34,12 @@ def refeed_steps(session: Session, size: int = 64, system: LLMState | None = Non
         yield from session.read_steps(llm.embed(ids), size)
     for turn in session.turns:
         turn.start = session.length
-        opening = llm.embed(session.parts.opening(turn.start == len(ids)))
-        rows = [opening, session.model.prompt(1), *turn.heard]
+        rows = [*turn.heard]
+        if not turn.results:
+            opening = llm.embed(session.parts.opening(turn.start == len(ids)))
+            rows = [opening, session.model.prompt(1), *rows]
         if turn.answer is not None:
-            rows.append(llm.embed(session.parts.user_suffix_ids))
+            rows.append(session.suffix(turn))
         vectors = torch.cat([row.to(llm.dtype) for row in rows], dim=1)
         yield from session.read_steps(vectors, size)
         if turn.answer is not None:
@@ -62,11 +64,17 @@ def drop_oldest(session: Session, room: int) -> int:
     return count
 
 
-def forget_unheard(session: Session, play: Playback, played: int) -> None:
-    """Cut the newest answer of a session to what was played of it."""
-    turn = session.turns[-1]
+def forget_unheard(session: Session, play: Playback, played: int) -> bool:
+    """Cut the answer that plays to what was played of it.
+
+    Returns:
+        False: something was said after it, and the context has to be read again.
+    """
+    turn = next((t for t in session.turns if t.number == play.turn), None)
+    if turn is None or (turn.answer is not None and turn.answer.calls):
+        return True  # the calls were made: what comes back for them belongs to the whole answer
     if turn.answer is None:
         turn.answer = Answer(start=session.length)
-        return
-    tokenizer = session.model.llm.tokenizer
-    session.forget_after(tokens_heard(turn, play.spoken, played, play.rate, tokenizer))
+        return True
+    tokens = tokens_heard(turn, play.spoken, played, play.rate, session.model.llm.tokenizer)
+    return session.forget_after(turn, tokens)

@@ -1,23 +1,26 @@
 """One user's duplex dialogue: sound and commands in, events out, no clock and no threads.
 
-``push`` and the commands only take note; :meth:`run` (or a pool) does the work. Commands that
-concern the user's speech take effect behind the sound that was pushed before them, the others at
-once. What an event means and in which order they come: :mod:`fo_core.dialogue.events`.
+``push`` and ``send`` only take note; :meth:`run` (or a pool) does the work. What can be asked:
+:mod:`fo_core.dialogue.commands`; what an event means and in which order they come:
+:mod:`fo_core.dialogue.events`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
 
+from fo_core.config import replace
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex_core import DuplexCore
 from fo_core.dialogue.history import Turn, tokens_heard
+from fo_core.dialogue.session import Session
 from fo_core.dialogue.states import DialogueState, Event
-from fo_core.dialogue.turns import TurnConfig
+from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.writer import Answer
 from fo_core.models.chat import encode
 from fo_core.models.steps import Steps
+from fo_core.models.tools import ToolResult
 
 HEARING = (DialogueState.LISTENING, DialogueState.JUDGING)
 
@@ -25,197 +28,159 @@ HEARING = (DialogueState.LISTENING, DialogueState.JUDGING)
 class Duplex(DuplexCore):
     """The dialogue with its commands."""
 
+    def send(self, command: do.Command) -> None:
+        """Take note of a command.
+
+        Raises:
+            ConfigError: A voice does not fit the codec.
+        """
+        if isinstance(command, do.Configure):
+            self.model.check_voice(command.voice)
+        if isinstance(command, do.Respond):  # refused at once while a reply is made, then queued
+            self._at_once.append(command)
+        else:
+            super().send(command)
+
+    def blocked(self, command: do.Queued) -> bool:
+        """Whether a command has to wait for the reply that is being made."""
+        if not self.replying:
+            return False
+        if isinstance(command, do.Commit):
+            return self.turn.detect == "manual"
+        return isinstance(command, do.SayText | do.HearResult) or (
+            isinstance(command, do.HearText) and not command.answer
+        )
+
+    def carry_out(self, command: do.Command, before: int | None) -> None:
+        """Do what a command says.
+
+        Args:
+            command: With a handler below.
+            before: Samples that nobody heard yet before it; None: it comes before any other work.
+        """
+        self._handlers[type(command)](self, command, before)
+
     # --- behind the sound that was pushed before ---
 
-    def commit(self, answer: bool = True) -> None:
-        """End the user's turn here.
+    def _commit(self, command: do.Commit, before: int) -> None:
+        if self.state in HEARING or (self.turn.detect == "manual" and before):
+            self.work(self._commit_steps(before, command.answer))
+        else:
+            self.emit(ev.Error("empty_commit", "nothing was heard since the last turn"))
 
-        Args:
-            answer: False: no reply until :meth:`respond`.
-        """
+    def _clear(self, command: do.Clear, before: int) -> None:
+        self.ear.position += self.inbox.take(before).size
+        self._drop_spoken_turn()
+        self.ear.look_back()
+        self.emit(ev.Cleared())
 
-        def command(before: int) -> bool:
-            manual = self.turn.detect == "manual"
-            if manual and self.replying:
-                return False
-            if self.state in HEARING or (manual and before):
-                self.work(self._commit(before, answer))
-            else:
-                self.emit(ev.Error("empty_commit", "nothing was heard since the last turn"))
-            return True
+    def _hear_text(self, command: do.HearText, before: int) -> None:
+        if not command.text.strip():
+            self.emit(ev.Error("empty_text", "the message has no words"))
+            return
+        self._drop_spoken_turn()
+        if command.answer and self.play is not None:
+            self.stop_reply("turn_detected")
+        self.work(self._read_message(command.text, command.answer))
 
-        self.inbox.put(command)
+    def _say_text(self, command: do.SayText, before: int) -> None:
+        if command.text.strip():
+            self._add_answer(command.text)
+        else:
+            self.emit(ev.Error("empty_text", "the message has no words"))
 
-    def clear(self) -> None:
-        """Drop the sound that nobody heard yet and the turn that is not finished."""
+    def _respond(self, command: do.Respond, before: int | None) -> None:
+        speak, max_tokens, system = command.speak, command.max_tokens, command.system
+        tools = command.tools
+        if self.replying:
+            self.emit(ev.Error("reply_active", "a reply is on its way"))
+        elif before is None:
+            self.inbox.put(command)
+        elif self.state in HEARING:
+            self.emit(ev.Error("nothing_to_answer", "the user is speaking"))
+        elif self.session.take_up():
+            if system is not None or tools is not None:
+                self._for_one_reply(system, tools)
+            self.enter(DialogueState.SPEAKING)
+            self.start_reply(speak, max_tokens)
+        elif system:
+            if tools is not None:
+                self._for_one_reply(None, tools)
+            self.work(self._read_message(system, True, speak, max_tokens))
+        else:
+            self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
 
-        def command(before: int) -> bool:
-            self.ear.position += self.inbox.take(before).size
-            self._drop_spoken_turn()
-            self.ear.look_back()
-            self.emit(ev.Cleared())
-            return True
+    def _hear_result(self, command: do.HearResult, before: int) -> None:
+        call = self.calls.get(command.call_id)
+        if call is None:
+            self.emit(ev.Error("no_such_call", f"no function was called as {command.call_id!r}"))
+            return
+        result = ToolResult(call, command.call_id, command.output)
+        if self.state in HEARING:  # it goes before what the user is saying
+            number = self.new_number()
+            for session in self._sessions():
+                running = session.state is DialogueState.LISTENING
+                turn = session.results_turn(number, [result])
+                session.turns.insert(len(session.turns) - running, turn)
+            self.unread = True
+        else:
+            self.work(self._read_result(result))
 
-        self.inbox.put(command)
-
-    def hear_text(self, text: str, answer: bool = True) -> None:
-        """A typed message of the user.
-
-        Args:
-            text: Its words.
-            answer: Answer at once, and stop a reply that is on its way; False: after that reply,
-                and wait for :meth:`respond`.
-        """
-
-        def command(before: int) -> bool:
-            if not text.strip():
-                self.emit(ev.Error("empty_text", "the message has no words"))
-                return True
-            if self.replying and not answer:
-                return False
-            self._drop_spoken_turn()
-            if answer and self.play is not None:
-                self.stop_reply("turn_detected")
-            self.work(self._read_message(text, answer))
-            return True
-
-        self.inbox.put(command)
-
-    def say_text(self, text: str) -> None:
-        """A message of the assistant for the history; it is not spoken."""
-
-        def command(before: int) -> bool:
-            if not text.strip():
-                self.emit(ev.Error("empty_text", "the message has no words"))
-                return True
-            if self.replying:
-                return False
-            self._add_answer(text)
-            return True
-
-        self.inbox.put(command)
+    def _read_result(self, result: ToolResult) -> Steps[None]:
+        session, results, number = self.session, [result], None
+        last = session.turns[-1] if session.turns else None
+        if last is not None and last.results and last.answer is None:  # of the same answer
+            results, number = [*last.results, result], last.number
+            session.cache.crop(min(session.length, last.start))
+            session.turns.pop()
+        number = self.new_number() if number is None else number
+        yield from session.results_steps(number, results)
+        session.leave_turn()
 
     # --- at once ---
 
-    def respond(
-        self, speak: bool | None = None, max_tokens: int | None = None, system: str | None = None
-    ) -> None:
-        """Answer the history as it stands.
+    def _interrupt(self, command: do.Interrupt, before: None) -> None:
+        if self.play is None:
+            self.emit(ev.Error("no_reply", "no reply is made or played"))
+            return
+        judging = self.state is DialogueState.JUDGING
+        self.stop_reply("client")
+        self.go(Event.REPLY_DONE if judging else Event.STOP)
 
-        Args:
-            speak: Whether this reply is spoken; None: as configured.
-            max_tokens: Its longest text, LLM tokens.
-            system: System text for this reply; where nothing waits for an answer it is what to do.
-        """
+    def _played(self, command: do.Played, before: None) -> None:
+        if self.play is not None and command.turn in (None, self.play.turn):
+            self.play.tell(command.position)
 
-        def command(before: int) -> bool:
-            if self.replying:
-                self.emit(ev.Error("reply_active", "a reply is on its way"))
-            elif self.state in HEARING:
-                self.emit(ev.Error("nothing_to_answer", "the user is speaking"))
-            elif self.session.take_up():
-                if system is not None:
-                    self._for_one_reply(system)
-                self.enter(DialogueState.SPEAKING)
-                self.start_reply(speak, max_tokens)
-            elif system:
-                self.work(self._read_message(system, True, speak, max_tokens))
-            else:
-                self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
-            return True
+    def _configure(self, command: do.Configure, before: None) -> None:
+        if command.turn is not None:
+            self.turn = self.ear.turn = command.turn
+        if command.voice is not None:
+            self.session.voice = tuple(command.voice)
+        if command.system is not None or command.tools is not None:
+            self._set_parts(command.system, command.tools)
+        if command.temperature is not None:
+            sampling = replace(self.cfg.sampling, temperature=command.temperature)
+            self.cfg = replace(self.cfg, sampling=sampling)
+        self.speak = self.speak if command.speak is None else command.speak
+        self.max_tokens = self.max_tokens if command.max_tokens is None else command.max_tokens
+        self.emit(ev.Configured())
 
-        def check() -> None:
-            if self.replying:
-                self.emit(ev.Error("reply_active", "a reply is on its way"))
-            else:
-                self.inbox.put(command)
-
-        self.at_once(check)
-
-    def interrupt(self) -> None:
-        """Stop the reply that is made or played."""
-
-        def command() -> None:
-            if self.play is None:
-                self.emit(ev.Error("no_reply", "no reply is made or played"))
-                return
-            judging = self.state is DialogueState.JUDGING
-            self.stop_reply("client")
-            self.go(Event.REPLY_DONE if judging else Event.STOP)
-
-        self.at_once(command)
-
-    def played(self, position: int, turn: int | None = None) -> None:
-        """The user interface has played so many samples of the reply (absolute, 24 kHz).
-
-        Args:
-            position: Samples since the beginning of the reply.
-            turn: Whose reply; None: the running one.
-        """
-
-        def command() -> None:
-            if self.play is not None and turn in (None, self.play.turn):
-                self.play.tell(position)
-
-        self.at_once(command)
-
-    def truncate(self, turn: int, samples: int) -> None:
-        """Let the history keep of an answer what is heard in its first ``samples`` (24 kHz)."""
-        self.at_once(lambda: self._truncate(turn, samples))
-
-    def configure(
-        self,
-        turn: TurnConfig | None = None,
-        system: str | None = None,
-        voice: Sequence[int] | None = None,
-        speak: bool | None = None,
-        max_tokens: int | None = None,
-    ) -> None:
-        """Change settings from the next turn on; what is None stays.
-
-        Args:
-            turn: Turn taking.
-            system: System text; the history is read again (a prefill) before the next answer.
-            voice: Global tokens of the voice.
-            speak: Whether replies are spoken.
-            max_tokens: Longest answer, LLM tokens.
-
-        Raises:
-            ConfigError: The voice does not fit the codec.
-        """
-        self.model.check_voice(voice)
-
-        def command() -> None:
-            if turn is not None:
-                self.turn = self.ear.turn = turn
-            if voice is not None:
-                self.session.voice = tuple(voice)
-            if system is not None:
-                self._set_system(system)
-            self.speak = self.speak if speak is None else speak
-            self.max_tokens = self.max_tokens if max_tokens is None else max_tokens
-            self.emit(ev.Configured())
-
-        self.at_once(command)
-
-    def delete(self, turn: int, role: Literal["user", "assistant", "both"] = "both") -> None:
-        """Forget a turn, or one side of it."""
-
-        def command() -> None:
-            found = self.find(turn)
-            if found is None:
-                self.emit(ev.Error("no_such_turn", f"the history has no turn {turn}"))
-            elif self.replying and found is self.session.turns[-1]:
-                self.emit(ev.Error("reply_active", "the turn is being answered"))
-            else:
-                self._forget(found, role)
-
-        self.at_once(command)
+    def _delete(self, command: do.Delete, before: None) -> None:
+        found = self.find(command.turn)
+        if found is None:
+            self.emit(ev.Error("no_such_turn", f"the history has no turn {command.turn}"))
+        elif self.replying and found is self.session.turns[-1]:
+            self.emit(ev.Error("reply_active", "the turn is being answered: interrupt it first"))
+        else:
+            for session in self._sessions():
+                self._forget(session, command.turn, command.role)
+            self.unread = True
+            self.emit(ev.Deleted(command.turn))
 
     # --- how ---
 
-    def _commit(self, before: int, answer: bool) -> Steps[None]:
-        heard = self.ear.hear(self.inbox.take(before), False)
+    def _commit_steps(self, before: int, answer: bool) -> Steps[None]:
+        heard = self.ear.hear(self.inbox.take(before))
         if self.state not in HEARING:
             if self.state is DialogueState.SPEAKING:
                 self.leave_reply()
@@ -249,44 +214,53 @@ class Duplex(DuplexCore):
 
     def _add_answer(self, text: str) -> None:
         """Put an answer into the history: of the turn that waits for one, or of an empty turn."""
-        ids = encode(self.model.llm.tokenizer, text)
-        for session in {id(s): s for s in (self.session, self.active)}.values():
+        ids, number = encode(self.model.llm.tokenizer, text), None
+        for session in self._sessions():
             answer = Answer(session.length, list(ids), ended=True, text=text)
             running = session.state is DialogueState.LISTENING
             before = session.turns[:-1] if running else session.turns
             if before and before[-1].answer is None and before[-1].event is not Event.IGNORE:
                 before[-1].answer = answer
             else:
-                turn = Turn(start=session.length, number=self.new_number(), answer=answer)
+                number = self.new_number() if number is None else number
+                turn = Turn(start=session.length, number=number, answer=answer)
                 session.turns.insert(len(before), turn)
         self.unread = True
 
-    def _for_one_reply(self, system: str) -> None:
-        before = self.session.parts
+    def _for_one_reply(self, system: str | None, tools: ToolConfig | None) -> None:
+        before = self.session.system, self.session.tools
 
         def restore() -> None:
-            self.session.parts, self.unread = before, True
+            self._use(*before)
 
-        self.session.parts, self.unread = self.model.chat_for(system), True
-        self.after_reply = restore
+        now = self.session
+        self._use(now.system if system is None else system, tools or now.tools)
+        self.after_reply.append(restore)
 
-    def _set_system(self, system: str) -> None:
-        parts = self.model.chat_for(system)
-
+    def _set_parts(self, system: str | None, tools: ToolConfig | None) -> None:
         def change() -> None:
-            self.session.parts, self.unread = parts, True
+            now = self.session
+            self._use(now.system if system is None else system, tools or now.tools)
 
         if self.replying:  # the running reply keeps its own
-            self.after_reply = change
+            self.after_reply.append(change)
         else:
             change()
 
-    def _truncate(self, number: int, samples: int) -> None:
+    def _use(self, system: str | None, tools: ToolConfig) -> None:
+        """Have another system text and other functions; the context is read again if it differs."""
+        for session in self._sessions():
+            parts = session.parts_for(system, tools)
+            self.unread |= parts.system_ids != session.parts.system_ids
+            session.system, session.tools, session.parts = system, tools, parts
+
+    def _truncate(self, command: do.Truncate, before: None) -> None:
+        number, samples = command.turn, command.samples
         turn, play = self.find(number), self.play
         spoken = self.spoken.get(number)
         if turn is None or spoken is None or turn.answer is None:
             if self.replying and play is not None and play.turn == number:
-                self.emit(ev.Error("reply_active", "the reply is on its way: interrupt it first"))
+                play.truncate(command)  # cut when nothing more is made of it
             else:
                 self.emit(ev.Error("no_such_turn", f"turn {number} has no spoken answer"))
             return
@@ -294,25 +268,45 @@ class Duplex(DuplexCore):
         tokens = tokens_heard(turn, spoken, max(samples, 0), rate, tokenizer)
         if tokens < len(turn.answer.token_ids):
             if turn is self.session.turns[-1] and self.judge is None:
-                self.session.forget_after(tokens)
+                self.session.forget_after(turn, tokens)
             else:
                 self._cut_everywhere(number, tokens)
         self.emit(ev.Truncated(number, turn.answer.text))
 
     def _cut_everywhere(self, number: int, tokens: int) -> None:
         decode: Callable[..., str] = self.model.llm.tokenizer.decode
-        sessions = [self.session] if self.judge is None else [self.session, self.judge]
-        for turn in (turn for session in sessions for turn in session.turns):
+        for turn in (turn for session in self._sessions() for turn in session.turns):
             if turn.number == number and turn.answer is not None:
                 ids = turn.answer.token_ids[:tokens]
                 turn.cut(tokens, decode(ids, skip_special_tokens=True))
         self.stale = True
 
-    def _forget(self, turn: Turn, role: str) -> None:
-        if role != "assistant":
-            turn.heard.clear()
-        if role != "user" and turn.answer is not None:
-            turn.cut(0, "")
-        if role == "both":
-            self.session.turns.remove(turn)
-        self.unread = True
+    def _sessions(self) -> list[Session]:
+        """The session, and the one that hears the user while the bot speaks."""
+        return [self.session] if self.judge is None else [self.session, self.judge]
+
+    @staticmethod
+    def _forget(session: Session, number: int, role: str) -> None:
+        for turn in [turn for turn in session.turns if turn.number == number]:
+            if role != "assistant":
+                turn.heard.clear()
+            if role != "user" and turn.answer is not None:
+                turn.cut(0, "")
+            if role == "both" or (
+                role == "user" and turn.answer is None
+            ):  # nothing is left of it to answer
+                session.turns.remove(turn)
+
+    _handlers: dict[type, Callable[..., None]] = {
+        do.Commit: _commit,
+        do.Clear: _clear,
+        do.HearText: _hear_text,
+        do.SayText: _say_text,
+        do.HearResult: _hear_result,
+        do.Respond: _respond,
+        do.Interrupt: _interrupt,
+        do.Played: _played,
+        do.Truncate: _truncate,
+        do.Configure: _configure,
+        do.Delete: _delete,
+    }

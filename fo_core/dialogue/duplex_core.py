@@ -11,6 +11,8 @@ next one, whoever drives runs it. Hearing goes before speaking.
 
 from __future__ import annotations
 
+import functools
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -28,10 +30,11 @@ from fo_core.dialogue.session import Session, Verdict
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import DialogueState, Event, transition
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
-from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.writer import Answer, Writer
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.frozen_llm import LLMState
 from fo_core.models.steps import Steps
+from fo_core.models.tools import ToolCall
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS, SAMPLE_RATE
 from fo_core.vad import Vad, make_vad
 
@@ -91,8 +94,10 @@ class DuplexCore(Lanes):
         self.max_tokens: int | None = None  # of an answer; None: the config's
         self.ear = Ear(vad or make_vad(duplex.vad), self.turn, self.cfg.history_chunks)
         self.spoken: dict[int, list[Spoken]] = {}  # where the audio of replies lies
+        self.calls: dict[str, ToolCall] = {}  # functions that were called, by the call's id
+        self._told_calls = 0  # of the running answer
         self.stale = False  # ... when there is time
-        self.after_reply: Callable[[], None] | None = None
+        self.after_reply: list[Callable[[], None]] = []
         self.now = now or (lambda: self.ear.position)
         self._prefixes = {} if prefixes is None else prefixes
         self._numbers = 0  # turns begun
@@ -146,7 +151,7 @@ class DuplexCore(Lanes):
 
     def emit(self, event: ev.DuplexEvent) -> None:
         """Say that something happened."""
-        event.at = self.ear.position
+        event.at, event.cause = self.ear.position, event.cause or self.cause
         self._outbox.append(event)
 
     def go(self, event: Event) -> None:
@@ -190,7 +195,7 @@ class DuplexCore(Lanes):
 
     def _hear(self, block: np.ndarray) -> Steps[None]:
         manual = self.turn.detect == "manual"
-        heard = self.ear.hear(block, not manual)
+        heard = self.ear.hear(block)
         if self.state in (LISTENING, JUDGING):
             yield from self.listen(heard)
             return
@@ -211,13 +216,15 @@ class DuplexCore(Lanes):
         number = self.new_number()
         if voiced:
             self.emit(ev.SpeechStarted(number, self.ear.voice.began))
-        else:
+        elif not self.ear.voice.speaking:
             self.ear.voice.began = self.ear.voice.ended = self.ear.position
         if self.state is SPEAKING and self.turn.interrupt == "voice":
             self.stop_reply("turn_detected")
             self.go(Event.STOP)
         if self.state is SPEAKING:
-            self.judge = self._fork()
+            self.judge = yield from self._fork()
+        elif self.stale or self.unread:
+            yield from self._read_context()
         self.go(Event.SPEECH_START)
         session = self.active
         session.begin(number)
@@ -225,21 +232,24 @@ class DuplexCore(Lanes):
         if before and voiced:
             yield from session.onset_steps(before)
 
-    def _fork(self) -> Session:
+    def _fork(self) -> Steps[Session]:
         """A copy that knows of the running answer what was played."""
         twin = self.session.fork()
-        if self.play is not None:
-            forget_unheard(twin, self.play, self.play.head(self.now()))
+        play = self.play
+        if play is not None and not forget_unheard(twin, play, play.head(self.now())):
+            yield from refeed_steps(twin, self.cfg.duplex.refeed)
         return twin
 
     def listen(self, heard: Heard) -> Steps[None]:
         """A chunk of the user's turn."""
         session = self.active
+        turn = session.turns[-1]
+        turn.voiced = bool(turn.voiced) or heard.voiced
         verdict = yield from session.listen_steps(heard.wave, may_end=False)
         p, number = verdict.probabilities, session.turns[-1].number
         judging = self.state is JUDGING
         self.emit(ev.ChunkState(number, p.listen, p.answer, p.ignore, judging))
-        if heard.stopped:
+        if heard.stopped and self.turn.detect != "manual":
             self.emit(ev.SpeechStopped(number, self.ear.voice.ended))
         how = self._how(verdict, heard)
         if how is not None:
@@ -263,13 +273,17 @@ class DuplexCore(Lanes):
     def end(self, how: ev.How, answer: bool | None = None) -> None:
         """The user's turn is over."""
         session, voice = self.active, self.ear.voice
-        number = session.turns[-1].number
+        number, committed = session.turns[-1].number, how == "commit"
+        if how not in ev.DISMISSED and not session.was_heard():
+            how = "unheard"
         self.emit(ev.TurnEnded(number, how, voice.began, voice.ended))
         voice.forget()
-        if how in ("ignore", "lost"):
+        if how in ev.DISMISSED:
             session.drop_turn()
             self.judge = None
             self.go(Event.IGNORE if how == "ignore" else Event.SPEECH_LOST)
+            if committed:
+                self.emit(ev.Error("empty_commit", "nothing was heard in the sound"))
             return
         if self.state is JUDGING:
             self.stop_reply("turn_detected")
@@ -297,7 +311,8 @@ class DuplexCore(Lanes):
         self.play = Playback(number, self.model.codec.sample_rate)
         self.emit(ev.ReplyStarted(number))
         aloud = self.speak if speak is None else speak
-        self._reply = Lane("reply", self._answer(self.play, aloud, max_tokens or self.max_tokens))
+        work = self._answer(self.play, aloud, max_tokens or self.max_tokens)
+        self._reply = Lane("reply", work, self.cause)
 
     def _answer(self, play: Playback, speak: bool, max_tokens: int | None) -> Steps[None]:
         if self.unread:
@@ -307,34 +322,54 @@ class DuplexCore(Lanes):
         if max_tokens is not None:
             segmenter = replace(segmenter, max_tokens=min(max_tokens, segmenter.max_tokens))
         session.cfg = replace(self.cfg, segmenter=segmenter)
-        writer = yield from session.writer_steps()
-        speaker = session.make_speaker() if speak else None
-        turn = session.turns[-1]
-        while not writer.done:
-            for part in (yield from writer.advance()):
-                turn.parts.append(part)
+        job = session.reply_job(speak)
+        yield from job.start()
+        self._told_calls = 0
+        while not job.writer.done:
+            for part in (yield from job.write()):
                 self.emit(ev.TextDelta(play.turn, part.index, part.segment.text_raw))
-                if speaker is None:
-                    continue
-                play.begin_part()
-                utterance = speaker.begin(part)
-                while not utterance.done:
-                    for audio in (yield from speaker.advance(utterance)):
-                        start = play.add(audio.numel(), self.now())
-                        sound = audio.float().cpu().numpy()
-                        self.emit(ev.AudioDelta(play.turn, part.index, start, sound))
-                play.spoken[-1].whole = True
-        self._end_reply("completed" if writer.answer.ended else "incomplete")
+                if job.speaker is not None:
+                    play.begin_part()
+                    yield from job.say(part, functools.partial(self._sound, play, part.index))
+                    play.spoken[-1].whole = True
+            self._call_functions(play.turn, job.writer)
+        answer = job.writer.answer
+        ended = answer.ended or (answer.calls and not session.tools.parallel)
+        self._end_reply("completed" if ended else "incomplete")
+
+    def _sound(self, play: Playback, part: int, audio: Tensor) -> None:
+        """Audio [S] of a piece."""
+        start = play.add(audio.numel(), self.now())
+        self.emit(ev.AudioDelta(play.turn, part, start, audio.float().cpu().numpy()))
+
+    def _call_functions(self, turn: int, writer: Writer) -> None:
+        """Tell of the calls that the answer has made since the last time."""
+        segmenter = writer.calls
+        if segmenter is None:
+            return
+        for call in segmenter.calls[self._told_calls :]:
+            writer.answer.calls = True
+            id_ = f"call_{secrets.token_hex(8)}"
+            self.calls[id_] = call
+            self.emit(ev.FunctionCall(turn, id_, call.name, call.arguments))
+        self._told_calls = len(segmenter.calls)
+        while len(self.calls) > REMEMBERED:
+            self.calls.pop(next(iter(self.calls)))
+        while segmenter.faults:
+            self.emit(ev.Error("bad_call", segmenter.faults.pop(0)))
 
     def _end_reply(self, status: ev.Status) -> None:
         """Nothing more comes of the running reply."""
         session, play = self.session, self.play
         assert play is not None
-        turn = session.turns[-1]
+        turn = session.turns[-1]  # nothing is added while a reply is made
         turn.answer = turn.answer or Answer(start=session.length)
         session.state, play.done = IDLE, True
         self._remember(play)
-        self.emit(ev.ReplyDone(play.turn, status, turn.answer.text, play.made))
+        usage = session.usage(turn)
+        self.emit(ev.ReplyDone(play.turn, status, turn.answer.text, play.made, usage))
+        if play.truncated is not None:
+            self._at_once.append(play.truncated)
         self._after()
         self.settle()
 
@@ -345,8 +380,9 @@ class DuplexCore(Lanes):
         """
         play, session, made = self.play, self.session, self._reply
         assert play is not None, "nothing to stop"
-        played, whole = play.head(self.now()), session.turns[-1].answer
-        text = whole.text if whole is not None else ""
+        played, turn = play.head(self.now()), self.find(play.turn)
+        text = turn.answer.text if turn is not None and turn.answer is not None else ""
+        usage = session.usage(turn) if turn is not None else ev.Usage()
         if made is not None:
             made.close()
             self._reply = None
@@ -354,20 +390,19 @@ class DuplexCore(Lanes):
         self._remember(play)
         if self.judge is not None:
             self.session, self.judge = self.judge, None
-        else:
-            forget_unheard(session, play, played)
-        kept = next(t.answer for t in self.session.turns if t.number == play.turn)
+        elif not forget_unheard(session, play, played):
+            self.stale = True
+        turn = self.find(play.turn)  # None where it was deleted meanwhile
         self.play = None
-        heard = kept.text if kept is not None else ""
+        heard = turn.answer.text if turn is not None and turn.answer is not None else ""
         self.emit(ev.Interrupted(play.turn, reason, played, heard))
         if made is not None:
-            self.emit(ev.ReplyDone(play.turn, "cancelled", text, play.made))
+            self.emit(ev.ReplyDone(play.turn, "cancelled", text, play.made, usage))
         self._after()
 
     def _after(self) -> None:
-        then, self.after_reply = self.after_reply, None
-        if then is not None:
-            then()
+        while self.after_reply:
+            self.after_reply.pop(0)()
 
     def _remember(self, play: Playback) -> None:
         self.spoken[play.turn] = play.spoken

@@ -6,18 +6,20 @@ each takes effect exactly behind the sound that was pushed before it.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from fo_core.dialogue.commands import Queued
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
 from fo_core.errors import AudioError
 from fo_core.streaming import CHUNK_SAMPLES
-from fo_core.vad import WINDOW, Vad, VadState
+from fo_core.vad import WINDOW, Vad, VadState, make_vad
 
 HYSTERESIS = 0.15  # voice that began goes on down to this much below the threshold
 
@@ -39,14 +41,11 @@ def check_block(pcm: np.ndarray | Tensor) -> np.ndarray:
     return np.clip(block, -1.0, 1.0).astype(np.float32)
 
 
-Command = Callable[[int], bool]  # given the samples before it; False: it has to wait
-
-
 class Inbox:
     """Sound and commands in the order in which they came."""
 
     def __init__(self) -> None:
-        self._items: deque[np.ndarray | Command] = deque()
+        self._items: deque[np.ndarray | Queued] = deque()
         self.waiting = 0  # samples that nobody took yet
 
     def push(self, block: np.ndarray) -> None:
@@ -55,11 +54,11 @@ class Inbox:
             self._items.append(block)
             self.waiting += block.size
 
-    def put(self, command: Command) -> None:
+    def put(self, command: Queued) -> None:
         """Add a command."""
         self._items.append(command)
 
-    def command(self) -> tuple[Command, int] | None:
+    def command(self) -> tuple[Queued, int] | None:
         """The first command with less than a chunk of sound before it, and how much that is.
 
         Nothing is taken: :meth:`done` takes the command when it was carried out.
@@ -73,7 +72,7 @@ class Inbox:
                 return None
         return None
 
-    def done(self, command: Command) -> None:
+    def done(self, command: Queued) -> None:
         """Take a command out."""
         index = next(i for i, item in enumerate(self._items) if item is command)
         del self._items[index]
@@ -145,6 +144,7 @@ class Heard:
     wave: Tensor  # [2560]; the last of a stretch may be shorter
     started: bool = False  # the voice began in it
     stopped: bool = False  # the voice fell silent in it
+    voiced: bool = False  # there is voice in it
 
 
 @dataclass
@@ -165,24 +165,26 @@ class Ear:
     _state: VadState | None = None
     _before: deque[Tensor] = field(default_factory=deque)
 
-    def hear(self, block: np.ndarray, detect: bool) -> Heard:
-        """The next chunk [S], S <= 2560; ``detect``: look for a voice in it."""
+    def hear(self, block: np.ndarray) -> Heard:
+        """The next chunk [S], S <= 2560, and the voice in it."""
         heard = Heard(self.position, torch.from_numpy(np.ascontiguousarray(block)))
         self.position += block.size
-        if detect and block.size == CHUNK_SAMPLES:
+        if block.size:
             self._detect(heard)
         return heard
 
     def _detect(self, heard: Heard) -> None:
         if self._state is None:
             self._state = self.vad.init_state(1)
-        found, self._state = self.vad.step(heard.wave.unsqueeze(0), self._state)
+        windows = F.pad(heard.wave, (0, -heard.wave.numel() % WINDOW)).unsqueeze(0)
+        found, self._state = self.vad.step(windows, self._state)
         onset = round(self.turn.onset_ms / WINDOW_MS)
         silence = round(self.turn.silence_ms / WINDOW_MS)
         for index, probability in enumerate(found[0].tolist()):
             level = self.turn.threshold - (HYSTERESIS if self.voice.run else 0.0)
             start = heard.start + index * WINDOW
             what = self.voice.see(probability > level, start, onset, silence)
+            heard.voiced |= self.voice.speaking and self.voice.run > 0
             heard.started |= what == "started"
             heard.stopped = what == "stopped" or (heard.stopped and what != "started")
 
@@ -198,3 +200,24 @@ class Ear:
         chunks = list(self._before)
         self._before.clear()
         return chunks
+
+
+def holds_voice(
+    wave: np.ndarray | Tensor, kind: str = "auto", turn: TurnConfig | None = None
+) -> bool:
+    """Whether a voice is found anywhere in a wave [S] at 16 kHz.
+
+    Args:
+        wave: Samples in [-1, 1].
+        kind: Voice activity detector: "auto", "silero" or "energy".
+        turn: Its thresholds.
+    """
+    ear = Ear(_detector(kind), turn or TurnConfig(), 0)
+    block = check_block(wave)
+    chunks = np.split(block, range(CHUNK_SAMPLES, block.size, CHUNK_SAMPLES))
+    return any(ear.hear(chunk).voiced for chunk in chunks)
+
+
+@functools.cache
+def _detector(kind: str) -> Vad:
+    return make_vad(kind)

@@ -20,7 +20,10 @@ import numpy as np
 
 from fo_core.dialogue.states import DialogueState
 
-How = Literal["answer", "ignore", "silence", "patience", "commit", "lost", "too_long", "text"]
+How = Literal[
+    "answer", "ignore", "silence", "patience", "commit", "lost", "unheard", "too_long", "text",
+]  # fmt: skip
+DISMISSED = ("ignore", "lost", "unheard")  # turns that leave no trace and get no reply
 Status = Literal["completed", "incomplete", "cancelled", "failed"]
 
 
@@ -30,6 +33,7 @@ class DuplexEvent:
 
     at: int = field(default=0, kw_only=True)  # samples of the user that were heard by then
     time: float = field(default=0.0, kw_only=True, compare=False)  # time.monotonic(), by the pool
+    cause: str | None = field(default=None, kw_only=True)  # id of the command that led to it
 
 
 @dataclass
@@ -61,7 +65,11 @@ class ChunkState(DuplexEvent):
 
 @dataclass
 class TurnEnded(DuplexEvent):
-    """The user's turn is over. "ignore" and "lost" leave no trace and get no reply."""
+    """The user's turn is over; those in ``DISMISSED`` leave no trace and get no reply.
+
+    "ignore": the state head wants no answer; "lost": it never decided, while the bot spoke;
+    "unheard": there was sound but nothing was heard in it (silence, hum, noise).
+    """
 
     turn: int
     how: How
@@ -111,6 +119,27 @@ class AudioDelta(DuplexEvent):
 
 
 @dataclass
+class FunctionCall(DuplexEvent):
+    """The answer calls a function; HearResult brings back its result."""
+
+    turn: int
+    call_id: str
+    name: str
+    arguments: str  # a JSON object
+
+
+@dataclass
+class Usage:
+    """Positions of the LLM's context that a reply read and wrote."""
+
+    cached: int = 0  # of those read, before this turn
+    input_text: int = 0
+    input_audio: int = 0  # vectors of speech
+    output_text: int = 0  # LLM tokens
+    output_audio: int = 0  # speech tokens
+
+
+@dataclass
 class ReplyDone(DuplexEvent):
     """All of the reply was made; it may still be playing."""
 
@@ -118,6 +147,7 @@ class ReplyDone(DuplexEvent):
     status: Status  # incomplete: cut at the longest answer
     text: str  # all of the answer that was written
     samples: int  # of its audio
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass
@@ -143,6 +173,13 @@ class Truncated(DuplexEvent):
 
     turn: int
     text: str  # what it keeps
+
+
+@dataclass
+class Deleted(DuplexEvent):
+    """A turn, or one side of it, is forgotten."""
+
+    turn: int
 
 
 @dataclass
@@ -175,7 +212,7 @@ class Error(DuplexEvent):
 
     code: Literal[
         "empty_commit", "no_such_turn", "no_reply", "reply_active", "nothing_to_answer",
-        "empty_text", "too_long", "model",
+        "empty_text", "too_long", "model", "no_such_call", "bad_call",
     ]  # fmt: skip
     message: str
 

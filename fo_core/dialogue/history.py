@@ -11,6 +11,7 @@ from torch import Tensor
 from fo_core.dialogue.segmenter import Tokenizer
 from fo_core.dialogue.states import Event
 from fo_core.dialogue.writer import Answer, Part
+from fo_core.models.tools import ToolResult
 
 
 @dataclass
@@ -20,9 +21,12 @@ class Turn:
     start: int  # length of the LLM's cache before it
     number: int = 0  # the application's own count
     chunks: int = 0  # heard
+    voiced: bool | None = None  # whether a voice was found in it; None: nobody looked for one
     heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it
     classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
     event: Event = Event.KEEP  # how the question ended
+    results: tuple[ToolResult, ...] = ()  # of function calls: ``heard`` is then the whole message
+    suffix_ids: list[int] | None = None  # before the assistant speaks; None: as after audio
     answer: Answer | None = None
     parts: list[Part] = field(default_factory=list)  # pieces of the answer, as written so far
     asked: float = 0.0  # time.perf_counter() when the reply began

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Command, Queued
 from fo_core.dialogue.ear import Inbox
 from fo_core.models.steps import Step, Steps
 
@@ -27,10 +28,11 @@ class Lane:
     Args:
         kind: What the work is for.
         steps: The work.
+        cause: Id of the command that led to it.
     """
 
-    def __init__(self, kind: Work, steps: Steps[None]) -> None:
-        self.kind, self._steps = kind, steps
+    def __init__(self, kind: Work, steps: Steps[None], cause: str | None = None) -> None:
+        self.kind, self.cause, self._steps = kind, cause, steps
         self.step: Step | None = None  # the model step that it waits for
         self.over = False
 
@@ -65,11 +67,20 @@ class Lanes(ABC):
         self.eager = eager
         self.inbox = Inbox()
         self.unread = True  # the context has to be read before anything is answered
-        self._at_once: deque[Callable[[], None]] = deque()
+        self.cause: str | None = None  # of what is being done: the id of a command
+        self._at_once: deque[Command] = deque()
         self._outbox: deque[ev.DuplexEvent] = deque()
         self._lane: Lane | None = None  # hearing, or reading the context
         self._reply: Lane | None = None
         self._asked: Lane | None = None  # whose step is being run
+
+    @abstractmethod
+    def carry_out(self, command: Command, before: int | None) -> None:
+        """Do what a command says; ``before``: samples that nobody heard yet before it."""
+
+    @abstractmethod
+    def blocked(self, command: Queued) -> bool:
+        """Whether a command has to wait for the reply that is being made."""
 
     @abstractmethod
     def may_hear(self) -> bool:
@@ -105,8 +116,9 @@ class Lanes(ABC):
             return True
         if self.eager and self._reply is not None:
             return False
-        if self.inbox.command():
-            return True
+        found = self.inbox.command()
+        if found is not None:  # blocked, it waits for the reply and makes nothing urgent
+            return not self.blocked(found[0])
         return self.may_hear() or self.context_due()
 
     def urgency(self) -> int | None:
@@ -129,7 +141,7 @@ class Lanes(ABC):
             lane, self._asked = self._asked, None
             self._advance(lane, result)
         while self._at_once:
-            self._at_once.popleft()()
+            self._obey(self._at_once.popleft(), None)
         self.settle()
         chosen = self._choose()
         if chosen is None:
@@ -189,8 +201,9 @@ class Lanes(ABC):
         found = self.inbox.command()
         if found is not None:
             command, before = found
-            if not command(before):  # it waits for the reply, and what came after it waits too
+            if self.blocked(command):  # what came after it waits too
                 return self._reply
+            self._obey(command, before)
             self.inbox.done(command)
             return self._lane
         if self.may_hear():
@@ -199,11 +212,21 @@ class Lanes(ABC):
             self._lane = Lane("context", self.read_context())
         return self._lane or self._reply
 
+    def _obey(self, command: Command, before: int | None) -> None:
+        self.cause = command.id
+        try:
+            self.carry_out(command, before)
+        finally:
+            self.cause = None
+
     def _advance(self, lane: Lane, result: Tensor | None) -> None:
+        self.cause = lane.cause
         try:
             lane.advance(result)
         except Exception as error:
             self._gone(lane, error)
+        finally:
+            self.cause = None
         if lane.over:
             self._lane = None if self._lane is lane else self._lane
             self._reply = None if self._reply is lane else self._reply
@@ -211,17 +234,24 @@ class Lanes(ABC):
     def _gone(self, lane: Lane, error: Exception) -> None:
         self._lane = None if self._lane is lane else self._lane
         self._reply = None if self._reply is lane else self._reply
-        self.failed(lane, error)
+        self.cause = lane.cause
+        try:
+            self.failed(lane, error)
+        finally:
+            self.cause = None
 
     @property
     def replying(self) -> bool:
         """Whether a reply is being made."""
         return self._reply is not None
 
-    def at_once(self, command: Callable[[], None]) -> None:
-        """Carry a command out before any other work."""
-        self._at_once.append(command)
+    def send(self, command: Command) -> None:
+        """Take note of a command."""
+        if isinstance(command, Queued):
+            self.inbox.put(command)
+        else:
+            self._at_once.append(command)
 
     def work(self, steps: Steps[None]) -> None:
         """Hear something else than the next chunk."""
-        self._lane = Lane("hear", steps)
+        self._lane = Lane("hear", steps, self.cause)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.word_adapter import WordAdapterState
 from fo_core.streaming import CHUNK_SAMPLES, CONTEXT_FRAMES, FRAMES_PER_CHUNK
 
 
@@ -80,6 +81,11 @@ class Listener:
         embeds, _, self._adapter = model.adapter.step(encoded, self._adapter, logits)
         classes = logits[0].argmax(-1) if words and logits is not None else None
         return Heard(encoded, embeds, classes)
+
+    @property
+    def text(self) -> str | None:
+        """The words that the adapter wrote so far; None where it writes none itself."""
+        return self._adapter.text() if isinstance(self._adapter, WordAdapterState) else None
 
     @torch.inference_mode()
     def flush(self) -> Tensor:

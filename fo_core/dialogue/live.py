@@ -14,14 +14,15 @@ from typing import Protocol
 import numpy as np
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Command, Played
 from fo_core.streaming import SAMPLE_RATE
 
 
 class Sink(Protocol):
-    """The commands that a live talk needs of :class:`Talk` and :class:`Duplex`."""
+    """What a live talk needs of :class:`Talk` and :class:`Duplex`."""
 
-    def played(self, position: int, turn: int | None = None) -> None:
-        """See :meth:`Duplex.played`."""
+    def send(self, command: Command) -> None:
+        """Ask for something."""
         ...
 
 
@@ -101,7 +102,7 @@ class Live:
         elif isinstance(event, ev.SpeechStarted):
             self._starts[event.turn] = event.start
         elif isinstance(event, ev.TurnEnded):
-            if event.how in ("ignore", "lost"):
+            if event.how in ev.DISMISSED:
                 self.dismissed += 1
             else:
                 self.turns.append(LiveTurn(event.turn, event.how, event.start, event.end, event.at))
@@ -152,7 +153,7 @@ class Live:
                 told = (turn.played, piece.turn) if turn else None
             self.clock += round(count * SAMPLE_RATE / self.rate)
         if told is not None:
-            self.talk.played(*told)
+            self.talk.send(Played(*told))
         return out
 
     def _heard(self, piece: _Piece, offset: int, size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fo_core.dialogue.commands import Truncate
 from fo_core.dialogue.history import Spoken
 from fo_core.streaming import SAMPLE_RATE
 
@@ -29,6 +30,7 @@ class Playback:
     _head: float = 0.0
     _clock: int = 0  # user samples at which the head was where it is
     _told: bool = False
+    truncated: Truncate | None = None  # the user heard no more than that, whatever is still made
 
     def begin_part(self) -> None:
         """The audio of the next piece of the answer begins."""
@@ -51,8 +53,15 @@ class Playback:
 
     def tell(self, position: int) -> None:
         """The user interface has played ``position`` samples."""
+        if self.truncated is not None:
+            return
         self._told = True
         self._head = float(min(max(position, int(self._head)), self.made))
+
+    def truncate(self, command: Truncate) -> None:
+        """The user interface stopped playing there."""
+        self._told, self.truncated = True, command
+        self._head = float(min(max(command.samples, 0), self.made))
 
     def ahead(self, clock: int) -> float:
         """Seconds of audio that are made and not played."""
@@ -60,4 +69,5 @@ class Playback:
 
     def over(self, clock: int) -> bool:
         """Whether the reply was made and played to its end."""
-        return self.done and self.head(clock) >= self.made
+        whole = self.truncated is not None or self.head(clock) >= self.made
+        return self.done and whole

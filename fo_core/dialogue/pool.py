@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 
 from fo_core.config import config
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Command, Configure
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.duplex_core import Prefixes
 from fo_core.dialogue.settings import DialogueConfig
@@ -43,7 +45,7 @@ MAX_EVENTS = 20_000  # unread; more is a consumer that is gone
 
 
 class PoolFull(FoError):
-    """All places are taken."""
+    """The pool is at capacity."""
 
 
 @config
@@ -78,9 +80,28 @@ class PoolStats:
     opened: int = 0
     closed: Counter[str] = field(default_factory=Counter)  # by reason
     replies: Counter[str] = field(default_factory=Counter)  # by status
-    batches: Counter[str] = field(default_factory=Counter)  # runs of "Think" (LLM), "Say" (decoder)
+    batches: Counter[str] = field(
+        default_factory=Counter
+    )  # runs of "LLMRequest" (LLM), "DecoderRequest" (decoder)
     steps: Counter[str] = field(default_factory=Counter)  # steps in them
     seconds: Counter[str] = field(default_factory=Counter)  # spent in them, and in "advance"
+
+
+@dataclass(eq=False)
+class _Slot:
+    """What the pool keeps of one user, guarded by its lock."""
+
+    talk: Talk
+    duplex: Duplex | None  # None: the session is over
+    touched: float  # when sound or a command came last
+    incoming: deque[np.ndarray | Command] = field(default_factory=deque)
+    incoming_samples: int = 0
+    busy: bool = False  # a worker has it
+    step: Step | None = None  # waits to be run
+    level: int = 0  # how urgent the step is
+    result: torch.Tensor | None = None  # of the step that was run
+    error: Exception | None = None  # ... or what it raised
+    served: float = 0.0  # when it was worked on last
 
 
 @dataclass
@@ -89,7 +110,7 @@ class _Group:
 
     model: FreezeOmni
     work: threading.Condition  # of the pool's lock: there may be something to do for a worker
-    talks: list[Talk] = field(default_factory=list)
+    slots: list[_Slot] = field(default_factory=list)
     prefixes: Prefixes = field(default_factory=dict)
     picks: int = 0
 
@@ -115,6 +136,7 @@ class Pool:
         self.lock = threading.RLock()
         found = [models] if isinstance(models, FreezeOmni) else list(models)
         self._groups = [_Group(model, threading.Condition(self.lock)) for model in found]
+        self._slots: dict[Talk, _Slot] = {}
         self._vad = vad or make_vad(self.dialogue.duplex.vad)
         for group in self._groups:
             self._read_system(group)
@@ -150,43 +172,65 @@ class Pool:
         """A new user; arguments as of :class:`Duplex`.
 
         Raises:
-            PoolFull: All places are taken, or the pool is closed.
+            PoolFull: It is at capacity, or the pool is closed.
             ConfigError: The voice does not fit the codec.
             CheckpointError: The model lacks a part that is needed.
         """
         with self.lock:
-            taken = sum(len(group.talks) for group in self._groups)
-            if self._stopping or taken >= self.cfg.max_sessions:
+            if self._stopping or len(self._slots) >= self.cfg.max_sessions:
                 raise PoolFull(
-                    f"all {self.cfg.max_sessions} places are taken", do="try again later"
+                    f"server at capacity ({self.cfg.max_sessions} sessions)", do="try again later"
                 )
-            group = min(self._groups, key=lambda group: len(group.talks))
-
-            def make(now: Callable[[], int]) -> Duplex:
-                return Duplex(
-                    group.model,
-                    dialogue or self.dialogue,
-                    system=system,
-                    voice=voice,
-                    turn=turn,
-                    speak=speak,
-                    vad=self._vad,
-                    now=now if self.cfg.clock == "wall" else None,
-                    eager=self.cfg.clock == "sound",
-                    prefixes=group.prefixes,
-                )
-
-            talk = Talk(self, make)
-            group.talks.append(talk)
+            group = min(self._groups, key=lambda group: len(group.slots))
+            talk = Talk(self)
+            duplex = Duplex(
+                group.model,
+                dialogue or self.dialogue,
+                system=system,
+                voice=voice,
+                turn=turn,
+                speak=speak,
+                vad=self._vad,
+                now=talk.clock if self.cfg.clock == "wall" else None,
+                eager=self.cfg.clock == "sound",
+                prefixes=group.prefixes,
+            )
+            slot = self._slots[talk] = _Slot(talk, duplex, talk.opened)
+            group.slots.append(slot)
             self._stats.opened += 1
             group.work.notify()
             return talk
+
+    def give(self, talk: Talk, item: np.ndarray | Command) -> None:
+        """Sound or a command of a user; nothing where the session is over.
+
+        Raises:
+            ConfigError: A voice does not fit the codec.
+        """
+        with self.lock:
+            slot = self._slots.get(talk)
+            if slot is None or slot.duplex is None:
+                return
+            if isinstance(item, Configure):
+                slot.duplex.model.check_voice(item.voice)
+            slot.incoming.append(item)
+            slot.incoming_samples += 0 if isinstance(item, Command) else item.size
+            slot.touched = time.monotonic()
+            self.notify()
+
+    def waiting(self, talk: Talk) -> int:
+        """Samples of a user that wait to be heard."""
+        with self.lock:
+            slot = self._slots.get(talk)
+            if slot is None or slot.duplex is None:
+                return 0
+            return slot.incoming_samples + slot.duplex.inbox.waiting
 
     def close(self) -> None:
         """End all sessions and stop the workers."""
         with self.lock:
             self._stopping = True
-            for talk in [talk for group in self._groups for talk in group.talks]:
+            for talk in list(self._slots):
                 self.drop(talk, "shutdown")
             for group in self._groups:
                 group.work.notify_all()
@@ -203,29 +247,31 @@ class Pool:
     def stats(self) -> PoolStats:
         """A copy of the counters."""
         with self.lock:
-            s, talks = self._stats, [talk for group in self._groups for talk in group.talks]
-            working = sum(t._busy or t._step is not None for t in talks)
+            s, slots = self._stats, self._slots.values()
+            working = sum(slot.busy or slot.step is not None for slot in slots)
             parts = (Counter(c) for c in (s.closed, s.replies, s.batches, s.steps, s.seconds))
-            return PoolStats(len(talks), working, s.opened, *parts)
+            return PoolStats(len(slots), working, s.opened, *parts)
 
     def working(self, talk: Talk) -> bool:
         """Whether there is something to do for a user."""
         with self.lock:
-            duplex = talk._duplex
-            if duplex is None:
+            slot = self._slots.get(talk)
+            if slot is None or slot.duplex is None:
                 return False
-            return talk._busy or talk._step is not None or self._level(talk, duplex) is not None
+            return slot.busy or slot.step is not None or self._level(slot, slot.duplex) is not None
 
     def drop(self, talk: Talk, reason: Reason) -> None:
         """End a session (see :meth:`Talk.close`)."""
         with self.lock:
-            for group in self._groups:
-                if talk in group.talks:
-                    group.talks.remove(talk)
-                    self._stats.closed[reason] += 1
-            talk._duplex = talk._step = talk._result = None
-            talk._incoming.clear()
-        talk._end(reason)
+            slot = self._slots.pop(talk, None)
+            if slot is not None:
+                for group in self._groups:
+                    if slot in group.slots:
+                        group.slots.remove(slot)
+                self._stats.closed[reason] += 1
+                slot.duplex = slot.step = slot.result = None
+                slot.incoming.clear()
+        talk.end(reason)
 
     def notify(self) -> None:
         """There may be work, for any of the models."""
@@ -244,63 +290,63 @@ class Pool:
                     job = self._pick(group)
                 if self._stopping:
                     return
-                for talk in job:
-                    talk._busy, talk._served = True, time.monotonic()
-                steps = [talk._step for talk in job if talk._step is not None]
+                for slot in job:
+                    slot.busy, slot.served = True, time.monotonic()
+                steps = [slot.step for slot in job if slot.step is not None]
                 group.work.notify()  # there may be more to do for another worker
             if steps:
                 self._run(job, steps)
             else:
                 self._advance(job[0])
 
-    def _pick(self, group: _Group) -> list[Talk]:
+    def _pick(self, group: _Group) -> list[_Slot]:
         """The next piece of work: users whose steps run together, or one user to go on with."""
         self._tend()
-        ready: list[tuple[int, float, Talk]] = []
-        asking: list[tuple[int, float, Talk]] = []
-        for talk in group.talks:
-            if talk._busy or talk._duplex is None:
+        ready: list[tuple[int, float, _Slot]] = []
+        asking: list[tuple[int, float, _Slot]] = []
+        for slot in group.slots:
+            if slot.busy or slot.duplex is None:
                 continue
-            if talk._step is not None:
-                asking.append((talk._level, talk._served, talk))
+            if slot.step is not None:
+                asking.append((slot.level, slot.served, slot))
                 continue
-            level = self._level(talk, talk._duplex)
+            level = self._level(slot, slot.duplex)
             if level is not None:
-                ready.append((level, talk._served, talk))
+                ready.append((level, slot.served, slot))
         group.picks += 1
         if group.picks % FAIR == 0:
-            ready = [(0, served, talk) for _, served, talk in ready]
-            asking = [(0, served, talk) for _, served, talk in asking]
+            ready = [(0, served, slot) for _, served, slot in ready]
+            asking = [(0, served, slot) for _, served, slot in asking]
         ready.sort(key=lambda item: item[:2])
         asking.sort(key=lambda item: item[:2])
         if ready and (not asking or ready[0][0] <= asking[0][0]):
             return [ready[0][2]]
         if not asking:
             return []
-        first, rows = asking[0][2]._step, 0
-        same: list[Talk] = []
-        for _, _, talk in asking:
-            step = talk._step
+        first, rows = asking[0][2].step, 0
+        same: list[_Slot] = []
+        for _, _, slot in asking:
+            step = slot.step
             if step is None or type(step) is not type(first) or step.model is not first.model:
                 continue
             if not same or rows + step.rows <= ROWS:  # nobody waits for another's long text
-                same.append(talk)
+                same.append(slot)
                 rows += step.rows
         return same[: self.cfg.batch]
 
-    def _level(self, talk: Talk, duplex: Duplex) -> int | None:
+    def _level(self, slot: _Slot, duplex: Duplex) -> int | None:
         """How urgent it is to go on with a user; None: there is nothing to do."""
-        if talk._error is not None or talk._incoming or duplex.played_out():
+        if slot.error is not None or slot.incoming or duplex.played_out():
             return 0
-        if talk._result is None:
+        if slot.result is None:
             level = duplex.urgency()
         else:
-            level = 0 if duplex.hearing_waits() else talk._level
-        if level and talk._unread > self.output_samples:
+            level = 0 if duplex.hearing_waits() else slot.level
+        if level and slot.talk.unread > self.output_samples:
             return None  # its consumer is slow: the reply waits
         return level
 
-    def _run(self, job: list[Talk], steps: list[Step]) -> None:
+    def _run(self, job: list[_Slot], steps: list[Step]) -> None:
         began, kind = time.perf_counter(), type(steps[0]).__name__
         results: list[torch.Tensor | Exception] = []
         try:
@@ -312,27 +358,27 @@ class Pool:
             self._stats.batches[kind] += 1
             self._stats.steps[kind] += len(steps)
             self._stats.seconds[kind] += time.perf_counter() - began  # type: ignore[assignment]
-            for talk, result in zip(job, results, strict=True):
-                talk._busy, talk._step = False, None
-                if talk._duplex is None:
+            for slot, result in zip(job, results, strict=True):
+                slot.busy, slot.step = False, None
+                if slot.duplex is None:
                     continue
                 if isinstance(result, Exception):
-                    talk._error = result
+                    slot.error = result
                 else:
-                    talk._result = result
+                    slot.result = result
 
-    def _advance(self, talk: Talk) -> None:
+    def _advance(self, slot: _Slot) -> None:
         began = time.perf_counter()
         with self.lock:
-            duplex, result, error = talk._duplex, talk._result, talk._error
-            talk._result = talk._error = None
-            incoming = list(talk._incoming)
-            talk._incoming.clear()
-            talk._incoming_samples = 0
+            duplex, result, error = slot.duplex, slot.result, slot.error
+            slot.result = slot.error = None
+            incoming = list(slot.incoming)
+            slot.incoming.clear()
+            slot.incoming_samples = 0
             if duplex is not None:
                 for item in incoming:
-                    if callable(item):
-                        item()
+                    if isinstance(item, Command):
+                        duplex.send(item)
                     else:
                         duplex.inbox.push(item)
         step, events, failed = None, [], False
@@ -345,18 +391,18 @@ class Pool:
                 duplex.emit(ev.Error("model", f"{type(fault).__name__}: {fault}"))
                 failed = True
             events = duplex.take()
-        talk._deliver(events)
+        slot.talk.deliver(events)
         with self.lock:
             for event in events:
                 if isinstance(event, ev.ReplyDone):
                     self._stats.replies[event.status] += 1
-            talk._busy = False
-            if talk._duplex is not None and duplex is not None:
-                talk._step = step
-                talk._level = duplex.reply_level() if duplex.asking == "reply" else 0
+            slot.busy = False
+            if slot.duplex is not None and duplex is not None:
+                slot.step = step
+                slot.level = duplex.reply_level() if duplex.asking == "reply" else 0
             self._stats.seconds["advance"] += time.perf_counter() - began  # type: ignore[assignment]
             if failed:
-                self.drop(talk, "failed")
+                self.drop(slot.talk, "failed")
 
     def _tend(self) -> None:
         """End sessions whose time is over."""
@@ -365,11 +411,11 @@ class Pool:
             return
         self._tended = now
         cfg = self.cfg
-        for talk in [talk for group in self._groups for talk in group.talks]:
-            stalled = bool(talk._out) and now - talk._read > cfg.stall_seconds
-            if stalled or len(talk._out) > MAX_EVENTS:
+        for talk, slot in list(self._slots.items()):
+            stalled = bool(talk.backlog) and now - talk.read > cfg.stall_seconds
+            if stalled or talk.backlog > MAX_EVENTS:
                 self.drop(talk, "stalled")
-            elif now - talk._touched > cfg.idle_seconds:
+            elif now - slot.touched > cfg.idle_seconds:
                 self.drop(talk, "idle")
             elif cfg.session_seconds and now - talk.opened > cfg.session_seconds:
                 self.drop(talk, "too_long")

@@ -175,11 +175,22 @@ class Segmenter:
 
     def finish(self) -> list[Segment]:
         """The rest of the answer."""
+        return self.cut()
+
+    def cut(self) -> list[Segment]:
+        """End the open piece here, whatever it ends with."""
         rest = self._joined + self._detokenizer.flush()
         self._piece += rest
         self.text += rest
         self._joined = ""
         return self._cut(self.count)
+
+    def skip(self, count: int) -> list[Segment]:
+        """Count tokens that are not spoken; the open piece, if there is one, ends before them."""
+        found = self.cut()
+        self.count += count
+        self._start, self._piece = self.count, ""
+        return found
 
     def run(self, token_ids: Iterable[int]) -> list[Segment]:
         """All pieces of a finished answer, from a fresh segmenter."""

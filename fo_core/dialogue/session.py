@@ -9,18 +9,17 @@ leaves no trace in the LLM's cache.
 from __future__ import annotations
 
 import copy
-import queue
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fo_core.dialogue.ahead import Ahead
+from fo_core.dialogue.events import Usage
 from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import Heard, Listener
+from fo_core.dialogue.reply import ReplyEvent, ReplyJob
 from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.settings import DialogueConfig, effective_context
 from fo_core.dialogue.speaker import Speaker
@@ -31,11 +30,13 @@ from fo_core.dialogue.states import (
     decide,
     transition,
 )
-from fo_core.dialogue.writer import Part, Writer
-from fo_core.models.chat import encode
+from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
+from fo_core.dialogue.writer import Writer
+from fo_core.models.chat import ChatParts, encode
 from fo_core.models.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.steps import Steps, Think, drive
+from fo_core.models.steps import LLMRequest, Steps, drive
+from fo_core.models.tools import ToolResult, results_ids
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
 ANSWER_ROOM = 256  # positions of the LLM's own context that a question leaves to its answer
@@ -47,17 +48,6 @@ class Verdict:
 
     event: Event  # KEEP, ANSWER or IGNORE
     probabilities: StateProbabilities
-
-
-@dataclass(frozen=True)
-class ReplyEvent:
-    """One thing that happened while answering, in order."""
-
-    kind: Literal["text", "audio"]
-    seconds: float  # since the reply began
-    part: int  # piece of the answer
-    text: str = ""  # kind text: as the LLM wrote it
-    audio: Tensor | None = None  # kind audio: [S] float32 in [-1, 1], at the codec's rate
 
 
 class Session:
@@ -83,12 +73,14 @@ class Session:
         read: bool = True,
     ) -> None:
         self.model, self.cfg = model, cfg or DialogueConfig()
-        self.parts = model.chat if system is None else model.chat_for(system)
+        self.system, self.tools = system, ToolConfig()
+        self.parts = self.parts_for(system, self.tools)
         self.context = effective_context(model.llm, self.cfg)
         model.llm.check_room(len(self.parts.system_ids), "the system text", self.context)
         self.state = DialogueState.IDLE
         self.turns: list[Turn] = []
         self.speaker: Speaker | None = None  # of the newest answer
+        self.writer: Writer | None = None  # ... and who writes it
         self.voice = voice
         self.forgotten = 0  # turns that are no longer in the list
         self.cache = model.llm.init_state(1, ROOM)
@@ -96,6 +88,18 @@ class Session:
         self._recent: list[StateProbabilities] = []
         if read and self.parts.system_ids:
             drive(self._feed(model.llm.embed(self.parts.system_ids)))
+
+    def parts_for(self, system: str | None, tools: ToolConfig) -> ChatParts:
+        """Ids around the audio slots for a system text (None: the model's own) and functions."""
+        if system is not None:
+            return self.model.chat_for(system, (), tools.offered)
+        llm = self.model.config.llm
+        return self.model.chat_for(llm.system, llm.shots, tools.offered)
+
+    def suffix(self, turn: Turn) -> Tensor:
+        """What comes behind a turn, up to where the assistant speaks: [1, N, H]."""
+        ids = self.parts.user_suffix_ids if turn.suffix_ids is None else turn.suffix_ids
+        return self.model.llm.embed(ids)
 
     # --- listening ---
 
@@ -114,16 +118,19 @@ class Session:
             verdicts.append(self.listen(chunk, may_end=False))
         return verdicts
 
-    def listen(self, chunk: Tensor, may_end: bool = True) -> Verdict:
+    def listen(self, chunk: Tensor, may_end: bool = True, voiced: bool | None = None) -> Verdict:
         """Hear 160 ms.
 
         Args:
             chunk: Wave [S] at 16 kHz in [-1, 1], S <= 2560.
             may_end: False: whatever the state head says, the turn goes on.
+            voiced: Whether a voice was found in the turn; None: nobody looked for one.
 
         Returns:
             What the chunk meant by itself; :attr:`state` says what followed from it.
         """
+        self._begin()
+        self.turns[-1].voiced = voiced
         return drive(self.listen_steps(chunk, may_end))
 
     def listen_steps(self, chunk: Tensor, may_end: bool = True) -> Steps[Verdict]:
@@ -160,6 +167,37 @@ class Session:
         yield from self._feed(self._opening(), vectors)
         self.end_turn()
 
+    def results_turn(self, number: int, results: Sequence[ToolResult]) -> Turn:
+        """A turn in which functions gave back what they were asked for; it is not read yet."""
+        llm, how = self.model.llm, self.model.tool_format
+        ids, suffix = results_ids(llm.tokenizer, self.parts, how, results)
+        return Turn(
+            start=self.length,
+            number=number,
+            heard=[llm.embed(ids)],
+            event=Event.INPUT_END,
+            results=tuple(results),
+            suffix_ids=suffix,
+        )
+
+    def results_steps(self, number: int, results: Sequence[ToolResult]) -> Steps[None]:
+        """What functions gave back, in place of a question."""
+        self._begin()
+        turn = self.turns[-1] = self.results_turn(number, results)
+        yield from self._feed(turn.heard)
+        self.end_turn()
+
+    def was_heard(self) -> bool:
+        """Whether the running turn holds anything that can be answered.
+
+        An adapter that hands on what was heard gives no vectors for silence, hum or noise. A
+        convolutional one gives vectors for any sound: there the voice activity detector says it.
+        """
+        turn = self.turns[-1]
+        if not self.model.adapter.requires_ctc:
+            return turn.voiced is not False
+        return bool(turn.heard) or self._listener.fork().flush().shape[1] > 0
+
     def end_turn(self) -> None:
         """No more input will come: what was heard is to be answered."""
         self.state = transition(self.state, Event.INPUT_END)
@@ -190,6 +228,9 @@ class Session:
         classes = self.turns[-1].classes if self.turns else []
         if not classes:
             return ""
+        written = self._listener.text
+        if written is not None:
+            return written
         return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
 
     def begin(self, number: int) -> None:
@@ -226,7 +267,7 @@ class Session:
         flat = [v.to(self.model.llm.dtype) for v in flat if v.shape[1]]
         if not flat:
             return None
-        hidden = yield Think(self.model.llm, torch.cat(flat, dim=1), self.cache)
+        hidden = yield LLMRequest(self.model.llm, torch.cat(flat, dim=1), self.cache)
         return hidden[:, -1:]
 
     def _judge(self, heard: Heard, may_end: bool) -> Steps[Verdict]:
@@ -254,6 +295,8 @@ class Session:
         if event is Event.IGNORE:
             self.drop_turn()
             return
+        if event is Event.ANSWER and not self.was_heard():
+            return  # nothing was asked yet
         self.state = transition(self.state, event)
         self.turns[-1].event = event
 
@@ -271,35 +314,22 @@ class Session:
         """
         if self.state not in (DialogueState.SPEAKING, DialogueState.JUDGING):
             raise ValueError("nothing to answer: end the turn first")
-        turn = self.turns[-1]
-        turn.asked = time.perf_counter()
-        if speak:
-            self.model.require("speech_decoder", "codec")
-        writer = drive(self.writer_steps())
-        self.speaker = self.make_speaker() if speak else None
-        go_on: queue.SimpleQueue[bool] | None = None  # whether to write more than the first piece
-        if speak and self.cfg.write_ahead:
-            go_on = queue.SimpleQueue()
-        written = self._noted(writer.parts(), turn, go_on)
-        ahead = Ahead(written) if go_on is not None else None
-        parts = iter(ahead or written)  # kept here: dropped early, it would wait for the writer
         try:
-            for part in parts:
-                seconds = time.perf_counter() - turn.asked
-                yield ReplyEvent("text", seconds, part.index, part.segment.text_raw)
-                for audio in self.speaker.speak(part) if self.speaker else ():
-                    seconds = time.perf_counter() - turn.asked
-                    if go_on is not None:
-                        go_on.put(True)
-                    yield ReplyEvent("audio", seconds, part.index, audio=audio)
-                if go_on is not None:
-                    go_on.put(True)
+            yield from self.reply_job(speak).events(self.cfg.write_ahead)
         finally:
-            if go_on is not None and ahead is not None:
-                go_on.put(False)
-                ahead.close()
             if self.state is not DialogueState.IDLE:
                 self.state = transition(self.state, Event.REPLY_DONE)
+
+    def reply_job(self, speak: bool = True) -> ReplyJob:
+        """The answer to the newest turn, to be run.
+
+        Raises:
+            CheckpointError: It is to be spoken and a part for that is not trained.
+        """
+        if speak:
+            self.model.require("speech_decoder", "codec")
+        self.speaker = self.make_speaker() if speak else None
+        return ReplyJob(self.turns[-1], self.writer_steps(), self.speaker)
 
     def forget(self, parts: int) -> None:
         """Drop from the history all of the newest answer but its first ``parts`` pieces."""
@@ -310,13 +340,21 @@ class Session:
         text = "".join(part.segment.text_raw for part in kept)
         self._cut(turn, kept[-1].segment.stop if kept else 0, text)
 
-    def forget_after(self, tokens: int) -> None:
-        """Drop from the history all of the newest answer but its first ``tokens`` tokens."""
-        turn = self.turns[-1]
-        if turn.answer is not None and tokens < len(turn.answer.token_ids):
-            ids = turn.answer.token_ids[:tokens]
-            decode = self.model.llm.tokenizer.decode
-            self._cut(turn, tokens, decode(ids, skip_special_tokens=True))
+    def forget_after(self, turn: Turn, tokens: int) -> bool:
+        """Drop from the history all of a turn's answer but its first ``tokens`` tokens.
+
+        Returns:
+            False: turns came after it, so the LLM has to read the history again.
+        """
+        if turn.answer is None or tokens >= len(turn.answer.token_ids):
+            return True
+        decode = self.model.llm.tokenizer.decode
+        text = decode(turn.answer.token_ids[:tokens], skip_special_tokens=True)
+        if turn is not self.turns[-1]:
+            turn.cut(tokens, text)
+            return False
+        self._cut(turn, tokens, text)
+        return True
 
     def _cut(self, turn: Turn, tokens: int, text: str) -> None:
         assert turn.answer is not None
@@ -348,30 +386,38 @@ class Session:
         limit = self.model.llm.facts.context
         return limit is not None and self.length > limit - min(ANSWER_ROOM, limit // 4)
 
-    def _noted(
-        self, parts: Iterator[Part], turn: Turn, go_on: queue.SimpleQueue[bool] | None
-    ) -> Iterator[Part]:
-        for part in parts:
-            turn.parts.append(part)
-            yield part
-            if go_on is not None and part.index == 0 and not go_on.get():
-                return
-
     def writer_steps(self) -> Steps[Writer]:
         """Feed the end of the question and get ready to write."""
         llm, turn = self.model.llm, self.turns[-1]
         rest = self._listener.flush() if turn.chunks else None
         if rest is not None and rest.shape[1]:
             turn.heard.append(rest)
-        suffix = llm.embed(self.parts.user_suffix_ids)
-        hidden = yield from self._feed([] if rest is None else rest, suffix)
+        hidden = yield from self._feed([] if rest is None else rest, self.suffix(turn))
         assert hidden is not None
         turn.prefilled = time.perf_counter()
-        segmenter = Segmenter(llm.tokenizer, self.cfg.segmenter)
+        plain = Segmenter(llm.tokenizer, self.cfg.segmenter)
+        segmenter: Segmenter | CallSegmenter = plain
+        forced: list[int] = []
+        if self.tools.offered:
+            how = self.model.tool_format
+            segmenter = CallSegmenter(plain, llm.tokenizer, how, self.tools.parallel)
+            forced = self.tools.forced(llm.tokenizer, how)
         cfg, chances = self.cfg, self._generator(0)
-        writer = Writer(llm, self.cache, hidden, segmenter, cfg.sampling, chances, cfg.compat)
+        writer = self.writer = Writer(
+            llm, self.cache, hidden, segmenter, cfg.sampling, chances, cfg.compat, forced
+        )
         turn.answer = writer.answer
         return writer
+
+    def usage(self, turn: Turn) -> Usage:
+        """What the newest answer read and wrote."""
+        answer = turn.answer
+        if answer is None:
+            return Usage(cached=turn.start, input_text=max(0, self.length - turn.start))
+        speech = sum(v.shape[1] for t in self.turns if t.chunks for v in t.heard)
+        spoken = sum(len(part.tokens) for part in self.speaker.parts) if self.speaker else 0
+        read, speech = answer.start, min(speech, answer.start)
+        return Usage(turn.start, read - speech, speech, len(answer.token_ids), spoken)
 
     def make_speaker(self) -> Speaker:
         """The voice of the next answer."""

@@ -14,11 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.commands import Command
 from fo_core.dialogue.ear import check_block
-from fo_core.dialogue.turns import TurnConfig
 from fo_core.errors import FoError
-from fo_core.models.steps import Step
 from fo_core.streaming import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -32,130 +30,85 @@ class Overflow(FoError):
 
 
 class Talk:
-    """One user's dialogue in a pool; the commands are those of :class:`Duplex`.
+    """One user's dialogue in a pool: sound and commands in, a queue of events out.
 
     Everything here may be called from any thread. Events are read by one consumer: ``async for``,
-    or :meth:`get`. The pool's own fields (underscored) are guarded by its lock.
+    or :meth:`get`.
+
+    Attributes:
+        opened: When, time.monotonic().
+        read: When the consumer read last.
+        unread: Samples of audio that it has not read.
+        closed: The last event, when the talk is over.
     """
 
-    def __init__(self, pool: Pool, make: Callable[[Callable[[], int]], Duplex]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self.opened = self._touched = self._read = time.monotonic()
-        self._duplex: Duplex | None = make(self._clock)
-        self._incoming: deque[np.ndarray | Callable[[], None]] = deque()
-        self._incoming_samples = 0
-        self._busy = False  # a worker has it
-        self._step: Step | None = None  # waits to be run
-        self._level = 0  # how urgent the step is
-        self._result: Tensor | None = None  # of the step that was run
-        self._error: Exception | None = None  # ... or what it raised
-        self._served = 0.0  # when it was worked on last
+        self.opened = self.read = time.monotonic()
+        self.unread = 0
+        self.closed: ev.Closed | None = None
         self._out: deque[ev.DuplexEvent] = deque()
-        self._unread = 0  # samples of audio in _out
         self._news = threading.Condition()
         self._waiters: list[Callable[[], None]] = []
         self._finished = False  # the iteration is over
-        self.closed: ev.Closed | None = None
 
-    def _clock(self) -> int:
+    def clock(self) -> int:
+        """User samples since it was opened, by the wall clock."""
         return int((time.monotonic() - self.opened) * SAMPLE_RATE)
 
     # --- in ---
 
-    def push(self, pcm: np.ndarray | Tensor) -> None:
+    def push(self, pcm: np.ndarray | Tensor, checked: bool = False) -> None:
         """Sound of the user: float [S] in [-1, 1] at 16 kHz, any S. Never blocks.
+
+        Args:
+            pcm: The sound.
+            checked: :meth:`check_room` was asked before.
 
         Raises:
             AudioError: It is not that.
             Overflow: Too much waits to be heard; nothing of this block was taken.
         """
         block = check_block(pcm)
-        limit = self._pool.cfg.input_seconds
-        with self._pool.lock:
-            duplex = self._duplex
-            if duplex is None:
-                return
-            waiting = self._incoming_samples + duplex.inbox.waiting + block.size
-            if waiting > limit * SAMPLE_RATE:
-                raise Overflow(
-                    f"{waiting / SAMPLE_RATE:.1f} s of sound wait to be heard",
-                    possible=f"{limit:g} s",
-                    do="send it in real time",
-                )
-            self._incoming_samples += block.size
-            self._give(block)
+        if block.size:
+            with self._pool.lock:
+                if not checked:
+                    self.check_room(block.size)
+                self._pool.give(self, block)
 
-    def commit(self, answer: bool = True) -> None:
-        """See :meth:`Duplex.commit`."""
-        self._command(lambda duplex: duplex.commit(answer))
-
-    def clear(self) -> None:
-        """See :meth:`Duplex.clear`."""
-        self._command(lambda duplex: duplex.clear())
-
-    def hear_text(self, text: str, answer: bool = True) -> None:
-        """See :meth:`Duplex.hear_text`."""
-        self._command(lambda duplex: duplex.hear_text(text, answer))
-
-    def say_text(self, text: str) -> None:
-        """See :meth:`Duplex.say_text`."""
-        self._command(lambda duplex: duplex.say_text(text))
-
-    def respond(
-        self, speak: bool | None = None, max_tokens: int | None = None, system: str | None = None
-    ) -> None:
-        """See :meth:`Duplex.respond`."""
-        self._command(lambda duplex: duplex.respond(speak, max_tokens, system))
-
-    def interrupt(self) -> None:
-        """See :meth:`Duplex.interrupt`."""
-        self._command(lambda duplex: duplex.interrupt())
-
-    def played(self, position: int, turn: int | None = None) -> None:
-        """See :meth:`Duplex.played`."""
-        self._command(lambda duplex: duplex.played(position, turn))
-
-    def truncate(self, turn: int, samples: int) -> None:
-        """See :meth:`Duplex.truncate`."""
-        self._command(lambda duplex: duplex.truncate(turn, samples))
-
-    def configure(
-        self,
-        turn: TurnConfig | None = None,
-        system: str | None = None,
-        voice: Sequence[int] | None = None,
-        speak: bool | None = None,
-        max_tokens: int | None = None,
-    ) -> None:
-        """See :meth:`Duplex.configure`.
+    def check_room(self, samples: int) -> None:
+        """Refuse samples for which there is no room; 0: if there is none for any.
 
         Raises:
-            ConfigError: The voice does not fit the codec.
+            Overflow: Too much waits to be heard.
         """
-        if self._duplex is not None:
-            self._duplex.model.check_voice(voice)
-        self._command(lambda duplex: duplex.configure(turn, system, voice, speak, max_tokens))
+        limit = self._pool.cfg.input_seconds
+        waiting = self._pool.waiting(self) + samples
+        if waiting > limit * SAMPLE_RATE:
+            raise Overflow(
+                f"input buffer overflow: {waiting / SAMPLE_RATE:.1f} s queued",
+                possible=f"{limit:g} s",
+                do="send it in real time",
+            )
 
-    def delete(self, turn: int, role: Literal["user", "assistant", "both"] = "both") -> None:
-        """See :meth:`Duplex.delete`."""
-        self._command(lambda duplex: duplex.delete(turn, role))
+    def send(self, command: Command) -> None:
+        """Ask for something; see :mod:`fo_core.dialogue.commands`.
+
+        Raises:
+            ConfigError: A voice does not fit the codec.
+        """
+        self._pool.give(self, command)
 
     def close(self, reason: Reason = "client") -> None:
         """End it and free its memory; what is on its way is dropped. May be called again."""
         self._pool.drop(self, reason)
 
-    def _command(self, command: Callable[[Duplex], None]) -> None:
-        with self._pool.lock:
-            duplex = self._duplex
-            if duplex is not None:
-                self._give(lambda: command(duplex))
-
-    def _give(self, item: np.ndarray | Callable[[], None]) -> None:
-        self._incoming.append(item)
-        self._touched = time.monotonic()
-        self._pool.notify()
-
     # --- out ---
+
+    @property
+    def backlog(self) -> int:
+        """Events that the consumer has not read."""
+        return len(self._out)
 
     def get(self, timeout: float | None = None) -> ev.DuplexEvent | None:
         """The next event; None when none came in ``timeout`` seconds.
@@ -188,20 +141,21 @@ class Talk:
             await flag.wait()
 
     def _pop(self) -> ev.DuplexEvent | None:
-        self._read = time.monotonic()
+        self.read = time.monotonic()
         if not self._out:
             return self.closed
         event = self._out.popleft()
         if isinstance(event, ev.AudioDelta):
-            self._unread -= event.audio.size
+            self.unread -= event.audio.size
         return event
 
     def _relieve(self) -> None:
         """The reply may go on where it waited for this consumer."""
-        if self._unread > self._pool.output_samples // 2:
+        if self.unread > self._pool.output_samples // 2:
             self._pool.notify()
 
-    def _deliver(self, events: Sequence[ev.DuplexEvent]) -> None:
+    def deliver(self, events: Sequence[ev.DuplexEvent]) -> None:
+        """Events of the dialogue, for the consumer."""
         if not events:
             return
         now = time.monotonic()
@@ -209,15 +163,16 @@ class Talk:
             if self.closed is not None:
                 return
             if not self._out:
-                self._read = now  # whoever is slow is so from now on
+                self.read = now  # whoever is slow is so from now on
             for event in events:
                 event.time = now
                 self._out.append(event)
                 if isinstance(event, ev.AudioDelta):
-                    self._unread += event.audio.size
+                    self.unread += event.audio.size
             self._tell()
 
-    def _end(self, reason: Reason) -> None:
+    def end(self, reason: Reason) -> None:
+        """The last event."""
         with self._news:
             if self.closed is None:
                 self.closed = ev.Closed(reason, time=time.monotonic())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fo_core.dialogue.ear import holds_voice
 from fo_core.dialogue.listener import Listener
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import CHUNK_SAMPLES
@@ -21,21 +22,37 @@ class Transcript:
 
 
 @torch.inference_mode()
-def transcribe(model: FreezeOmni, wave: Tensor, max_tokens: int = 64) -> Transcript:
-    """Hear a wave in 160 ms chunks and write down what was said.
+def transcribe(
+    model: FreezeOmni, wave: Tensor, max_tokens: int = 64, vad: str = "auto"
+) -> Transcript:
+    """Hear a wave in 160 ms chunks and write down what was said; nothing where nothing was.
 
     Args:
         model: With a trained speech encoder; the adapter is used as it is.
         wave: [S] at 16 kHz in [-1, 1].
         max_tokens: Longest transcript of the LLM.
+        vad: Voice activity detector, see :func:`holds_speech`.
     """
     listener = Listener(model)
     heard = [listener.hear(chunk) for chunk in wave.split(CHUNK_SAMPLES)]
     frames = torch.cat([h.encoded for h in heard], dim=1)  # [1, T, E]
     words = model.ctc_head.read(model.ctc_head(frames))[0] if model.ctc_head.classes > 1 else ""
     vectors = torch.cat([*(h.embeds for h in heard), listener.flush()], dim=1)  # [1, N, H]
-    said = repeat(model, vectors, max_tokens) if "adapter" in model.trained else []
+    words = words if listener.text is None else listener.text
+    heard_it = "adapter" in model.trained and holds_speech(model, wave, vectors, vad)
+    said = repeat(model, vectors, max_tokens) if heard_it else []
     return Transcript(words, model.llm.answer_text(said))
+
+
+def holds_speech(model: FreezeOmni, wave: Tensor, vectors: Tensor, vad: str = "auto") -> bool:
+    """Whether something was heard in a wave [S] that gave these vectors [1, N, H].
+
+    The same rule as in a talk (:meth:`Session.was_heard`): no vectors, nothing heard; where the
+    adapter gives vectors for any sound, the voice activity detector has to find a voice.
+    """
+    if not vectors.shape[1]:
+        return False
+    return model.adapter.requires_ctc or holds_voice(wave, vad)
 
 
 @torch.inference_mode()

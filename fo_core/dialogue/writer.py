@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fo_core.dialogue.segmenter import Segment, Segmenter
+from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.models.frozen_llm import FrozenLLM, LLMState
-from fo_core.models.steps import Steps, Think, drive
+from fo_core.models.steps import LLMRequest, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, sample
 
 
@@ -31,6 +32,7 @@ class Answer:
     token_ids: list[int] = field(default_factory=list)  # without the end of turn
     ended: bool = False  # whether the LLM ended it (else it was cut at the limit)
     text: str = ""  # all of the text so far
+    calls: bool = False  # whether it calls functions
 
 
 class Writer:
@@ -45,6 +47,7 @@ class Writer:
         sampling: How a token is chosen.
         generator: Source of randomness, on the LLM's device.
         compat: As in :func:`fo_core.sampling.sample`.
+        forced: Tokens that the answer begins with.
     """
 
     def __init__(
@@ -52,14 +55,15 @@ class Writer:
         llm: FrozenLLM,
         state: LLMState,
         hidden: Tensor,
-        segmenter: Segmenter,
+        segmenter: Segmenter | CallSegmenter,
         sampling: SamplingConfig,
         generator: torch.Generator | None = None,
         compat: Compat = "none",
+        forced: Sequence[int] = (),
     ) -> None:
         self._compat: Compat = compat
         self._thoughts = llm.thought_filter()
-        self._forced: list[int] = []  # tokens that come next without being chosen
+        self._forced = list(forced)  # tokens that come next without being chosen
         self._llm, self._state, self._hidden = llm, state, hidden
         self._segmenter, self._sampling, self._generator = segmenter, sampling, generator
         self.answer = Answer(start=state.length)
@@ -67,6 +71,11 @@ class Writer:
         self._token: Tensor | None = None  # [1] chosen, not yet fed
         self._states: list[Tensor] = []  # of the tokens not yet handed out, from _first on
         self._first = self._index = 0  # first token, and number, of the open piece
+
+    @property
+    def calls(self) -> CallSegmenter | None:
+        """The functions that the answer calls; None where there are none to call."""
+        return self._segmenter if isinstance(self._segmenter, CallSegmenter) else None
 
     @torch.inference_mode()
     def parts(self) -> Iterator[Part]:
@@ -79,7 +88,7 @@ class Writer:
         llm, answer = self._llm, self.answer
         if self._token is not None:
             embeds = llm.embed(self._token.view(1, 1))
-            self._hidden = yield Think(llm, embeds, self._state)
+            self._hidden = yield LLMRequest(llm, embeds, self._state)
             self._token = None
         token_id = self._choose()
         found: list[Segment] = []

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class OffsetNorm(nn.Module):
-    """``x / rms(x) * (1 + weight)``, in float32 whatever the dtype.
+    """``x / rms(x) * (1 + weight)``, in float32 at least.
 
     Args:
         dim: D, of the last axis.
@@ -21,9 +21,9 @@ class OffsetNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         unit = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (unit * (1.0 + self.weight.float())).to(x.dtype)
+        return (unit * (1.0 + self.weight.to(wide.dtype))).to(x.dtype)
 
 
 def make_norm(dim: int, eps: float, offset: bool) -> nn.Module:

@@ -140,5 +140,6 @@ def _attend_capped(
             mask = mask.repeat(repeats)
         low = torch.finfo(scores.dtype).min
         scores = scores.masked_fill(~mask, low) if mask.dtype == torch.bool else scores + mask
-    shares = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    shares = scores.softmax(-1, dtype=wide).to(query.dtype)
     return (shares @ values).view(B, H, T, dh)

@@ -14,7 +14,7 @@ from typing import Any
 from fo_core.errors import CheckpointError
 from fo_core.models import thoughts
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+Message = dict[str, Any]  # {"role": "system" | "user" | "assistant" | "tool", "content": text}
 AUDIO = "<audio>"
 MARKS = ("FOFIRSTUSER", "FOANSWER", "FOSECONDUSER")
 
@@ -50,7 +50,9 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def render(tokenizer: Any, messages: Sequence[Message]) -> str:
+def render(
+    tokenizer: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
+) -> str:
     """The template's text of a dialogue, up to where the assistant speaks.
 
     A reasoning LLM's thoughts are switched off where its template can do that; where it opens them
@@ -67,7 +69,11 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> str:
         )
     try:
         text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **thoughts.SWITCHES
+            list(messages),
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=True,
+            **thoughts.SWITCHES,
         )
         return thoughts.close_opened(text)
     except Exception as error:  # jinja raises what the template's author chose
@@ -83,20 +89,25 @@ def dialogue(system: str | None, shots: Sequence[tuple[str, str]], user: str) ->
     return [*messages, {"role": "user", "content": user}]
 
 
-def render_any(tokenizer: Any, messages: Sequence[Message]) -> str:
+def render_any(
+    tokenizer: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
+) -> str:
     """:func:`render`; a template without a system role gets its text before the first question."""
     try:
-        return render(tokenizer, messages)
+        return render(tokenizer, messages, tools)
     except CheckpointError:
         if len(messages) < 2 or messages[0]["role"] != "system":
             raise
         system, first, *rest = messages
         joined = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
-        return render(tokenizer, [joined, *rest])
+        return render(tokenizer, [joined, *rest], tools)
 
 
 def parts_from_tokenizer(
-    tokenizer: Any, system: str | None, shots: Sequence[tuple[str, str]] = ()
+    tokenizer: Any,
+    system: str | None,
+    shots: Sequence[tuple[str, str]] = (),
+    tools: Sequence[dict[str, Any]] = (),
 ) -> ChatParts:
     """The parts of a tokenizer's own chat template.
 
@@ -104,6 +115,7 @@ def parts_from_tokenizer(
         tokenizer: A transformers tokenizer.
         system: System text; None or empty leaves the template's default, if it has one.
         shots: Example turns (question, answer), put before the first turn.
+        tools: Functions that the template shows, in its own form.
 
     Raises:
         CheckpointError: No template, or one whose turns have no fixed frame.
@@ -111,7 +123,7 @@ def parts_from_tokenizer(
     first, answer, second = MARKS
     messages = dialogue(system, shots, first)
     messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": second}]
-    text = render_any(tokenizer, messages)
+    text = render_any(tokenizer, messages, tools)
     if any(text.count(mark) != 1 for mark in MARKS):
         raise CheckpointError(
             "the LLM's chat template changes or repeats the messages",

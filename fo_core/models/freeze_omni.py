@@ -1,13 +1,15 @@
 """The whole model: a frozen LLM with ears, a dialogue-state head and a voice around it.
 
 A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
-``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) may lie beside them. The LLM is
+``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) and ``piece_lm.safetensors`` (the
+word adapter's language model) may lie beside them. The LLM is
 referred to by name and fingerprint, never copied. A part whose file is missing is untrained: it
 has initial weights and is not in :attr:`FreezeOmni.trained`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,7 @@ from fo_core.config import config, replace
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import make_extractor
 from fo_core.files import write_json
+from fo_core.models import piece_lm
 from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
 from fo_core.models.chat import ChatParts, encode
 from fo_core.models.codec import TiCodec, TiCodecConfig
@@ -35,6 +38,7 @@ from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.state_head import StateHead
 from fo_core.models.token_codec import TokenCodec
+from fo_core.models.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
 from fo_core.models.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
@@ -167,11 +171,24 @@ class FreezeOmni(nn.Module):
         """Ids around the audio slots of a dialogue with the configured system text and shots."""
         return self.chat_for(self.config.llm.system, self.config.llm.shots)
 
-    def chat_for(self, system: str | None, shots: Sequence[tuple[str, str]] = ()) -> ChatParts:
-        """Ids around the audio slots for another system text."""
+    def chat_for(
+        self,
+        system: str | None,
+        shots: Sequence[tuple[str, str]] = (),
+        tools: Sequence[Tool] = (),
+    ) -> ChatParts:
+        """Ids around the audio slots for another system text, with functions that may be called."""
+        native = tools and self.tool_format.native
+        if tools and not native:
+            system = system_with(tools, system)
         if self.config.llm.template is not None:
             return self.llm.chat_parts_from_template(self.config.llm.template, system)
-        return self.llm.chat_parts(system, shots)
+        return self.llm.chat_parts(system, shots, described(tools) if native else ())
+
+    @functools.cached_property
+    def tool_format(self) -> ToolFormat:
+        """How the LLM writes function calls."""
+        return FALLBACK if self.config.llm.template is not None else tool_format(self.llm.tokenizer)
 
     def require(self, *parts: str) -> None:
         """Refuse work that needs an untrained part.
@@ -229,6 +246,8 @@ class FreezeOmni(nn.Module):
             if part in self.trained:
                 tensors = getattr(self, part).state_dict()
                 save_tensors(folder / f"{part}.safetensors", tensors, {"part": part})
+        if isinstance(self.adapter, WordAdapter) and self.adapter.search.lm is not None:
+            self.adapter.search.lm.save(folder)
         if with_config:
             write_json(folder / "config.json", cfg.to_dict(self.config))
 
@@ -350,7 +369,7 @@ def load(
     """
     folder = Path(folder)
     model = build(read_config(folder, overrides), device, llm)
-    known = {f"{part}.safetensors" for part in PARTS}
+    known = {piece_lm.FILE, *(f"{part}.safetensors" for part in PARTS)}
     foreign = sorted(p.name for p in folder.glob("*.safetensors") if p.name not in known)
     if foreign:
         raise CheckpointError(
@@ -363,6 +382,8 @@ def load(
         if path.is_file():
             load_into(getattr(model, part), load_tensors(path), str(path))
             model.trained.add(part)
+    if isinstance(model.adapter, WordAdapter):
+        model.adapter.attach_lm(piece_lm.PieceLM.load(folder, model.ctc_head.classes - 1))
     for module in (model.task, model.prompt, model.state_head):
         module.left_out = True
     for name in model.trained & {"task", "prompt", "state_head"}:

@@ -19,6 +19,7 @@ from fo_core.checkpoint import fingerprint
 from fo_core.devices import working_dtype
 from fo_core.errors import CheckpointError
 from fo_core.layers.packed import Weights
+from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import KVCache
 from fo_core.models import chat, llm_checks, llm_families, llm_source, thoughts
 from fo_core.models.chat import ChatParts
@@ -282,6 +283,28 @@ class FrozenLLM(nn.Module):
         hidden = self.backbone(embeds.to(self.dtype), mask, positions, state.cache)
         return hidden, state
 
+    def step_many(self, embeds: Sequence[Tensor], states: Sequence[LLMState]) -> list[Tensor]:
+        """:meth:`step` of several sessions in one ragged batch, where the layers are our own.
+
+        Args:
+            embeds: [1, N_i, H] each.
+            states: Theirs, of one row each; extended in place.
+
+        Returns:
+            [1, N_i, H] each.
+        """
+        caches = [state.cache for state in states]
+        own = [cache for cache in caches if isinstance(cache, KVCache)]
+        backbone = self.backbone
+        if not isinstance(backbone, LeanBackbone) or len(own) < len(caches):
+            return [self.step(*one)[0] for one in zip(embeds, states, strict=True)]
+        rows = [row.to(self.dtype) for row in embeds]
+        for row, state in zip(rows, states, strict=True):
+            self.check_room(state.length + row.shape[1], "what was said so far")
+        found = run_ragged(backbone.stack, rows, own, [0] * len(own))
+        normed = backbone.norm(torch.cat(found, dim=1))
+        return list(normed.split([row.shape[1] for row in rows], dim=1))
+
     def forward(
         self,
         embeds: Tensor,
@@ -344,9 +367,14 @@ class FrozenLLM(nn.Module):
         """Next-token logits [..., V] of final-normed states [..., H]."""
         return self.backbone.logits(hidden)
 
-    def chat_parts(self, system: str | None, shots: Sequence[tuple[str, str]] = ()) -> ChatParts:
+    def chat_parts(
+        self,
+        system: str | None,
+        shots: Sequence[tuple[str, str]] = (),
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> ChatParts:
         """Ids around the audio slots, from the tokenizer's chat template."""
-        return chat.parts_from_tokenizer(self.tokenizer, system, shots)
+        return chat.parts_from_tokenizer(self.tokenizer, system, shots, tools)
 
     def chat_parts_from_template(self, template: str, role: str | None = None) -> ChatParts:
         """Ids around the audio slots, from a published checkpoint's template with ``<audio>``."""

@@ -12,6 +12,7 @@ from fo_core import config as configs
 from fo_core.checkpoint import fingerprint, load_tensors, read_json, save_tensors
 from fo_core.errors import CheckpointError
 from fo_core.files import write_json, write_text
+from fo_core.models import piece_lm
 from fo_core.models.freeze_omni import PARTS, FreezeOmniConfig, read_config
 
 SECTIONS = {"ctc_head": "ctc"}  # part -> section of the config, where their names differ
@@ -60,6 +61,9 @@ def join(folders: Sequence[Path], out: Path, half: bool = False) -> dict[str, st
             tensors = {k: v.half() if v.dtype == torch.float32 else v for k, v in tensors.items()}
         save_tensors(out / f"{part}.safetensors", tensors, {"part": part})
     write_json(out / "config.json", merged)
+    if "ctc_head" in chosen and (chosen["ctc_head"] / piece_lm.FILE).is_file():
+        tensors = load_tensors(chosen["ctc_head"] / piece_lm.FILE)
+        save_tensors(out / piece_lm.FILE, tensors, {"classes": len(merged["ctc"]["pieces"])})
     _records(folders, out)
     return {part: str(folder) for part, folder in chosen.items()}
 

@@ -112,5 +112,5 @@ def tried(check: Callable[[Backbone, Tensor], str], backbone: Backbone, rows: Te
 def _same(found: Tensor, expected: Tensor, fault: str) -> str:
     """``fault`` with the size of the difference, unless two tensors are alike but for rounding."""
     apart = (found.float() - expected.float()).norm() / expected.float().norm().clamp_min(1e-12)
-    bound = 1e-3 if found.dtype == torch.float32 else 0.2
+    bound = 1e-3 if found.dtype.itemsize >= 4 else 0.2
     return "" if apart <= bound else f"{fault} (off by {float(apart):.2g})"

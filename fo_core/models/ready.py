@@ -12,7 +12,9 @@ from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.ready_generator import ready_generator
 
 
-def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
+def make_ready(
+    model: FreezeOmni, weights: Weights = "same", llm_weights: Weights | None = None
+) -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
     What is read for every chunk or token is packed: encoder, adapter, CTC head, state head, LLM and
@@ -27,6 +29,7 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
         model: A model in eval mode.
         weights: Precision of the packed matrices: "same" (float32 results stay within 1e-5),
             "fp16", "bf16", or "int8" (8-bit weights with one scale a row).
+        llm_weights: Those of the LLM; None: the same.
 
     Returns:
         ``model``.
@@ -42,5 +45,5 @@ def make_ready(model: FreezeOmni, weights: Weights = "same") -> FreezeOmni:
     pack_convolutions(model.adapter, weights)
     for part in ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder"):
         pack_for_inference(getattr(model, part), weights)
-    model.llm.pack(weights)
+    model.llm.pack(llm_weights or weights)
     return model

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
+from fo_core.layers.ragged import run_ragged
 from fo_core.layers.row import quick_norm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.chat import encode
-from fo_core.models.steps import Say, Steps, drive
+from fo_core.models.steps import DecoderRequest, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, penalise, sample
 from fo_core.text import speakable
 
@@ -321,6 +322,22 @@ class SpeechDecoder(nn.Module):
         hidden = self.decoder(x, positions=state.cache.length - state.shift, cache=state.cache)
         return self.out(quick_norm(self.norm, hidden[:, 0])), state
 
+    def step_many(self, tokens: Sequence[Tensor], states: Sequence[SpeechState]) -> list[Tensor]:
+        """:meth:`step` of several sentences in one ragged batch.
+
+        Args:
+            tokens: [1] each.
+            states: Theirs, of one row each; extended in place.
+
+        Returns:
+            Logits of each one's next token, [1, S] each.
+        """
+        rows = [self.row(*one) for one in zip(tokens, states, strict=True)]  # [1, 1, D] each
+        caches, shifts = [state.cache for state in states], [state.shift for state in states]
+        found = run_ragged(self.decoder, rows, caches, shifts)
+        logits = self.out(self.norm(torch.cat(found, dim=1)[0]))  # [B, S]
+        return list(logits.split(1))
+
     def row(self, token: Tensor, state: SpeechState) -> Tensor:
         """Input vector [B, 1, D] of the newest token [B]."""
         return self.embedding(token).unsqueeze(1)
@@ -375,7 +392,7 @@ class SpeechDecoder(nn.Module):
         how, recent = sentence.sampling, sentence.recent
         if sentence.count >= sentence.limit:
             return None
-        logits = yield Say(self, sentence.token, sentence.state)
+        logits = yield DecoderRequest(self, sentence.token, sentence.state)
         if recent is not None:
             recent[:, sentence.count % how.window] = sentence.token
             logits = penalise(logits, recent, how.penalty, self.cfg.compat)

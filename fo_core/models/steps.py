@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from fo_core.layers.ragged import run_ragged
-from fo_core.layers.transformer import KVCache
 from fo_core.models.frozen_llm import FrozenLLM, LLMState
-from fo_core.models.llm_backbone import LeanBackbone
 
 if TYPE_CHECKING:
     from fo_core.models.speech_decoder import SpeechDecoder, SpeechState
 
 
 @dataclass(frozen=True)
-class Think:
+class LLMRequest:
     """Feed vectors to the LLM; gives its states [1, N, H]."""
 
     model: FrozenLLM
@@ -42,7 +39,7 @@ class Think:
 
 
 @dataclass(frozen=True)
-class Say:
+class DecoderRequest:
     """Feed a speech token to the speech decoder; gives the next one's logits [1, S]."""
 
     model: SpeechDecoder
@@ -56,7 +53,7 @@ class Say:
         return self.model.step(self.token, self.state)[0]
 
 
-Step = Think | Say
+Step = LLMRequest | DecoderRequest
 R = TypeVar("R")
 Steps = Generator[Step, Tensor, R]  # yields steps, is sent their results, returns its own
 
@@ -78,33 +75,14 @@ def run_together(steps: Sequence[Step]) -> list[Tensor]:
     """Results of several sessions' steps of one kind on one model, in one batch where it can be.
 
     With packed weights a result does not depend, to the bit, on what else is in the batch; from
-    :meth:`Think.run` and :meth:`Say.run`, which know quicker ways for one row, it may differ in
-    the rounding.
+    ``run``, which knows quicker ways for one row, it may differ in the rounding.
     """
     first = steps[0]
     assert all(step.model is first.model for step in steps), "one model a batch"
-    thoughts = [step for step in steps if isinstance(step, Think)]
-    if thoughts:
-        return _think(thoughts[0].model, thoughts)
-    said = [step for step in steps if isinstance(step, Say)]
-    return _say(said[0].model, said)
-
-
-def _think(model: FrozenLLM, steps: list[Think]) -> list[Tensor]:
-    backbone = model.backbone
-    caches = [step.state.cache for step in steps]
-    own = [cache for cache in caches if isinstance(cache, KVCache)]
-    if not isinstance(backbone, LeanBackbone) or len(own) < len(caches):
-        return [step.run() for step in steps]  # transformers' layers take no ragged batch
-    rows = [step.embeds.to(model.dtype) for step in steps]
-    found = run_ragged(backbone.stack, rows, own, [0] * len(own))
-    normed = backbone.norm(torch.cat(found, dim=1))
-    return list(normed.split([row.shape[1] for row in rows], dim=1))
-
-
-def _say(model: SpeechDecoder, steps: list[Say]) -> list[Tensor]:
-    states = [step.state for step in steps]
-    rows = [model.row(step.token, step.state) for step in steps]  # [1, 1, D] each
-    found = run_ragged(model.decoder, rows, [s.cache for s in states], [s.shift for s in states])
-    logits = model.out(model.norm(torch.cat(found, dim=1)[0]))  # [B, S]
-    return list(logits.split(1))
+    asked = [step for step in steps if isinstance(step, LLMRequest)]
+    if asked:
+        states = [step.state for step in asked]
+        return asked[0].model.step_many([step.embeds for step in asked], states)
+    spoken = [step for step in steps if isinstance(step, DecoderRequest)]
+    speech = [step.state for step in spoken]
+    return spoken[0].model.step_many([step.token for step in spoken], speech)

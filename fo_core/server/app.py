@@ -1,18 +1,20 @@
-"""The web application: Realtime at /v1/realtime, Socket.IO, the page, /healthz and /metrics."""
+"""The web application: Realtime at /v1/realtime, Socket.IO, the page, /v1/models, /metrics ..."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import socketio
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
@@ -20,9 +22,11 @@ from fo_core.config import config
 from fo_core.dialogue.pool import Pool, PoolFull, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
+from fo_core.server.beta import PROTOCOL, wants_beta
 from fo_core.server.budget import Budget
 from fo_core.server.messages import new_id
 from fo_core.server.metrics import measure
+from fo_core.server.origins import allowed_origin
 from fo_core.server.realtime import Realtime
 from fo_core.server.settings import SessionSettings, detection
 from fo_core.server.socketio import Dialect
@@ -46,6 +50,7 @@ class ServeConfig:
     send_seconds: float = 20.0  # a client that takes nothing for so long is put out
     certificate: Path | None = None  # PEM file for TLS
     private_key: Path | None = None  # PEM file for TLS
+    origins: tuple[str, ...] = ()  # pages of other sites that may talk (https://example.com)
 
 
 def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
@@ -57,15 +62,6 @@ def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         if protocol.strip().startswith(KEY_PROTOCOL):
             return protocol.strip()[len(KEY_PROTOCOL) :]
     return query.get("api_key", "")
-
-
-def same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether it is no browser, or a browser that shows our own page.
-
-    A browser lets any site open a WebSocket to this machine; the origin tells which site it was.
-    """
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
 def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: ServeConfig) -> Any:
@@ -97,6 +93,7 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         yield
         await asyncio.to_thread(pool.close)
 
+    started = int(time.time())
     app = FastAPI(title="Freeze-Omni", lifespan=lifespan, openapi_url=None)
 
     @app.middleware("http")
@@ -112,18 +109,34 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         stats = pool.stats()
         return {"status": "ok", "model": name, "sessions": stats.sessions}
 
+    def locked(request: Request) -> JSONResponse | None:
+        if allowed(request.headers, request.query_params):
+            return None
+        return JSONResponse(error("the API key is wrong or missing", "invalid_api_key"), 401)
+
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        refused = locked(request)
+        if refused is not None:
+            return refused
         body, kind = measure(pool.stats())
         return Response(body, media_type=kind)
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> Response:
+        data = [{"id": name, "object": "model", "created": started, "owned_by": "freeze-omni"}]
+        return locked(request) or JSONResponse({"object": "list", "data": data})
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         asked = socket.headers.get("sec-websocket-protocol", "")
         offered = [part.strip() for part in asked.split(",")]
-        await socket.accept(subprotocol="realtime" if "realtime" in offered else None)
-        if not same_origin(socket.headers):
-            await _refuse(socket, "pages of other sites may not talk", "wrong_origin", POLICY)
+        spoken = next((name for name in ("realtime", PROTOCOL) if name in offered), None)
+        await socket.accept(subprotocol=spoken)
+        origin, host = socket.headers.get("origin"), socket.headers.get("host")
+        if not allowed_origin(origin, host, cfg.origins):
+            what = f"pages of {origin} may not talk to {host} (fo serve --origin {origin})"
+            await _refuse(socket, what, "wrong_origin", POLICY)
             return
         if not allowed(socket.headers, socket.query_params):
             await _refuse(socket, "the API key is wrong or missing", "invalid_api_key", POLICY)
@@ -143,7 +156,10 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(
-        pool.open, environ_allowed, lambda: Budget(cfg.messages_per_second, cfg.burst)
+        pool.open,
+        environ_allowed,
+        lambda: Budget(cfg.messages_per_second, cfg.burst),
+        lambda origin, environ: allowed_origin(origin, environ.get("HTTP_HOST"), cfg.origins),
     )
     return socketio.ASGIApp(dialect.server, other_asgi_app=app)
 
@@ -162,8 +178,10 @@ async def _serve(socket: Any, talk: Talk, settings: SessionSettings, cfg: ServeC
             await socket.send_text(text)
 
     states = socket.query_params.get("states") == "1"
-    client = Realtime(talk, settings, send, cfg.session_seconds, states)
-    budget = Budget(cfg.messages_per_second, cfg.burst)
+    budget, beta = Budget(cfg.messages_per_second, cfg.burst), wants_beta(socket.headers)
+    client = Realtime(
+        talk, settings, send, cfg.session_seconds, states, beta, lambda: [budget.shown()]
+    )
 
     async def listen() -> tuple[int, str]:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 
 class Budget:
@@ -21,3 +22,12 @@ class Budget:
             return False
         self._left -= 1
         return True
+
+    def shown(self) -> dict[str, Any]:
+        """As the protocol's ``rate_limits`` show it."""
+        return {
+            "name": "requests",
+            "limit": int(self._burst),
+            "remaining": int(self._left),
+            "reset_seconds": round((self._burst - self._left) / self._rate, 3),
+        }

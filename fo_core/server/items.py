@@ -10,21 +10,38 @@ from fo_core.server.messages import Refused, new_id
 MAX_ITEMS = 10_000  # of one session; older ones are forgotten, the model's own context is shorter
 
 
+Kind = Literal["message", "function_call", "function_call_output"]
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
 @dataclass
 class Item:
-    """One message."""
+    """A message, a function call or what came back for one."""
 
     id: str
     role: Literal["user", "assistant"]
     turn: int | None = None  # of the talk; None = not yet, or of no turn
-    text: str = ""  # typed, transcribed or spoken words
+    text: str = ""  # typed, transcribed or spoken words; arguments of a call; output of a function
     spoken: bool = True  # audio with a transcript instead of text
-    status: Literal["in_progress", "completed", "incomplete"] = "completed"
+    status: Status = "completed"
     milliseconds: int = 0  # of an answer's audio, as it was made
     previous: str | None = None  # id of the item before it
+    kind: Kind = "message"
+    call_id: str = ""  # of a function call
+    name: str = ""  # of its function
 
     def to_dict(self) -> dict[str, Any]:
         """As the protocol shows it; audio itself is not kept."""
+        common = {
+            "id": self.id,
+            "object": "realtime.item",
+            "type": self.kind,
+            "status": self.status,
+        }
+        if self.kind == "function_call":
+            return {**common, "name": self.name, "call_id": self.call_id, "arguments": self.text}
+        if self.kind == "function_call_output":
+            return {**common, "call_id": self.call_id, "output": self.text}
         side = "input" if self.role == "user" else "output"
         content: list[dict[str, Any]] = []
         if self.spoken:
@@ -33,14 +50,7 @@ class Item:
             content = [{"type": f"{side}_text", "text": self.text}]
         if self.status == "in_progress" and not self.text:
             content = []
-        return {
-            "id": self.id,
-            "object": "realtime.item",
-            "type": "message",
-            "role": self.role,
-            "status": self.status,
-            "content": content,
-        }
+        return {**common, "role": self.role, "content": content}
 
 
 @dataclass
@@ -61,20 +71,20 @@ class Conversation:
         if len(self.items) > MAX_ITEMS:
             del self.items[next(iter(self.items))]
 
-    def get(self, id: str, param: str = "item_id") -> Item:  # noqa: A002 the protocol's word
+    def get(self, id: str, code: str = "item_not_found", param: str = "item_id") -> Item:  # noqa: A002 the protocol's word
         """An item.
 
         Raises:
             Refused: There is none of this id.
         """
         if id not in self.items:
-            raise Refused(f"no item {id[:64]!r} in this conversation", param, "item_not_found")
+            raise Refused(f"no item {id[:64]!r} in this conversation", param, code)
         return self.items[id]
 
     def of(self, turn: int, role: str) -> Item | None:
-        """The item of a turn."""
+        """The newest message of a turn."""
         for item in reversed(self.items.values()):
-            if item.turn == turn and item.role == role:
+            if item.turn == turn and item.role == role and item.kind == "message":
                 return item
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from fo_core.errors import DataError
@@ -85,7 +86,7 @@ def checked(kind: type[Model], data: dict[str, Any], where: str = "") -> Model:
     from pydantic import ValidationError
 
     try:
-        return kind.model_validate(data)  # type: ignore[attr-defined]
+        found = kind.model_validate(data)  # type: ignore[attr-defined]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # union members stand in the path as class names; a field's name is lower case
@@ -94,3 +95,22 @@ def checked(kind: type[Model], data: dict[str, Any], where: str = "") -> Model:
         missing = first["type"] == "missing"
         code = "missing_required_parameter" if missing else "invalid_value"
         raise Refused(f"{dotted}: {first['msg']}", dotted, code) from error
+    for name in _unknown(found, where):
+        raise Refused(f"there is no field {name!r}", name, "unknown_parameter")
+    return found
+
+
+def _unknown(found: Any, where: str) -> Iterator[str]:
+    """Dotted names of the fields that the openai package does not know."""
+    from pydantic import BaseModel
+
+    if isinstance(found, list):
+        for index, item in enumerate(found):
+            yield from _unknown(item, f"{where}.{index}")
+    if not isinstance(found, BaseModel):
+        return
+    dot = where + "." if where else ""
+    for name in found.model_extra or {}:
+        yield dot + name[:64]
+    for name in type(found).model_fields:
+        yield from _unknown(getattr(found, name), dot + name)

@@ -12,19 +12,32 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import numpy as np
+
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import Overflow, Talk
 from fo_core.errors import FoError
+from fo_core.server.beta import from_beta, to_beta
 from fo_core.server.items import Item
 from fo_core.server.messages import Refused, new_id, read_event, read_message
-from fo_core.server.responses import Event
-from fo_core.server.settings import MAX_TOKENS, SessionSettings, short, speaks, tokens
-from fo_core.server.translate import Translator, Wanted, error
+from fo_core.server.responses import Event, Wanted
+from fo_core.server.settings import (
+    MAX_TOKENS,
+    SessionSettings,
+    short,
+    speaks,
+    tokens,
+    wire_format,
+)
+from fo_core.server.tools import read_tools
+from fo_core.server.translate import Asked, Translator, error
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, from_base64
 from fo_core.streaming import SAMPLE_RATE
 
 Send = Callable[[str], Awaitable[None]]
 MAX_AUDIO = 15 * 2**20  # bytes of one append
+ROUNDING_MS = 50  # by which a client may think that an answer is longer than it is
 
 
 class Realtime:
@@ -36,6 +49,8 @@ class Realtime:
         send: Takes one message; its order is the order of calls.
         seconds: Longest session, for ``expires_at``.
         states: Send the dialogue states too (an extension).
+        beta: Send events by the names of the protocol's beta.
+        limits: Gives the client's ``rate_limits``.
     """
 
     def __init__(
@@ -45,12 +60,14 @@ class Realtime:
         send: Send,
         seconds: float = 3600,
         states: bool = False,
+        beta: bool = False,
+        limits: Callable[[], list[Event]] = list,
     ) -> None:
         self.talk, self.settings = talk, settings
         self.id = new_id("sess")
-        self._send = send
+        self._send, self._beta = send, beta
         self._expires_at = int(time.time() + seconds)
-        self._out = Translator(lambda: self.settings, states)
+        self._out = Translator(lambda: self.settings, states, limits)
         self._resampler = Resampler(settings.audio_in.rate, SAMPLE_RATE)
         self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
 
@@ -84,6 +101,8 @@ class Realtime:
                 if data["type"] == "session.update":
                     await self._emit(self._update(data))
                     return
+                if isinstance(data.get("response"), dict):
+                    data = {**data, "response": from_beta(data["response"], "response")}
                 event = read_event(data)
                 await self._emit(self._handlers[event.type](self, event))
             except Refused as refused:
@@ -98,52 +117,76 @@ class Realtime:
 
     async def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
-            await self._send(json.dumps({"event_id": new_id("event"), **event}))
+            told = to_beta(event) if self._beta else event
+            if told is not None:
+                await self._send(json.dumps({"event_id": new_id("event"), **told}))
 
     def _update(self, data: dict[str, Any]) -> Iterable[Event]:
         session = data.get("session")
         if not isinstance(session, dict):
             raise Refused("session is missing", "session", "missing_required_parameter")
-        old, new = self.settings, self.settings.updated(session)
+        old = self.settings
+        try:
+            new = old.updated(session)
+        except Refused as wrong:
+            what = f"{wrong}; nothing of this update was applied"
+            raise Refused(what, wrong.param, wrong.code) from wrong
         self.settings = new
         if new.audio_in != old.audio_in:
             self._resampler = Resampler(new.audio_in.rate, SAMPLE_RATE)
-        self.talk.configure(
-            turn=new.turn if new.turn != old.turn else None,
-            system=new.instructions if new.instructions != old.instructions else None,
-            speak=new.speak,
-            max_tokens=new.max_tokens or MAX_TOKENS,  # None would leave an older limit
+        self.talk.send(
+            do.Configure(
+                turn=new.turn if new.turn != old.turn else None,
+                system=new.instructions if new.instructions != old.instructions else None,
+                speak=new.speak,
+                max_tokens=new.max_tokens or MAX_TOKENS,  # None would leave an older limit
+                temperature=new.temperature,
+                tools=new.tools if new.tools != old.tools else None,
+            )
         )
         yield {"type": "session.updated", "session": new.to_dict(self.id, self._expires_at)}
 
     def _append(self, event: Any) -> Iterable[Event]:
         wave = self.settings.audio_in.decode(from_base64(event.audio, MAX_AUDIO))
         if len(wave):
-            self.talk.push(self._resampler.step(wave))
+            self._push(self._resampler, wave)
         return ()
+
+    def _push(self, resampler: Resampler, wave: np.ndarray) -> None:
+        """Resample and push; what is refused leaves nothing behind, in the resampler neither.
+
+        Without turn detection an utterance may come at once: it is taken whatever its length.
+        """
+        manual = self.settings.turn.detect == "manual"
+        samples = len(wave) * SAMPLE_RATE // resampler.rates[0]
+        self.talk.check_room(0 if manual else samples)
+        self.talk.push(resampler.step(wave), checked=True)
 
     def _commit(self, event: Any) -> Iterable[Event]:
         self._push_rest()
-        self._out.expect("empty_commit", event.event_id)
         # without turn detection the client asks for the response itself
-        self.talk.commit(answer=self.settings.turn.answer)
+        id = self._out.ask(Asked(event.event_id))  # noqa: A001 the protocol's word
+        self.talk.send(do.Commit(self.settings.turn.answer, id=id))
         return ()
 
     def _push_rest(self) -> None:
         rest = self._resampler.flush()
         if len(rest):
-            self.talk.push(rest)
+            self.talk.push(rest, checked=True)
 
     def _clear(self, event: Any) -> Iterable[Event]:
         self._resampler.flush()
-        self.talk.clear()
+        self.talk.send(do.Clear())
         return ()
 
     def _create_item(self, event: Any) -> Iterable[Event]:
         asked = event.item
-        if event.previous_item_id not in (None, self._out.conversation.last):
+        last = self._out.conversation.last
+        if event.previous_item_id not in (None, last or "root"):
             what = "items can only be put at the end of the conversation"
             raise Refused(what, "previous_item_id", "unsupported")
+        if asked.type == "function_call_output":
+            return self._create_result(asked, event.event_id)
         role = getattr(asked, "role", None)
         if asked.type != "message" or role not in ("user", "assistant"):
             what = f"no items of type {asked.type} and role {role} here"
@@ -153,7 +196,7 @@ class Realtime:
         id = self._out.conversation.fresh_id(asked.id)  # noqa: A001 the protocol's word
         kinds = [part.type for part in asked.content]
         if role == "user" and kinds == ["input_audio"]:
-            return self._create_audio(id, asked.content[0].audio)
+            return self._create_audio(id, asked.content[0].audio, event.event_id)
         wanted = "input_text" if role == "user" else "output_text"
         if not kinds or set(kinds) != {wanted}:
             raise Refused(f"content is {wanted}, or one input_audio of a user", "item.content")
@@ -161,14 +204,32 @@ class Realtime:
         if not text:
             raise Refused("the message has no text", "item.content")
         item = Item(id, role, None, text, spoken=False)
+        command = self._out.ask(Asked(event.event_id, item=item))
         if role == "user":
-            self._out.typed.append(item)
-            self.talk.hear_text(text, answer=False)
+            self.talk.send(do.HearText(text, answer=False, id=command))
         else:
-            self.talk.say_text(text)
+            self.talk.send(do.SayText(text, id=command))
         return self._out.user(item)
 
-    def _create_audio(self, id: str, audio: str | None) -> Iterable[Event]:  # noqa: A002
+    def _create_result(self, asked: Any, event_id: str | None) -> Iterable[Event]:
+        calls = self._out.conversation.items.values()
+        if not any(i.kind == "function_call" and i.call_id == asked.call_id for i in calls):
+            what = f"no function was called as {asked.call_id[:64]!r}"
+            raise Refused(what, "item.call_id", "item_not_found")
+        id = self._out.conversation.fresh_id(asked.id)  # noqa: A001 the protocol's word
+        output = short(asked.output, "item.output")
+        item = Item(id, "user", None, output, spoken=False, kind="function_call_output")
+        item.call_id = asked.call_id
+        command = self._out.ask(Asked(event_id, item=item))
+        self.talk.send(do.HearResult(asked.call_id, output, id=command))
+        return self._out.user(item)
+
+    def _create_audio(
+        self,
+        id: str,  # noqa: A002 the protocol's word
+        audio: str | None,
+        event_id: str | None,
+    ) -> Iterable[Event]:
         if self.settings.detection is not None:
             what = "an audio item needs turn_detection null; append to the input buffer instead"
             raise Refused(what, "item.content", "unsupported")
@@ -177,50 +238,55 @@ class Realtime:
         if not len(wave):
             raise Refused("the audio is empty", "item.content.0.audio")
         resampler = Resampler(fmt.rate, SAMPLE_RATE)
-        for part in (resampler.step(wave), resampler.flush()):
-            self.talk.push(part)
+        self._push(resampler, wave)
+        self.talk.push(resampler.flush(), checked=True)
         item = Item(id, "user")
-        self._out.typed.append(item)
-        self.talk.commit(answer=False)
+        command = self._out.ask(Asked(event_id, item=item))
+        self.talk.send(do.Commit(answer=False, id=command))
         return self._out.user(item)
 
     def _retrieve(self, event: Any) -> Iterable[Event]:
-        item = self._out.conversation.get(event.item_id)
+        item = self._out.conversation.get(event.item_id, "item_retrieve_invalid_item_id")
         yield {"type": "conversation.item.retrieved", "item": item.to_dict()}
 
     def _truncate(self, event: Any) -> Iterable[Event]:
-        item = self._out.conversation.get(event.item_id)
+        item = self._out.conversation.get(event.item_id, "item_truncate_invalid_item_id")
         if item.role != "assistant" or not item.spoken or item.turn is None:
             raise Refused("only spoken answers can be truncated", "item_id")
         if event.content_index != 0:
             raise Refused("an answer has one content part, 0", "content_index")
-        if not 0 <= event.audio_end_ms <= item.milliseconds:
+        if not 0 <= event.audio_end_ms <= item.milliseconds + ROUNDING_MS:
             what = f"the audio has {item.milliseconds} ms, {event.audio_end_ms} is beyond"
             raise Refused(what, "audio_end_ms")
-        self._out.truncations[item.turn] = event.audio_end_ms
-        self._out.expect("no_such_turn", event.event_id)
-        self.talk.truncate(item.turn, event.audio_end_ms * SPEECH_RATE // 1000)
+        command = self._out.ask(Asked(event.event_id, audio_end_ms=event.audio_end_ms))
+        samples = event.audio_end_ms * SPEECH_RATE // 1000
+        self.talk.send(do.Truncate(item.turn, samples, id=command))
         return ()
 
     def _delete(self, event: Any) -> Iterable[Event]:
-        item = self._out.conversation.get(event.item_id)
+        item = self._out.conversation.get(event.item_id, "item_delete_invalid_item_id")
         if item.turn is None:
             raise Refused("this item cannot be deleted", "item_id", "unsupported")
-        self.talk.delete(item.turn, item.role)
-        del self._out.conversation.items[item.id]
-        yield {"type": "conversation.item.deleted", "item_id": item.id}
+        command = self._out.ask(Asked(event.event_id, delete=item))
+        self.talk.send(do.Delete(item.turn, item.role, id=command))
+        return ()
 
     def _respond(self, event: Any) -> Iterable[Event]:
-        asked = event.response
         now = self.settings
+        if now.kind == "transcription":
+            what = "a transcription session answers nothing"
+            raise Refused(what, "response", "unsupported")
         wanted = Wanted(now.speak, now.max_tokens)
-        system = None
+        system = tools = None
+        asked = event.response
         if asked is not None:
-            if asked.conversation not in (None, "auto") or asked.input:
+            for name in ("prompt", "reasoning"):
+                if getattr(asked, name) is not None:
+                    what = f"this server has no {name}"
+                    raise Refused(what, f"response.{name}", "unsupported")
+            if asked.conversation not in (None, "auto") or asked.input is not None:
                 what = "responses are of this conversation, to what it holds"
                 raise Refused(what, "response.conversation", "unsupported")
-            if asked.tools:
-                raise Refused("this server has no tools", "response.tools", "unsupported")
             if asked.output_modalities is not None:
                 wanted.speak = speaks(asked.output_modalities, "response.output_modalities")
             if asked.max_output_tokens is not None:
@@ -228,11 +294,18 @@ class Realtime:
                 wanted.max_tokens = tokens(asked.max_output_tokens, where)
             if asked.instructions is not None:
                 system = short(asked.instructions, "response.instructions")
+            fmt = asked.audio and asked.audio.output and asked.audio.output.format
+            if fmt is not None:
+                where = "response.audio.output.format"
+                wanted.audio_out = wire_format(fmt.to_dict(), where)
+            given = asked.to_dict()
+            if {"tools", "tool_choice", "parallel_tool_calls"} & set(given):
+                tools = read_tools(given, now.tools, "response")
             wanted.metadata = dict(asked.metadata or {})
-        self._out.wanted.append(wanted)
-        self._out.expect("reply_active", event.event_id)
+        wanted.tools = bool((tools or now.tools).offered)
+        command = self._out.ask(Asked(event.event_id, wanted=wanted))
         limit = wanted.max_tokens or MAX_TOKENS
-        self.talk.respond(speak=wanted.speak, max_tokens=limit, system=system)
+        self.talk.send(do.Respond(wanted.speak, limit, system, tools, id=command))
         return ()
 
     def _cancel(self, event: Any) -> Iterable[Event]:
@@ -240,13 +313,12 @@ class Realtime:
         if event.response_id is not None and (reply is None or reply.id != event.response_id):
             what = f"response {event.response_id[:64]!r} is not being made"
             raise Refused(what, "response_id", "response_cancel_not_active")
-        self._out.expect("no_reply", event.event_id)
-        self.talk.interrupt()
+        self.talk.send(do.Interrupt(id=self._out.ask(Asked(event.event_id))))
         return ()
 
     def _silence(self, event: Any) -> Iterable[Event]:
         if self._out.speaking:
-            self.talk.interrupt()
+            self.talk.send(do.Interrupt())
         yield {"type": "output_audio_buffer.cleared", "response_id": self._out.newest}
 
     _handlers: dict[str, Callable[[Realtime, Any], Iterable[Event]]] = {

@@ -1,8 +1,8 @@
 """The settings of one Realtime session: what a client may ask for, what is in force.
 
 A client's ``session.update`` is checked by the openai package's own types. What this server cannot
-do is an error that names the field (tools, prompts), or is shown as it is in the session that is
-sent back (a voice of another provider becomes the model's own).
+do is an error that names the field (prompts, MCP tools), or is shown as it is in the session that
+is sent back (a voice of another provider becomes the model's own, tracing is null).
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fo_core.config import replace
+from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.turns import TurnConfig
 from fo_core.errors import DataError
+from fo_core.server.beta import from_beta
 from fo_core.server.messages import Refused, checked
+from fo_core.server.tools import read_tools, shown
 from fo_core.server.wire import WireFormat
 
 Detect = Literal["semantic_vad", "server_vad"]
 PATIENCE_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}  # as eagerness says
-CANNOT = ("tools", "prompt", "tracing")  # asked for and ignored would be worse than refused
+CANNOT = ("prompt", "include", "reasoning")  # asked for and ignored would be worse than refused
+TEMPERATURES = (0.0, 2.0)
 MAX_TOKENS = 4096  # of a reply, by the protocol
 MAX_TEXT = 32_768  # characters of instructions or of a typed message
 
@@ -57,6 +61,9 @@ class SessionSettings:
     speak: bool = True  # audio (with its transcript) instead of text
     transcribe: dict[str, Any] | None = None  # send what was heard, if not None
     max_tokens: int | None = None  # of a reply; None = the model's own limit
+    tools: ToolConfig = ToolConfig()  # functions that the model may call
+    temperature: float | None = None  # of the text; None = the model's own
+    kind: Literal["realtime", "transcription"] = "realtime"  # transcription: nothing is answered
 
     def updated(self, session: dict[str, Any]) -> SessionSettings:
         """These settings with what a ``session.update`` changes.
@@ -64,7 +71,10 @@ class SessionSettings:
         Raises:
             Refused: A field is wrong or asks for what is not there; nothing has changed.
         """
+        session = from_beta(session, "session")
         new = copy.copy(self)
+        new.kind = session.get("type", self.kind)
+        new.temperature = _temperature(session.pop("temperature", self.temperature))
         audio = _part(session, "audio", "session")
         heard, spoken = (
             _part(audio, "input", "session.audio"),
@@ -74,10 +84,14 @@ class SessionSettings:
             new.audio_in = wire_format(heard["format"], "session.audio.input.format")
         if "format" in spoken:
             new.audio_out = wire_format(spoken["format"], "session.audio.output.format")
-        _check_types(session)
+        _check_types(session, new.kind)
         for name in CANNOT:
             if session.get(name):
                 raise Refused(f"this server has no {name}", f"session.{name}", "unsupported")
+        if session.get("truncation", "auto") not in (None, "auto"):
+            what = "the oldest turns are forgotten when the context is full: truncation is auto"
+            raise Refused(what, "session.truncation", "unsupported")
+        new.tools = read_tools(session, self.tools, "session")
         if session.get("instructions") is not None:
             new.instructions = short(session["instructions"], "session.instructions")
         if "output_modalities" in session:
@@ -88,10 +102,27 @@ class SessionSettings:
             new.transcribe = heard["transcription"]
         if "turn_detection" in heard:
             new.detection, new.turn = detection(heard["turn_detection"], self.turn)
+        if new.kind == "transcription":
+            new.turn = replace(new.turn, answer=False)
+            new.transcribe = new.transcribe or {}
         return new
 
     def to_dict(self, id: str, expires_at: int) -> dict[str, Any]:  # noqa: A002 the protocol's word
         """The session as the protocol shows it."""
+        heard = {
+            "format": said(self.audio_in),
+            "noise_reduction": None,
+            "transcription": self.transcribe,
+            "turn_detection": self.detection,
+        }
+        if self.kind == "transcription":
+            return {
+                "id": id,
+                "object": "realtime.transcription_session",
+                "type": "transcription",
+                "expires_at": expires_at,
+                "audio": {"input": heard},
+            }
         return {
             "id": id,
             "object": "realtime.session",
@@ -101,15 +132,11 @@ class SessionSettings:
             "instructions": self.instructions,
             "output_modalities": ["audio" if self.speak else "text"],
             "max_output_tokens": self.max_tokens or "inf",
-            "tools": [],
-            "tool_choice": "none",
+            **shown(self.tools),
+            "tracing": None,
+            "truncation": "auto",
             "audio": {
-                "input": {
-                    "format": said(self.audio_in),
-                    "noise_reduction": None,
-                    "transcription": self.transcribe,
-                    "turn_detection": self.detection,
-                },
+                "input": heard,
                 "output": {"format": said(self.audio_out), "voice": "default", "speed": 1.0},
             },
         }
@@ -154,8 +181,8 @@ def detection(
             interrupt="voice" if stops else "never",
             idle_ms=idle or 0,
         )
-    shown = {"type": kind, **full, "create_response": answer, "interrupt_response": stops}
-    return shown, replace(ours, answer=answer)
+    told = {"type": kind, **full, "create_response": answer, "interrupt_response": stops}
+    return told, replace(ours, answer=answer)
 
 
 def speaks(modalities: Any, param: str) -> bool:
@@ -200,13 +227,28 @@ def _bounded(asked: dict[str, Any], name: str, default: Any, low: float, high: f
     return value
 
 
-def _check_types(session: dict[str, Any]) -> None:
-    """Let the openai package's types look at everything but the formats, whose rates are freer."""
-    from openai.types.realtime import RealtimeSessionCreateRequest
+def _temperature(value: Any) -> float | None:
+    """Of the beta: the text's temperature."""
+    if value is None:
+        return None
+    low, high = TEMPERATURES
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise Refused(f"a temperature is {low} to {high}", "session.temperature")
+    return float(value)
 
-    if session.get("type", "realtime") != "realtime":
-        raise Refused("sessions here are of type realtime", "session.type", "unsupported")
-    strict = copy.deepcopy(session) | {"type": "realtime"}
+
+def _check_types(session: dict[str, Any], kind: str) -> None:
+    """Let the openai package's types look at everything but the formats, whose rates are freer."""
+    from openai.types import realtime
+
+    kinds: dict[str, Any] = {
+        "realtime": realtime.RealtimeSessionCreateRequest,
+        "transcription": realtime.RealtimeTranscriptionSessionCreateRequest,
+    }
+    if kind not in kinds:
+        what = f"no sessions of type {kind!r}; possible: realtime, transcription"
+        raise Refused(what, "session.type", "unsupported")
+    strict = copy.deepcopy(session) | {"type": kind}
     for side in ("input", "output"):
         ((strict.get("audio") or {}).get(side) or {}).pop("format", None)
-    checked(RealtimeSessionCreateRequest, strict, "session")
+    checked(kinds[kind], strict, "session")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Clear, Configure, Interrupt
 from fo_core.dialogue.pool import PoolFull, Talk
 from fo_core.errors import DataError, FoError
 from fo_core.server.budget import Budget
@@ -66,6 +67,7 @@ class Dialect:
         open_talk: Gives a new user's talk, or raises ``PoolFull``.
         allowed: Whether a client with these query parameters and headers may connect.
         budget: Gives a new client's budget of messages.
+        allowed_page: Whether a page of this origin, with this environment, may connect.
     """
 
     def __init__(
@@ -73,10 +75,15 @@ class Dialect:
         open_talk: Callable[[], Talk],
         allowed: Callable[[dict[str, Any]], bool],
         budget: Callable[[], Budget],
+        allowed_page: Callable[[str | None, dict[str, Any]], bool],
     ) -> None:
         import socketio
 
-        self.server = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=MAX_MESSAGE)
+        self.server = socketio.AsyncServer(
+            async_mode="asgi",
+            max_http_buffer_size=MAX_MESSAGE,
+            cors_allowed_origins=allowed_page,
+        )
         self._open, self._allowed, self._budget = open_talk, allowed, budget
         self._clients: dict[str, Client] = {}
         on = self.server.on
@@ -135,8 +142,8 @@ class Dialect:
         client = self._clients.get(sid)
         if client is not None and client.recording:
             client.recording, client.resampler = False, None
-            client.talk.clear()
-            client.talk.interrupt()
+            client.talk.send(Clear())
+            client.talk.send(Interrupt())
 
     async def _prompt(self, sid: str, text: Any = None, *_: Any) -> None:
         client = await self._within_budget(sid)
@@ -147,7 +154,7 @@ class Dialect:
                 sid, client, f"prompt_text is a text of at most {MAX_TEXT} characters"
             )
             return
-        client.talk.configure(system=text)
+        client.talk.send(Configure(system=text))
         await self.server.emit("prompt_success", to=sid)
 
     async def _audio(self, sid: str, message: Any = None, *_: Any) -> None:

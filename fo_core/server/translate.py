@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import singledispatchmethod
 from typing import Any
 
 from fo_core.dialogue import events as ev
 from fo_core.server.items import Conversation, Item
 from fo_core.server.messages import new_id
-from fo_core.server.responses import Event, Reply
+from fo_core.server.responses import Event, Reply, Wanted, item_event
 from fo_core.server.settings import SessionSettings
 from fo_core.server.wire import SPEECH_RATE
 from fo_core.streaming import SAMPLE_RATE
 
+REMEMBERED = 256  # commands of a client whose events may still come
 CODES = {  # of the talk's errors, in the protocol's words
     "empty_commit": "input_audio_buffer_commit_empty",
+    "no_such_call": "item_not_found",
     "no_reply": "response_cancel_not_active",
     "reply_active": "conversation_already_has_active_response",
     "no_such_turn": "item_not_found",
@@ -25,12 +26,14 @@ CODES = {  # of the talk's errors, in the protocol's words
 
 
 @dataclass
-class Wanted:
-    """A reply that the client asked for, until it starts."""
+class Asked:
+    """What a client's event asked for, until it is done or refused."""
 
-    speak: bool
-    max_tokens: int | None
-    metadata: dict[str, str] = field(default_factory=dict)
+    event_id: str | None = None  # the client's own
+    wanted: Wanted | None = None  # a reply
+    item: Item | None = None  # a user item whose turn is not known yet
+    audio_end_ms: int = 0  # of a truncation
+    delete: Item | None = None  # an item to delete
 
 
 class Translator:
@@ -41,54 +44,52 @@ class Translator:
 
     Args:
         settings: Gives the settings in force now.
+        limits: Gives the client's ``rate_limits``.
         states: Also send the dialogue state of every chunk (an extension, for our own page).
     """
 
-    def __init__(self, settings: Callable[[], SessionSettings], states: bool = False) -> None:
-        self._settings, self._states = settings, states
+    def __init__(
+        self,
+        settings: Callable[[], SessionSettings],
+        states: bool = False,
+        limits: Callable[[], list[Event]] = list,
+    ) -> None:
+        self._settings, self._states, self._limits = settings, states, limits
         self.id = new_id("conv")
         self.conversation = Conversation()
         self.reply: Reply | None = None  # while it is being made
         self.newest = ""  # id of the newest reply
         self.speaking = False  # a reply is being made or played
-        self.wanted: deque[Wanted] = deque()  # by response.create
-        self.typed: deque[Item] = deque()  # user items whose turn is not known yet
-        self.asked: dict[
-            str, deque[str | None]
-        ] = {}  # code of a possible error -> client's event ids
-        self.truncations: dict[int, int] = {}  # turn -> audio_end_ms
+        self.asked: dict[str, Asked] = {}  # by the id of the command
         self._ids: dict[int, str] = {}  # turn -> id of its user item
         self._held: set[int] = set()  # turns whose start is not told yet
         self._open: set[int] = set()  # turns whose speech_started is out, speech_stopped not
         self._starts: dict[int, int] = {}
-        self._automatic: int | None = None  # turn that is answered without being asked
         self._cut: dict[int, ev.Interrupted] = {}
         self._ended_at = 0.0  # when the newest turn ended, s
         self._trouble = ""  # the model's last error
 
-    def expect(self, code: str, event_id: str | None) -> None:
-        """A command is on its way that may fail with this code."""
-        waiting = self.asked.setdefault(code, deque(maxlen=64))
-        waiting.append(event_id)
+    def ask(self, asked: Asked) -> str:
+        """Keep what a client's event asks for; the id for its command."""
+        id = new_id("cmd")  # noqa: A001 the protocol's word
+        self.asked[id] = asked
+        while len(self.asked) > REMEMBERED:
+            self.asked.pop(next(iter(self.asked)))
+        return id
 
-    def _settled(self, code: str) -> str | None:
-        waiting = self.asked.get(code)
-        return waiting.popleft() if waiting else None
+    def _asked(self, event: ev.DuplexEvent) -> Asked:
+        """What was asked for by the command that caused an event."""
+        return self.asked.get(event.cause or "") or Asked()
 
     def add(self, item: Item) -> Iterator[Event]:
-        """Put an item into the conversation and say so (also by the older event's name)."""
+        """Put an item into the conversation and say so."""
         self.conversation.add(item)
-        for name in ("added", "created"):
-            yield self._item(name, item)
-
-    def _item(self, name: str, item: Item) -> Event:
-        data = {"previous_item_id": item.previous, "item": item.to_dict()}
-        return {"type": f"conversation.item.{name}", **data}
+        yield item_event("added", item)
 
     def user(self, item: Item) -> Iterator[Event]:
-        """A whole user message."""
+        """A whole user message, or what a function gave back."""
         yield from self.add(item)
-        yield self._item("done", item)
+        yield item_event("done", item)
 
     def _user_id(self, turn: int) -> str:
         return self._ids.setdefault(turn, new_id("item"))
@@ -136,24 +137,21 @@ class Translator:
         self._ended_at = event.time
         turn, held = event.turn, event.turn in self._held
         self._held.discard(turn)
+        typed = self._asked(event).item
         if event.how == "text":
-            if self.typed:
-                self.typed.popleft().turn = turn
+            if typed is not None:
+                typed.turn = turn
             return
-        if event.how in ("ignore", "lost"):
-            if not held and turn in self._open:
+        if event.how in ev.DISMISSED:
+            if turn in self._ids:  # its start was told
                 yield from self._stopped(turn, event.end)
                 yield {"type": "input_audio_buffer.cleared"}
             return
-        if event.how == "commit":
-            self._settled("empty_commit")
         if held:
             yield self._started(turn)
         yield from self._stopped(turn, event.end)
-        if self._settings().turn.answer:
-            self._automatic = turn
-        if event.how == "commit" and self.typed:  # audio that came as an item of its own
-            self.typed.popleft().turn = turn
+        if typed is not None:  # audio that came as an item of its own
+            typed.turn = turn
             return
         item = Item(self._user_id(turn), "user", turn)
         kind = "input_audio_buffer.committed"
@@ -179,25 +177,24 @@ class Translator:
     @translate.register
     def _(self, event: ev.ReplyStarted) -> Iterator[Event]:
         now = self._settings()
-        asked = Wanted(now.speak, now.max_tokens)
-        if self._automatic == event.turn:
-            self._automatic = None
-        elif self.wanted:
-            asked = self.wanted.popleft()
-            self._settled("reply_active")
+        wanted = self._asked(event).wanted
+        if wanted is None:
+            wanted = Wanted(now.speak, now.max_tokens, tools=bool(now.tools.offered))
         self.speaking = True
-        self.reply = Reply(
-            event.turn, now.audio_out, asked.speak, self.id, asked.max_tokens, asked.metadata
-        )
+        fmt = wanted.audio_out or now.audio_out
+        into = None if wanted.apart else self.conversation
+        self.reply = Reply(event.turn, wanted, fmt, into, self.id)
         self.newest = self.reply.id
-        yield from self.reply.created()
-        yield from self.add(self.reply.item)
-        yield self.reply.opened()
+        yield self.reply.created()
+        limits = self._limits()
+        if limits:
+            yield {"type": "rate_limits.updated", "rate_limits": limits}
+        yield from self.reply.opened()
 
     @translate.register
     def _(self, event: ev.TextDelta) -> Iterator[Event]:
         if self.reply is not None and event.text:
-            yield self.reply.text(event.text)
+            yield from self.reply.text(event.text)
 
     @translate.register
     def _(self, event: ev.AudioDelta) -> Iterator[Event]:
@@ -206,15 +203,18 @@ class Translator:
         if "first_audio_ms" not in self.reply.metadata and event.time and self._ended_at:
             waited = 1000 * (event.time - self._ended_at)
             self.reply.metadata["first_audio_ms"] = f"{waited:.0f}"
-        delta = self.reply.audio(event.audio)
-        if delta is not None:
-            yield delta
+        yield from self.reply.audio(event.audio)
+
+    @translate.register
+    def _(self, event: ev.FunctionCall) -> Iterator[Event]:
+        if self.reply is not None:
+            yield from self.reply.call(event)
 
     @translate.register
     def _(self, event: ev.ReplyDone) -> Iterator[Event]:
         reply, self.reply = self.reply, None
         cut = self._cut.pop(event.turn, None)
-        if event.status != "completed" or reply is None or not reply.speak:
+        if event.status != "completed" or reply is None or not event.samples:
             self.speaking = False
         if reply is None:
             return
@@ -227,17 +227,14 @@ class Translator:
         elif event.status == "failed":
             error = {"type": "server_error", "code": "model", "message": self._trouble}
             details = {"error": error}
-        yield from reply.closed(event.status, details, event.samples)
-        yield self._item("done", reply.item)
-        yield {"type": "response.done", "response": reply.to_dict()}
+        yield from reply.closed(event.status, details, event.usage)
         if cut is not None:
             yield from self._shortened(cut)
 
     @translate.register
     def _(self, event: ev.Interrupted) -> Iterator[Event]:
         self.speaking = False
-        self._settled("no_reply")
-        if self.reply is not None and self.reply.item.turn == event.turn:
+        if self.reply is not None and self.reply.turn == event.turn:
             self._cut[event.turn] = event
         else:
             yield from self._shortened(event)
@@ -247,6 +244,10 @@ class Translator:
         item = self.conversation.of(cut.turn, "assistant")
         if item is None:
             return
+        if "function_call" in {
+            i.kind for i in self.conversation.items.values() if i.turn == cut.turn
+        }:
+            return  # the history keeps an answer that called functions whole
         item.text, item.status = cut.text, "incomplete"
         if item.spoken:
             yield self._truncated(item, cut.played * 1000 // SPEECH_RATE)
@@ -258,11 +259,20 @@ class Translator:
     @translate.register
     def _(self, event: ev.Truncated) -> Iterator[Event]:
         item = self.conversation.of(event.turn, "assistant")
-        audio_end_ms = self.truncations.pop(event.turn, None)
-        if item is not None and audio_end_ms is not None:
-            self._settled("no_such_turn")
+        if item is not None:
             item.text = event.text
-            yield self._truncated(item, audio_end_ms)
+            yield self._truncated(item, self._asked(event).audio_end_ms)
+
+    @translate.register
+    def _(self, event: ev.Deleted) -> Iterator[Event]:
+        item = self._asked(event).delete
+        if item is not None:
+            yield self.deleted(item)
+
+    def deleted(self, item: Item) -> Event:
+        """An item is gone."""
+        self.conversation.items.pop(item.id, None)
+        return {"type": "conversation.item.deleted", "item_id": item.id}
 
     @translate.register
     def _(self, event: ev.Played) -> Iterator[Event]:
@@ -305,18 +315,13 @@ class Translator:
 
     @translate.register
     def _(self, event: ev.Error) -> Iterator[Event]:
-        code = event.code
+        code, asked = event.code, self._asked(event)
         if code == "model":
             self._trouble = event.message
-        if code in ("reply_active", "nothing_to_answer") and self.wanted:
-            self.wanted.popleft()
-        if code == "nothing_to_answer":
-            caused = self._settled("reply_active")
-        else:
-            caused = self._settled(code)
-        if code == "empty_commit" and self.typed:
-            self.typed.popleft()
-        yield error(event.message, CODES.get(code, code), event_id=caused, server=code == "model")
+        if asked.item is not None:  # it did not become a turn
+            yield self.deleted(asked.item)
+        server = code in ("model", "bad_call")
+        yield error(event.message, CODES.get(code, code), event_id=asked.event_id, server=server)
 
 
 def error(

@@ -42,8 +42,8 @@ def test_the_stream_hears_what_the_whole_utterance_does_behind_the_mask(model, c
 
 
 def test_chunks_of_four_are_what_the_engine_hears(model):
-    found = hear(model, WAVE, Condition(4, True), ["ctc", "llm"])
-    engine = transcribe(model, torch.from_numpy(WAVE), 10**3 if not found["cut"] else 48)
+    found = hear(model, WAVE, Condition(4, True), ["ctc", "llm"], "energy")
+    engine = transcribe(model, torch.from_numpy(WAVE), 10**3 if not found["cut"] else 48, "energy")
     assert found["ctc"] == engine.ctc
     assert engine.llm.startswith(found["llm"][:20]) and found["llm"]
 
@@ -74,9 +74,9 @@ def test_readings_are_those_that_were_learned():
 
 def test_an_endless_transcript_is_cut_and_said(model, monkeypatch):
     monkeypatch.setattr(hearing, "repeat", lambda model, vectors, most: [97] * most)
-    assert hear(model, WAVE, Condition(4, True), ["llm"])["cut"] is True
+    assert hear(model, WAVE, Condition(4, True), ["llm"], "energy")["cut"] is True
     monkeypatch.setattr(hearing, "repeat", lambda model, vectors, most: [97] * (most - 1))
-    assert hear(model, WAVE, Condition(4, True), ["llm"])["cut"] is False
+    assert hear(model, WAVE, Condition(4, True), ["llm"], "energy")["cut"] is False
 
 
 def test_silence(model):

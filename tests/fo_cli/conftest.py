@@ -34,6 +34,7 @@ def tiny_model(tmp_path_factory):
     from fo_core.dialogue.segmenter import SegmenterConfig
     from fo_core.dialogue.settings import DialogueConfig, write_dialogue
     from fo_core.dialogue.speaker import SpeakerConfig
+    from fo_core.dialogue.turns import DuplexConfig
     from fo_core.models import freeze_omni
 
     torch.manual_seed(0)
@@ -42,6 +43,7 @@ def tiny_model(tmp_path_factory):
     model.save(folder, freeze_omni.PARTS)
     short = DialogueConfig(
         mode="offline",
+        duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
         speaker=SpeakerConfig(max_tokens=30),
         segmenter=SegmenterConfig(max_tokens=40, careful=False),
     )

@@ -85,6 +85,15 @@ def test_bad_questions_are_one_line(make, line, tiny_model, tmp_path):
     assert not out.exists()
 
 
+def test_an_unheard_question_is_one_line_and_exit_1(tiny_model, tmp_path):
+    out = tmp_path / "reply.wav"
+    args = ["chat", "file", str(sound(tmp_path / "s.wav", 1.0)), "--model", str(tiny_model)]
+    found = run(app, [*args, "--out", str(out)])
+    assert found.exit_code == 1 and not found.stdout
+    assert "nothing was heard" in found.stderr and found.stderr.count("\n") == 1
+    assert not out.exists()
+
+
 def broken(model, folder, change):
     shutil.copytree(model, folder)
     change(folder)

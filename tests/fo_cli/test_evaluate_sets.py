@@ -174,7 +174,8 @@ def answers(tmp_path):
         soundfile.write(path, 0.1 * rng.standard_normal(24000), 24000)
         ask = ({"role": "user", "content": "what color?"},)
         items.append(manifest.describe(path, id=f"a{n}", text="it is blue", messages=ask))
-    items.append(manifest.describe(path, id="lost", text="no question came before"))
+    lost = "no question came before"
+    items.append(manifest.describe(path, id="lost", text=lost, role="assistant"))
     manifest.write(tmp_path / "answers.jsonl", items)
     return tmp_path / "answers.jsonl"
 

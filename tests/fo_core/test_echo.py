@@ -39,3 +39,24 @@ def test_odd_blocks_wait_for_whole_frames():
     for _ in range(100):
         canceller.played(np.zeros(24000, np.float32))
     assert sum(piece.size for piece in canceller._far) <= 16000  # bounded
+
+
+def test_loudspeaker_and_microphone_may_be_threads_of_their_own():
+    """One thread counted what the other was changing: "deque mutated during iteration"."""
+    import threading
+
+    canceller, faults, stop = EchoCanceller(24000), [], threading.Event()
+
+    def play():
+        try:
+            while not stop.is_set():
+                canceller.played(np.zeros(480, np.float32))
+        except RuntimeError as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    out = sum(canceller.clean(np.zeros(320, np.float32)).size for _ in range(300))
+    stop.set()
+    thread.join()
+    assert not faults and out == 300 * 320

@@ -1,10 +1,19 @@
 import http.server
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from fo_core import parts
 from fo_core.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """Seconds that were to pass between the tries; none do."""
+    seconds = []
+    monkeypatch.setattr(parts, "time", SimpleNamespace(sleep=seconds.append))
+    return seconds
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def test_a_part_over_http(site, tmp_path, name):
     assert parts.fetch(f"{site}/{name}") == bytes(range(100))
 
 
-def test_what_cannot_be_read_is_said(site, tmp_path):
+def test_what_cannot_be_read_is_said(site, tmp_path, waits):
     (tmp_path / "a.bin").write_bytes(bytes(10))
     for name, said in [
         (f"{tmp_path}/a.bin#5,9", "cut short"),
@@ -67,6 +76,7 @@ def test_what_cannot_be_read_is_said(site, tmp_path):
     ]:
         with pytest.raises(DataError, match=said):
             parts.read_part(name)
+    assert waits == [0.5 * 2**n for n in range(len(waits))] and waits  # of the part cut short
 
 
 def test_a_url_survives_pathlib():

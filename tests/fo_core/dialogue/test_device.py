@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import SegmenterConfig
@@ -41,7 +42,7 @@ def talk(model, vad) -> list[ev.DuplexEvent]:
     duplex = Duplex(model, CFG, vad=vad, eager=True)
     duplex.push(questions(3))
     events = list(duplex.run())
-    duplex.hear_text("And a typed one.")
+    duplex.send(do.HearText("And a typed one."))
     return events + list(duplex.run())
 
 

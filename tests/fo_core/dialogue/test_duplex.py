@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fo_core.config import replace
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.context import refeed_steps
 from fo_core.dialogue.duplex import Duplex
@@ -204,10 +205,10 @@ def test_when_the_reply_ends_first_the_fork_becomes_the_truth(tiny_model, vad, h
     head += ["listen", "answer"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(2))
-    duplex.played(of(events, ev.ReplyDone)[0].samples - 100)
+    duplex.send(do.Played(of(events, ev.ReplyDone)[0].samples - 100))
     events = hear(duplex, loud(1, 1))
     assert duplex.state is DialogueState.JUDGING
-    duplex.played(10**9, turn=0)
+    duplex.send(do.Played(10**9, turn=0))
     events += duplex.run()
     assert duplex.state is DialogueState.LISTENING and duplex.judge is None
     assert kinds(events)[-2:] == ["Played", "StateChanged"]
@@ -239,59 +240,59 @@ def test_silence_is_told_once(tiny_model, vad, head):
 
 def test_the_client_commits(tiny_model, vad):
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
-    duplex.commit()
+    duplex.send(do.Commit())
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["empty_commit"]
     events = hear(duplex, loud(2.5))
     assert not of(events, ev.TurnEnded) and len(of(events, ev.ChunkState)) == 2
-    duplex.commit()
+    duplex.send(do.Commit())
     duplex.push(loud(2, 1))  # behind the commit
     events = list(duplex.run())
     assert of(events, ev.TurnEnded)[0].how == "commit" and of(events, ev.ReplyDone, 0)
     assert of(events, ev.ChunkState, 0)[-1].at == int(2.5 * CHUNK)
     assert [e.turn for e in of(events, ev.ChunkState)] == [0, 1, 1]
-    duplex.clear()
+    duplex.send(do.Clear())
     assert kinds(duplex.run())[-1] == "Cleared" and len(duplex.session.turns) == 2
-    duplex.push(loud(0.1))
-    duplex.commit(answer=False)
+    duplex.push(loud(0.6))
+    duplex.send(do.Commit(answer=False))
     events = list(duplex.run())
     assert of(events, ev.TurnEnded) and not of(events, ev.ReplyStarted)
-    duplex.respond(speak=False, max_tokens=5)
+    duplex.send(do.Respond(speak=False, max_tokens=5))
     events = list(duplex.run())
     done = of(events, ev.ReplyDone)[0]
     assert done.samples == 0 and done.status == "incomplete" and not of(events, ev.AudioDelta)
     assert len(duplex.session.turns[-1].answer.token_ids) == 5
-    duplex.respond()
+    duplex.send(do.Respond())
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["nothing_to_answer"]
     check_context(duplex)
 
 
 def test_typed_messages_and_the_history(tiny_model, vad):
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
-    duplex.hear_text("hello", answer=False)
-    duplex.say_text("good day")
-    duplex.hear_text("who are you?")
+    duplex.send(do.HearText("hello", answer=False))
+    duplex.send(do.SayText("good day"))
+    duplex.send(do.HearText("who are you?"))
     events = list(duplex.run())
     assert [e.text for e in of(events, ev.Transcript)] == ["hello", "who are you?"]
     assert [t.answer.text for t in duplex.session.turns][0] == "good day"
     assert sound(events, 1).size
     check_context(duplex)
     length = duplex.session.length
-    duplex.delete(0)
-    duplex.delete(7)
+    duplex.send(do.Delete(0))
+    duplex.send(do.Delete(7))
     events = list(duplex.run())
     assert [e.code for e in of(events, ev.Error)] == ["no_such_turn"]
     assert duplex.session.length < length and [t.number for t in duplex.session.turns] == [1]
-    duplex.hear_text(" ")
+    duplex.send(do.HearText(" "))
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["empty_text"]
 
 
 def test_a_typed_message_interrupts(tiny_model, vad):
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
-    duplex.hear_text("hello")
+    duplex.send(do.HearText("hello"))
     events = list(duplex.run(steps=60))
     assert duplex.replying
-    duplex.respond()
-    duplex.hear_text("stop it")
+    duplex.send(do.Respond())
+    duplex.send(do.HearText("stop it"))
     events += duplex.run()
     assert [e.code for e in of(events, ev.Error)] == ["reply_active"]
     assert of(events, ev.ReplyDone, 0)[0].status == "cancelled"
@@ -301,20 +302,20 @@ def test_a_typed_message_interrupts(tiny_model, vad):
 
 def test_interrupting_and_truncating(tiny_model, vad):
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
-    duplex.interrupt()
+    duplex.send(do.Interrupt())
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["no_reply"]
-    duplex.hear_text("hello")
+    duplex.send(do.HearText("hello"))
     whole = of(duplex.run(), ev.ReplyDone)[0]
-    duplex.played(whole.samples // 2)
-    duplex.interrupt()
+    duplex.send(do.Played(whole.samples // 2))
+    duplex.send(do.Interrupt())
     cut = of(duplex.run(), ev.Interrupted)[0]
     assert cut.reason == "client" and cut.played == whole.samples // 2
     assert whole.text.startswith(cut.text) and 0 < len(cut.text) < len(whole.text)
     check_context(duplex)
-    duplex.hear_text("and then?")
+    duplex.send(do.HearText("and then?"))
     list(duplex.run())
-    duplex.truncate(0, 0)  # an older answer: the context is read again
-    duplex.truncate(9, 0)
+    duplex.send(do.Truncate(0, 0))  # an older answer: the context is read again
+    duplex.send(do.Truncate(9, 0))
     events = list(duplex.run())
     assert of(events, ev.Truncated)[0].text == duplex.session.turns[0].answer.text == ""
     assert [e.code for e in of(events, ev.Error)] == ["no_such_turn"]
@@ -325,20 +326,20 @@ def test_settings_change(tiny_model, vad):
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
     codes = tiny_model.codec.cfg.global_quantizer
     with pytest.raises(ConfigError, match="voice"):
-        duplex.configure(voice=[codes.codes] * codes.groups)
-    duplex.hear_text("hello")
+        duplex.send(do.Configure(voice=[codes.codes] * codes.groups))
+    duplex.send(do.HearText("hello"))
     events = list(duplex.run())
     other = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
-    other.configure(voice=[1] * codes.groups, system="Shout.")
-    other.hear_text("hello")
+    other.send(do.Configure(voice=[1] * codes.groups, system="Shout."))
+    other.send(do.HearText("hello"))
     changed = list(other.run())
     assert kinds(changed)[0] == "Configured"
     assert other.session.parts.system_ids != duplex.session.parts.system_ids
     fresh = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, system="Shout.", voice=[1] * codes.groups)
-    fresh.hear_text("hello")
+    fresh.send(do.HearText("hello"))
     assert np.array_equal(sound(fresh.run(), 0), sound(changed, 0))
     assert sound(events, 0).size
-    other.respond(system="Whisper.")  # nothing waits: the text is what to do
+    other.send(do.Respond(system="Whisper."))  # nothing waits: the text is what to do
     assert of(other.run(), ev.Transcript)[0].text == "Whisper."
 
 
@@ -347,7 +348,7 @@ def test_a_full_context_forgets_the_oldest_turns(tiny_model, vad):
     duplex = Duplex(tiny_model, small, vad=vad, turn=MANUAL, speak=False)
     dropped = []
     for number in range(8):
-        duplex.hear_text(f"question {number} " + "abc " * 8)
+        duplex.send(do.HearText(f"question {number} " + "abc " * 8))
         dropped += of(duplex.run(), ev.ContextDropped)
         assert duplex.session.length <= 512
     assert dropped and all(e.after <= 256 and e.before > 512 for e in dropped)
@@ -395,3 +396,128 @@ def test_system_texts_are_read_once_and_few_are_kept(tiny_model, vad):
     while again.urgency() is not None:
         steps += again.resume() is not None
     assert steps == 0 and again.session.length == duplex.session.length
+
+
+def test_what_is_cut_is_the_reply_that_plays(tiny_model, vad, head):
+    """A typed message came after it: it stays whole and unanswered, by any way of interrupting."""
+    for stop in ("interrupt", "state", "voice"):
+        how = TurnConfig(interrupt="voice" if stop == "voice" else "state")
+        head[:] = ["listen", "answer"]
+        duplex = Duplex(tiny_model, CFG, vad=vad, turn=how)
+        events = hear(duplex, quiet(1), loud(2))
+        whole = of(events, ev.ReplyDone)[0]
+        duplex.send(do.Played(whole.samples // 3))
+        duplex.send(do.HearText("wait", answer=False))
+        list(duplex.run())
+        head[:] = ["answer"]
+        if stop == "interrupt":
+            duplex.send(do.Interrupt())
+            events = list(duplex.run())
+        else:
+            events = hear(duplex, loud(1, 1))
+        cut = of(events, ev.Interrupted)[0]
+        assert cut.turn == 0 and whole.text.startswith(cut.text) and cut.text != whole.text
+        first, typed = duplex.session.turns[:2]
+        assert first.answer.text == cut.text
+        assert typed.heard and typed.answer is None
+        list(duplex.run())
+        check_context(duplex)
+
+
+def test_a_turn_may_be_deleted_while_it_plays(tiny_model, vad, head):
+    for role in ("both", "user", "assistant"):
+        for stop in (do.Interrupt(), None):
+            head[:] = ["listen", "answer"]
+            duplex = Duplex(tiny_model, CFG, vad=vad)
+            hear(duplex, quiet(1), loud(2))
+            duplex.send(do.Delete(0, role, id="mine"))
+            events = list(duplex.run())
+            assert of(events, ev.Deleted)[0].cause == "mine"
+            head[:] = ["answer"]
+            if stop is not None:
+                duplex.send(stop)
+                events = list(duplex.run())
+            else:
+                events = hear(duplex, loud(1, 1))
+            assert of(events, ev.Interrupted)[0].turn == 0 and not of(events, ev.Error)
+            duplex.send(do.HearText("go on"))
+            assert of(duplex.run(), ev.ReplyDone)
+
+
+def test_a_turn_that_is_deleted_while_the_user_speaks_is_gone(tiny_model, vad, head):
+    head[:] = ["listen", "answer"]
+    duplex = Duplex(tiny_model, CFG, vad=vad)
+    duplex.send(do.HearText("hello"))
+    duplex.send(do.HearText("again", answer=False))
+    list(duplex.run())
+    events = hear(duplex, loud(1))
+    assert duplex.state is DialogueState.JUDGING
+    duplex.send(do.Delete(0))
+    events += duplex.run()
+    events += hear(duplex, loud(1, 1))
+    assert of(events, ev.Interrupted) and of(events, ev.ReplyDone)
+    assert [turn.number for turn in duplex.session.turns] == [1, 2]
+
+
+def test_events_and_errors_name_the_command_that_caused_them(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.send(do.HearText("hello", answer=False, id="text"))
+    duplex.send(do.Respond(id="first"))
+    events = list(duplex.run(steps=40))
+    assert duplex.replying
+    duplex.send(do.Delete(0, id="delete"))
+    duplex.send(do.Respond(id="second"))
+    duplex.send(do.Truncate(0, 0, id="cut"))
+    duplex.send(do.Commit(id="commit"))
+    events += duplex.run()
+    causes = {e.cause: e.code for e in of(events, ev.Error)}
+    assert causes == {
+        "delete": "reply_active", "second": "reply_active", "commit": "empty_commit",
+    }  # fmt: skip
+    assert [e.cause for e in of(events, ev.Truncated)] == ["cut"]
+    assert {e.cause for e in of(events, ev.Transcript)} == {"text"}
+    for kind in (ev.ReplyStarted, ev.TextDelta, ev.AudioDelta, ev.ReplyDone):
+        assert {e.cause for e in of(events, kind)} == {"first"}
+
+
+def test_a_reply_may_be_asked_for_right_after_an_interruption(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.send(do.HearText("hello"))
+    list(duplex.run(steps=40))
+    duplex.send(do.Interrupt())
+    duplex.send(do.HearText("again", answer=False))
+    duplex.send(do.Respond())
+    events = list(duplex.run())
+    assert not of(events, ev.Error) and of(events, ev.ReplyDone, 1)
+
+
+def test_a_command_that_waits_for_the_reply_makes_nothing_urgent(tiny_model, vad):
+    """Else the reply would go on although its consumer reads nothing."""
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.send(do.HearText("hello"))
+    list(duplex.run(steps=40))
+    assert duplex.replying and duplex.urgency() in (1, 2)
+    level = duplex.urgency()
+    for command in (do.HearText("and", answer=False), do.SayText("well"), do.Commit()):
+        duplex.send(command)
+        assert duplex.urgency() == level
+    duplex.send(do.Interrupt())
+    assert duplex.urgency() == 0
+
+
+def test_a_reply_that_is_being_made_may_be_truncated(tiny_model, vad):
+    """Stock clients do so right before they cancel it."""
+    for cancel in (True, False):
+        duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+        duplex.send(do.HearText("hello"))
+        events = []
+        while len(of(events, ev.AudioDelta)) < 3:
+            events += duplex.run(steps=1)
+        duplex.send(do.Truncate(0, 10))
+        if cancel:
+            duplex.send(do.Interrupt())
+        events += duplex.run()
+        assert not of(events, ev.Error) and duplex.state is DialogueState.IDLE
+        assert len(of(events, ev.Interrupted)) == cancel and len(of(events, ev.Truncated)) != cancel
+        assert duplex.session.turns[0].answer.text == ""
+        check_context(duplex)

@@ -54,7 +54,7 @@ def test_a_voice_begins_and_ends():
 def test_the_look_back_keeps_what_nobody_heard(vad):
     ear = Ear(vad, TurnConfig(), history=2)
     for value in range(4):
-        heard = ear.hear(np.full(CHUNK, value / 100, np.float32), True)
+        heard = ear.hear(np.full(CHUNK, value / 100, np.float32))
         ear.keep(heard.wave)
     assert ear.position == 4 * CHUNK
     assert [float(chunk[0]) for chunk in ear.look_back()] == pytest.approx([0.02, 0.03])

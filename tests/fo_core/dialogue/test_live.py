@@ -10,8 +10,8 @@ class Told:
     def __init__(self) -> None:
         self.heads: list[tuple[int, int | None]] = []
 
-    def played(self, position, turn=None):
-        self.heads.append((position, turn))
+    def send(self, command):
+        self.heads.append((command.position, command.turn))
 
 
 def audio(turn: int, part: int, position: int, size: int) -> ev.AudioDelta:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fo_core.config import replace
+from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull
 from fo_core.dialogue.segmenter import SegmenterConfig
@@ -20,7 +21,7 @@ from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.turns import DuplexConfig, TurnConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import AudioError
-from fo_core.models.steps import Say, Think, run_together
+from fo_core.models.steps import DecoderRequest, LLMRequest, run_together
 from fo_core.sampling import SamplingConfig
 
 CHUNK = 2560
@@ -115,12 +116,17 @@ def test_users_are_spread_over_the_models_and_get_what_they_get_alone(tiny_model
             alone.append(told(until(talk, ev.ReplyDone)))
     with Pool([tiny_model, second], CFG, FAST, vad) as pool:
         talks = [pool.open() for _ in waves]
-        assert [talk._duplex.model is second for talk in talks] == [False, True, False, True]
+        assert [pool._slots[talk].duplex.model is second for talk in talks] == [
+            False,
+            True,
+            False,
+            True,
+        ]
         for talk, wave in zip(talks, waves, strict=True):
             talk.push(wave)
         assert [told(until(talk, ev.ReplyDone)) for talk in talks] == alone
         talks[0].close()
-        assert pool.open()._duplex.model is tiny_model  # the place that became free
+        assert pool._slots[pool.open()].duplex.model is tiny_model  # the place that became free
 
 
 def test_a_batch_of_different_lengths_is_each_step_alone(tiny_model):
@@ -129,9 +135,9 @@ def test_a_batch_of_different_lengths_is_each_step_alone(tiny_model):
     for row in range(4):
         state = llm.init_state(1, 8)
         llm.step(llm.embed([5] * (3 + 4 * row)), state)
-        thoughts.append(Think(llm, llm.embed([20 + row] * (1 + row % 3)), state))
+        thoughts.append(LLMRequest(llm, llm.embed([20 + row] * (1 + row % 3)), state))
         start = decoder.prefill(torch.randn(1, 2 + row, decoder.cfg.dim))
-        sentences.append(Say(decoder, torch.tensor([row]), start))
+        sentences.append(DecoderRequest(decoder, torch.tensor([row]), start))
     for steps, cache in ((thoughts, lambda s: s.state.cache), (sentences, lambda s: s.state.cache)):
         lengths = [cache(step).length for step in steps]
         found = run_together(steps)
@@ -150,7 +156,10 @@ def test_steps_run_in_batches(tiny_model, vad):
         for talk in talks:
             until(talk, ev.ReplyDone)
         stats = pool.stats()
-    assert stats.steps["Say"] > 1.5 * stats.batches["Say"] and stats.replies.total() == 4
+    assert (
+        stats.steps["DecoderRequest"] > 1.5 * stats.batches["DecoderRequest"]
+        and stats.replies.total() == 4
+    )
 
 
 def test_the_models_own_system_text_is_read_once_and_a_users_own_by_him(tiny_model, vad):
@@ -158,12 +167,12 @@ def test_the_models_own_system_text_is_read_once_and_a_users_own_by_him(tiny_mod
         talks = [pool.open() for _ in range(3)]
         until_idle(pool, talks)
         assert not pool.stats().steps  # read before they came
-        lengths = {talk._duplex.session.length for talk in talks}
+        lengths = {pool._slots[talk].duplex.session.length for talk in talks}
         assert lengths == {len(tiny_model.chat.system_ids)} and lengths != {0}
         own = pool.open("Be long and merry.")
         until_idle(pool, [own])
-        assert own.closed is None and own._duplex.session.length != lengths.pop()
-        assert pool.stats().steps["Think"] > 0
+        assert own.closed is None and pool._slots[own].duplex.session.length != lengths.pop()
+        assert pool.stats().steps["LLMRequest"] > 0
 
 
 def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, monkeypatch):
@@ -180,7 +189,7 @@ def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, 
     with Pool(tiny_model, cfg, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open("aeiou" * (3 + n)) for n in range(4)]
         for talk in talks:
-            talk.hear_text("hi")
+            talk.send(do.HearText("hi"))
         for talk in talks:
             until(talk, ev.ReplyDone)
     assert [6] in sizes and any(len(batch) > 1 for batch in sizes)
@@ -200,7 +209,7 @@ def test_a_consumer_that_reads_nothing_stops_only_its_own_reply(tiny_model, vad)
         slow, other = pool.open(), pool.open()
         slow.push(question(1))
         until_work_is_done(pool)
-        assert slow._duplex.replying  # it waits
+        assert pool._slots[slow].duplex.replying  # it waits
         other.push(question(2))
         assert audio(until(other, ev.ReplyDone), 0).size
         assert audio(until(slow, ev.ReplyDone), 0).size  # it goes on when it is read
@@ -224,13 +233,13 @@ def test_whoever_leaves_in_the_middle_leaves_nothing(tiny_model, vad):
         for number in range(12):
             talk = pool.open()
             talk.push(question(number))
-            gone.append(weakref.ref(talk._duplex))
+            gone.append(weakref.ref(pool._slots[talk].duplex))
             if number % 3:
                 until(talk, ev.SpeechStarted if number % 2 else ev.TextDelta)
             talk.close()
             talk.close()
             talk.push(question(0))  # nobody is there
-            talk.interrupt()
+            talk.send(do.Interrupt())
             assert until(talk, ev.Closed)[-1].reason == "client"
             assert isinstance(talk.get(), ev.Closed)
         stay = pool.open()
@@ -268,12 +277,12 @@ def test_a_model_that_raises_for_one_harms_no_other(tiny_model, vad, monkeypatch
     with Pool(tiny_model, CFG, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open() for _ in range(3)]
         for talk in talks:
-            talk.hear_text("hi")
+            talk.send(do.HearText("hi"))
         for talk in talks:
             until(talk, ev.ReplyDone)
-            talk.played(10**9)
+            talk.send(do.Played(10**9))
             until(talk, ev.Played)
-        marked.append(talks[0]._duplex.session.cache)
+        marked.append(pool._slots[talks[0]].duplex.session.cache)
         for seed, talk in enumerate(talks):
             talk.push(question(seed))
         error = until(talks[0], ev.Error)[-1]
@@ -289,7 +298,7 @@ def test_limits(tiny_model, vad):
         talk = pool.open()
         with pytest.raises(PoolFull, match="all 1 places"):
             pool.open()
-        with pytest.raises(Overflow, match="wait to be heard"):
+        with pytest.raises(Overflow, match="input buffer overflow"):
             talk.push(np.zeros(17000, np.float32))
         with pytest.raises(AudioError):
             talk.push(np.array([np.inf], np.float32))

@@ -10,6 +10,7 @@ from fo_core.dialogue.session import DialogueConfig, Session
 from fo_core.dialogue.settings import read_dialogue, write_dialogue
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import DialogueState, Event, StateRule
+from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.sampling import SamplingConfig
 
@@ -21,6 +22,7 @@ CFG = DialogueConfig(
         vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
     ),
     states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),
+    duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
 )
 ANSWERS = replace(CFG, states=StateRule(answer_threshold=0.0, ignore_threshold=1.0))
 IGNORES = replace(CFG, states=StateRule(ignore_threshold=0.0))

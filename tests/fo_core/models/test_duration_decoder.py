@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig, Spelling
-from fo_core.models.steps import Say, run_together
+from fo_core.models.steps import DecoderRequest, run_together
 from fo_core.sampling import SamplingConfig
 
 GREEDY = SamplingConfig(top_k=1)
@@ -87,8 +87,8 @@ def test_together_equals_alone() -> None:
     with torch.inference_mode():
         first, second = ([decoder.begin(t, None, GREEDY) for t in texts] for _ in range(2))
         for _ in range(3):
-            alone = [Say(decoder, s.token, s.state).run() for s in first]
-            both = run_together([Say(decoder, s.token, s.state) for s in second])
+            alone = [DecoderRequest(decoder, s.token, s.state).run() for s in first]
+            both = run_together([DecoderRequest(decoder, s.token, s.state) for s in second])
             for a, b in zip(alone, both, strict=True):
                 assert torch.allclose(a, b, atol=1e-5)
 

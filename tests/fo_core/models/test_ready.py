@@ -11,6 +11,7 @@ from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.turns import DuplexConfig
 from fo_core.layers import conv, packed
 from fo_core.models import ready_generator
 from fo_core.models.codec import TiCodec, TiCodecConfig
@@ -39,6 +40,7 @@ def talk(model: FreezeOmni):
     """Text, wave and state probabilities of an answer to a spoken question."""
     cfg = DialogueConfig(
         mode="offline",
+        duplex=DuplexConfig(vad="energy"),  # tones are speech to this test
         seed=1,
         segmenter=SegmenterConfig(max_tokens=12),
         speaker=SpeakerConfig(max_tokens=30),

@@ -84,9 +84,21 @@ def test_the_gate_carries_gradient_to_the_encoder() -> None:
     torch.nn.init.constant_(adapter.gate, 0.5)
     x = torch.randn(1, 3, E, requires_grad=True)
     adapter(x, None, logits_of([1, 2, 0]))[0].sum().backward()
-    assert x.grad is not None and (x.grad[0, :2] != 0).all() and (x.grad[0, 2] == 0).all()
+    assert x.grad is not None and (x.grad[0, :2].abs() > 0.005).all()
+    assert (x.grad[0, 2].abs() < 0.001).all()  # a blank frame
 
 
 def test_it_needs_pieces() -> None:
     with pytest.raises(ConfigError, match="pieces"):
         WordAdapter(WordAdapterConfig(), E, H, TokenVocabulary([1]), Bytes(), lambda ids: TABLE)
+
+
+def test_the_text_of_a_stream_is_what_the_llm_is_told() -> None:
+    adapter = make()
+    symbols = [0, 1, 0, 2, 0, 3, 4, 0]
+    state = adapter.init_state(1)
+    state = adapter.step(torch.randn(1, 8, E), state, logits_of(symbols))[2]
+    state = adapter.flush(state)[2]
+    assert state.text() == "ab cd" == adapter.read(logits_of(symbols))[0]
+    state = adapter.flush(adapter.step(torch.randn(1, 8, E), state, logits_of(symbols))[2])[2]
+    assert state.text() == "ab cd ab cd"

@@ -15,6 +15,7 @@ from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
+from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.sampling import SamplingConfig
 
@@ -37,6 +38,7 @@ TALK = DialogueConfig(
         vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
     ),
     states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),
+    duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
 )
 
 
@@ -145,6 +147,27 @@ def mumbler() -> Any:
         table[silent] *= 0.01
         model.speech_decoder.out.bias[model.speech_decoder.eos] = -0.1
     return model
+
+
+@pytest.fixture
+def scripted(monkeypatch: Any, mumbler: Any) -> Any:
+    """``scripted("first answer", "second")``: what the LLM writes next, in place of its own."""
+    from fo_core.dialogue.writer import Writer
+    from fo_core.models import chat
+
+    texts: list[str] = []
+    choose, tokenizer = Writer._choose, mumbler.llm.tokenizer
+
+    def scripted_choose(self: Writer) -> int:
+        if self._forced:
+            return choose(self)
+        if not hasattr(self, "script"):
+            ids = [*chat.encode(tokenizer, texts.pop(0)), self._llm.end_id] if texts else None
+            self.script = ids
+        return self.script.pop(0) if self.script else choose(self)
+
+    monkeypatch.setattr(Writer, "_choose", scripted_choose)
+    return lambda *said: texts.extend(said)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ KINDS = [
 ]
 FIELDS = ["session", "audio", "item", "item_id", "content_index", "audio_end_ms", "response"]
 FIELDS += ["event_id", "previous_item_id", "response_id"]
-AUDIO = base64.b64encode(bytes(2400)).decode()
+AUDIO = base64.b64encode(random.Random(0).randbytes(2400)).decode()
 
 
 def rubbish(draw: random.Random, depth: int = 0) -> Any:

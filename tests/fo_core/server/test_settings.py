@@ -75,7 +75,7 @@ def test_an_update_changes_what_it_names_only(settings: SessionSettings) -> None
 @pytest.mark.parametrize(
     ("session", "param"),
     [
-        ({"type": "transcription"}, "session.type"),
+        ({"type": "translation"}, "session.type"),
         ({"audio": 3}, "session.audio"),
         ({"audio": {"input": []}}, "session.audio.input"),
         ({"audio": {"input": [1]}}, "session.audio.input"),
@@ -93,7 +93,14 @@ def test_an_update_changes_what_it_names_only(settings: SessionSettings) -> None
         ({"max_output_tokens": 0}, "session.max_output_tokens"),
         ({"instructions": 3}, "session.instructions"),
         ({"instructions": "x" * 40_000}, "session.instructions"),
-        ({"tools": [{"type": "function", "name": "f"}]}, "session.tools"),
+        ({"tools": [{"type": "mcp", "server_label": "f"}]}, "session.tools"),
+        ({"tools": [{"type": "function", "name": "f g"}]}, "session.tools.0.name"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "session.tool_choice"),
+        ({"prompt": {"id": "p"}}, "session.prompt"),
+        ({"input_audio_format": "opus"}, "session.input_audio_format"),
+        ({"temprature": 0.8}, "session.temprature"),
+        ({"temperature": "hot"}, "session.temperature"),
+        ({"audio": {"input": {"gain": 2}}}, "session.audio.input.gain"),
         (
             {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 3}}}},
             "session.audio.input.turn_detection.threshold",

@@ -11,14 +11,14 @@ import pytest
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.turns import TurnConfig
 from fo_core.server.items import Item
+from fo_core.server.responses import Wanted
 from fo_core.server.settings import SessionSettings, detection
-from fo_core.server.translate import Translator, Wanted
+from fo_core.server.translate import Asked, Translator
 
 OPEN = [
     "response.created",
     "response.output_item.added",
     "conversation.item.added",
-    "conversation.item.created",
     "response.content_part.added",
 ]
 CLOSE = [
@@ -34,7 +34,6 @@ HEARD = [
     "input_audio_buffer.speech_stopped",
     "input_audio_buffer.committed",
     "conversation.item.added",
-    "conversation.item.created",
     "conversation.item.done",
 ]
 
@@ -126,11 +125,11 @@ def test_an_interruption_cancels_and_keeps_what_was_played(checked: Any) -> None
         ],
     )
     types = checked(out)
-    assert types == HEARD + CLOSE + ["conversation.item.truncated"] + OPEN + types[18:]
-    cancelled = out[11]["response"]
+    assert types == HEARD + CLOSE + ["conversation.item.truncated"] + OPEN + types[16:]
+    cancelled = out[10]["response"]
     assert cancelled["status"] == "cancelled"
     assert cancelled["status_details"]["reason"] == "turn_detected"
-    assert (out[12]["item_id"], out[12]["audio_end_ms"]) == (reply, 250)
+    assert (out[11]["item_id"], out[11]["audio_end_ms"]) == (reply, 250)
     assert translator.conversation.get(reply).text == "It is"
 
 
@@ -161,21 +160,22 @@ def test_server_vad_tells_of_every_voice(checked: Any) -> None:
         ],
     )
     types = checked(out)
-    assert types[:1] == HEARD[:1] and types[-5:] == HEARD[1:]
+    assert types[:1] == HEARD[:1] and types[-4:] == HEARD[1:]
 
 
 def test_a_manual_turn(checked: Any) -> None:
     translator = make({})
-    translator.expect("empty_commit", "e1")
-    out = run(translator, [ev.SpeechStarted(0, 0), ev.TurnEnded(0, "commit", 0, 16000)])
+    commit = translator.ask(Asked("e1"))
+    out = run(translator, [ev.TurnEnded(0, "commit", 0, 16000, cause=commit)])
     assert checked(out) == HEARD[2:]
-    translator.wanted.append(Wanted(True, 9, {"mine": "1"}))
-    translator.expect("reply_active", "e2")
-    out = run(translator, answered(0))
-    assert checked(out)[:5] == OPEN
+    respond = translator.ask(Asked("e2", Wanted(True, 9, {"mine": "1"})))
+    events = answered(0)
+    for event in events:
+        event.cause = respond
+    out = run(translator, events)
+    assert checked(out)[:4] == OPEN
     assert out[0]["response"]["max_output_tokens"] == 9
     assert out[-1]["response"]["metadata"]["mine"] == "1"
-    assert not any(translator.asked.values())  # both commands are settled
 
 
 def test_a_typed_turn_answered_in_text(checked: Any) -> None:
@@ -183,9 +183,9 @@ def test_a_typed_turn_answered_in_text(checked: Any) -> None:
     item = Item("typed", "user", None, "hello", spoken=False)
     types = checked(list(translator.user(item)))
     assert types == HEARD[3:]
-    translator.typed.append(item)
-    translator.wanted.append(Wanted(False, None))
-    out = run(translator, [ev.TurnEnded(0, "text", 0, 0), ev.Transcript(0, "hello"), *answered(0)])
+    typed = translator.ask(Asked(item=item))
+    ended = [ev.TurnEnded(0, "text", 0, 0, cause=typed), ev.Transcript(0, "hello", cause=typed)]
+    out = run(translator, [*ended, *answered(0)])
     types = checked(out)
     assert item.turn == 0
     assert types == [
@@ -223,9 +223,12 @@ def test_a_model_that_fails(checked: Any) -> None:
 
 def test_errors_name_the_event_that_caused_them(checked: Any) -> None:
     translator = make()
-    translator.expect("empty_commit", "e1")
-    translator.expect("no_reply", "e2")
-    out = run(translator, [ev.Error("no_reply", "no"), ev.Error("empty_commit", "empty")])
+    first, second = translator.ask(Asked("e1")), translator.ask(Asked("e2"))
+    errors = [
+        ev.Error("no_reply", "no", cause=second),
+        ev.Error("empty_commit", "empty", cause=first),
+    ]
+    out = run(translator, errors)
     checked(out)
     assert [e["error"]["event_id"] for e in out] == ["e2", "e1"]
     codes = [e["error"]["code"] for e in out]

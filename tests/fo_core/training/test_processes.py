@@ -47,39 +47,63 @@ def command(files, stage, out, *sets):
     return given + [word for one in sets for word in ("--set", one)]
 
 
+# `fo` several times in one process: a launch costs more than a tiny stage.
+SEVERAL = """
+import json, sys
+from fo_cli.main import app
+for given in json.loads(sys.argv[1]):
+    app(given, standalone_mode=False)
+"""
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("launcher", "stage", "sets"),
+    ("launcher", "stages"),
     [
-        ("torchrun", "input-2", ()),  # drawn chunks, a shared validation, unused parameters
-        ("torchrun", "output-1", CODEC),  # two objectives, codes that learn and are revived
-        ("accelerate", "output-3", ()),  # FSDP: the LLM's layers are split
+        (
+            "torchrun",
+            {
+                "input-2": (),  # drawn chunks, a shared validation, unused parameters
+                "output-1": CODEC,  # two objectives, codes that learn and are revived
+            },
+        ),
+        ("accelerate", {"output-3": ()}),  # FSDP: the LLM's layers are split
     ],
+    ids=["torchrun", "accelerate"],
 )
-def test_two_processes_have_the_curve_of_one(launcher, stage, sets, files, tmp_path):
-    given = command(files, stage, tmp_path / "two", *sets)
+def test_two_processes_have_the_curve_of_one(launcher, stages, files, tmp_path):
+    given = [command(files, name, tmp_path / name / "two", *sets) for name, sets in stages.items()]
+    (tmp_path / "several.py").write_text(SEVERAL)
     launch = [str(BIN / LAUNCHERS[launcher][0]), *LAUNCHERS[launcher][1:]]
     found = subprocess.run(
-        [*launch, str(BIN / "fo"), *given], capture_output=True, text=True, timeout=180
-    )
+        [*launch, str(tmp_path / "several.py"), json.dumps(given)],
+        capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
-    assert found.stdout.count('"stage"') == 1  # one process speaks
+    assert found.stdout.count('"stage"') == len(stages)  # one process speaks
+    for name, sets in stages.items():
+        compare(files, name, tmp_path / name, launcher == "accelerate", sets)
+
+
+def compare(files, stage, folder, sharded, sets):
+    """The curve and the weights of two processes are those of one."""
     one = CliRunner().invoke(
-        app, command(files, stage, tmp_path / "one", "train.accumulate=2", *sets)
+        app, command(files, stage, folder / "one", "train.accumulate=2", *sets)
     )
     assert one.exit_code == 0, one.stderr
     both = [
-        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (folder / n / "metrics.jsonl").read_text().splitlines()]
         for n in ("one", "two")
     ]
-    record = json.loads((tmp_path / "two" / "stage.json").read_text())
-    assert record["processes"] == 2 and record["llm_sharded"] == (launcher == "accelerate")
+    record = json.loads((folder / "two" / "stage.json").read_text())
+    assert record["processes"] == 2 and record["llm_sharded"] == sharded
     assert len(both[0]) == len(both[1]) >= 7
     for alone, shared in zip(*both, strict=True):
         assert set(alone) == set(shared)
         for key in set(alone) - SPEEDS:
             assert alone[key] == pytest.approx(shared[key], rel=1e-3, abs=1e-3), key
-    for file in sorted((tmp_path / "one" / "model").glob("*.safetensors")):
-        theirs = load_file(tmp_path / "two" / "model" / file.name)
+    for file in sorted((folder / "one" / "model").glob("*.safetensors")):
+        theirs = load_file(folder / "two" / "model" / file.name)
         for name, value in load_file(file).items():
             assert float((value.float() - theirs[name].float()).abs().max()) < 1e-3, name
 

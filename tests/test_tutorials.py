@@ -1,0 +1,119 @@
+"""The commands of the tutorials run as they stand, at tiny size, on a few made sounds."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fo_cli.main import app
+from fo_core import audio
+from fo_core.data import manifest
+
+DOCS = Path(__file__).parents[1] / "docs"
+TINY = {"--model smol": "--model tiny", "--size smol": "--size tiny"}
+MORE = {  # what a test adds to a command: fewer steps, no engine that takes long to load
+    "train": ["--set", "train.max_steps=2", "--device", "cpu"],
+    # two steps make no codec that would pass
+    "encode": ["--num-workers", "1", "--set", "encode.check=0"],
+    "tts": ["--judge", "pocketsphinx", "--no-dnsmos"],
+    "all": ["--num-workers", "1", "--set", "regenerate.engine=openai", "--set",
+            "synthesize.assistants=[{engine: flite, voice: slt}]"],
+}  # fmt: skip
+
+
+def commands(page: str, block: int) -> list[list[str]]:
+    text = re.findall(r"```bash\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)[block]
+    for old, new in TINY.items():
+        text = text.replace(old, new)
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def speak_into(folder: Path, table: str, sounds: str) -> None:
+    draw = np.random.default_rng(0)
+    rows = ["file\ttext\tspeaker"]
+    for i in range(12):
+        audio.write(
+            folder / sounds / f"{i}.flac", 0.1 * draw.standard_normal(14000 + 900 * i), 22050
+        )
+        rows.append(f"{i}.flac\tThis is text {'abcdefghijkl'[i]}.\t{'xyz'[i % 3]}")
+    (folder / table).write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A judge that hears one sentence, and an LLM that gives one."""
+
+    class Ears:
+        def __init__(self, **_: Any) -> None: ...
+
+        def transcribe(self, wave: np.ndarray) -> str:
+            return "this is text"
+
+    class Llm:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def draw(self, prompts: list[Any], *_: Any) -> list[Any]:
+            from fo_core.engines.llm import Answer
+
+            return [
+                Answer(f"Well, that was {p[-1]['content'][-2]}, I think.", True) for p in prompts
+            ]
+
+    for name, engine in (("asr.pocketsphinx", Ears), ("llm.openai", Llm)):
+        module = ModuleType(name)
+        module.Engine, module.EXTRA = engine, ""  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, f"fo_core.engines.{name}", module)
+    yield
+
+
+def run_all(page: str, block: int = 0) -> None:
+    for args in commands(page, block):
+        name = args[1] if args[0] in ("prepare-data", "eval") else args[0]
+        found = CliRunner().invoke(app, [*args, *MORE.get(name, ())])
+        assert found.exit_code == 0, f"fo {shlex.join(args)}\n{found.output}\n{found.exception!r}"
+
+
+def test_your_own_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canned: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    speak_into(tmp_path, "metadata.tsv", "ogg")
+    run_all("own_voice.md")
+    coded = manifest.read("voice-coded/assistant/train.jsonl")
+    assert len(coded) == 11 and all(item.speech_tokens for item in coded)
+    assert len(Path("runs/voice-eval/items.jsonl").read_text().splitlines()) == 1
+    assert Path("runs/voice-2/model/speech_decoder.safetensors").is_file()
+
+
+def test_your_own_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canned: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    speak_into(tmp_path, "questions.tsv", ".")
+    run_all("own_recordings.md")
+    train, val = (manifest.read(f"own-data/user/{s}.jsonl") for s in ("train", "val"))
+    asked = [item for item in train if item.kind == "question"]
+    assert len(asked) == 8 and all(item.answer and item.states[-1] == 1 for item in asked)
+    assert {item.speaker for item in val if item.kind == "question"}.isdisjoint(
+        item.speaker for item in asked
+    )
+    assert Path("runs/own-2/model/adapter.safetensors").is_file()
+
+
+def test_the_manifest_line_is_one_and_every_field_of_it_is_explained() -> None:
+    text = (DOCS / "own_recordings.md").read_text()
+    (line,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    cut = json.loads(line)
+    item = manifest.from_cut(cut)
+    assert len(item.states) * 2560 == item.num_samples and item.duration == cut["duration"]
+    assert manifest.from_cut(manifest.to_cut(item)) == item
+    table = text[text.index("| field | is |") :]
+    names = {*cut, *cut["custom"], "text", "language", "speaker", "recording_id"}
+    names |= {"sources", "source", "sampling_rate", "num_samples", "channel_ids"}
+    for name in names:
+        assert f"`{name}`" in table, name
