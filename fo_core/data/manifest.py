@@ -153,7 +153,7 @@ def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
         DataError: A field is missing or of the wrong kind.
     """
     try:
-        recording, sound, words = cut["recording"], cut_sound(cut), cut_words(cut)
+        sound, words, recording = cut_sound(cut), cut_words(cut), cut["recording"]
         custom = dict(cut.get("custom") or {})
         known = {k: custom.pop(k) for k in _CUSTOM if k in custom}
         for name in custom_recordings(custom):

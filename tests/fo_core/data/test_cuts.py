@@ -192,8 +192,10 @@ def test_custom_recordings_are_said_and_not_put_into_shards(
     ({"type": "PaddingCut"}, "a PaddingCut is not one recording"),
 ])  # fmt: skip
 def test_other_kinds_of_cuts_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        manifest.from_cut(cut(tmp_path, **changes))
+    made = cut(tmp_path, **changes)
+    del made["recording"]  # as lhotse writes them: its parts have recordings
+    with pytest.raises(DataError, match=f"{said}.*save_audios"):
+        manifest.from_cut(made)
 
 
 def test_a_source_that_is_no_file_is_named(tmp_path: Path) -> None:
