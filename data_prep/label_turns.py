@@ -281,7 +281,7 @@ class Labelling:
         """The place behind the turn's answer: all of the dialogue so far was said before."""
         said: tuple[dict[str, str], ...] = ({"role": "user", "content": turn.text},
                 {"role": "assistant", "content": turn.answer})  # fmt: skip
-        said = said if turn.answer else said[:1]
+        said = said if turn.answer else ()  # a turn that nobody answered is no dialogue
         return changed(turn, answer="", fact="", answers=(), messages=(*turn.messages, *said))
 
     def _say(self, turn: Item, text: str) -> np.ndarray:

@@ -15,7 +15,8 @@ from fo_core.config import load, replace, to_dict
 from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.settings import DialogueConfig, read_dialogue
 from fo_core.models import chat, freeze_omni
-from fo_core.models.freeze_omni import FreezeOmni, LLMConfig
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.model_config import LLMConfig
 from fo_core.models.ready import make_ready
 from fo_core.sampling import SamplingConfig
 

@@ -2,8 +2,8 @@
 
 A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
 ``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) and ``piece_lm.safetensors`` (the
-word adapter's language model) may lie beside them. The LLM is
-referred to by name and fingerprint, never copied. A part whose file is missing is untrained: it
+word adapter's language model) may lie beside them. The LLM is referred to by name and fingerprint,
+never copied. A part whose file is missing is untrained: it
 has initial weights and is not in :attr:`FreezeOmni.trained`.
 """
 
@@ -12,15 +12,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from fo_core import config as cfg
-from fo_core.checkpoint import load_into, load_tensors, read_json, save_tensors
-from fo_core.config import config, replace
+from fo_core.checkpoint import load_into, load_tensors, save_tensors
+from fo_core.config import replace
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import make_extractor
 from fo_core.files import write_json
@@ -33,6 +32,12 @@ from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
 from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig, with_sounds
 from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
+from fo_core.models.model_config import (
+    CtcConfig,
+    FreezeOmniConfig,
+    PromptConfig,
+    read_config,
+)
 from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
@@ -54,83 +59,6 @@ PARTS = (
     "speech_decoder",
     "codec",
 )
-
-
-@config
-class LLMConfig:
-    """Which frozen LLM, and how its dialogue is framed."""
-
-    spec: str = "Qwen/Qwen2-7B-Instruct"  # folder, hub id, .gguf file or "embedded"
-    dtype: str = "bfloat16"  # the one dtype of its weights
-    fingerprint: str = ""  # of its weights in that dtype, as trained with; "" = not known
-    system: str | None = "You are a helpful assistant."  # system text; None = the template's own
-    shots: tuple[tuple[str, str], ...] = ()  # example turns (question, answer) before the first
-    template: str | None = None  # text with <audio> instead of the LLM's own chat template
-    task: str = "Repeat what the user says."  # system text of input-2 and of transcribing
-    task_shots: tuple[tuple[str, str], ...] = ()  # example turns of that task
-
-
-@config
-class CtcConfig:
-    """The CTC head."""
-
-    vocabulary: Literal["tokens", "pieces"] = "tokens"  # classes: LLM tokens or pieces of spelling
-    tokens: tuple[int, ...] = ()  # LLM token ids it can say; empty: taken from the transcripts
-    pieces: tuple[str, ...] = ()  # pieces it can say; empty: made from the transcripts
-    size: int = 1000  # how many pieces are made
-    zero: bool = False  # start with all classes alike; for an encoder that is trained already
-
-    def __post_init__(self) -> None:
-        other = "pieces" if self.vocabulary == "tokens" else "tokens"
-        if getattr(self, other):
-            raise ConfigError(
-                f"ctc.{other} with ctc.vocabulary: {self.vocabulary}",
-                possible=f"ctc.{self.vocabulary}, or ctc.vocabulary: {other}",
-            )
-        if self.size < 1:
-            raise ConfigError(f"ctc.size {self.size}", possible="1 or more pieces")
-
-
-@config
-class PromptConfig:
-    """Trained vectors before the audio."""
-
-    num: int = 25  # how many; 0 = none
-    before_audio: bool = True  # whether they are put before the audio
-    start: str = ""  # text whose embeddings they start from; "" = the table's mean and spread
-
-
-@config
-class StateHeadConfig:
-    """The dialogue-state head."""
-
-    classes: int = 4  # outputs; the first three are the states
-    probe: bool = False  # read a vector of its own at each chunk's end (needed by the CTC adapter)
-    probe_hidden: int = 128  # width of the probe's inner layer
-
-
-Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discriminator="type")]
-Adapter = Annotated[
-    ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig, Field(discriminator="type")
-]
-Decoder = Annotated[SpeechDecoderConfig | DurationDecoderConfig, Field(discriminator="type")]
-Codec = Annotated[TiCodecConfig | IstftCodecConfig, Field(discriminator="type")]
-
-
-@config
-class FreezeOmniConfig:
-    """Everything that builds a model."""
-
-    llm: LLMConfig = LLMConfig()
-    speech_encoder: Encoder = SpeechEncoderConfig()
-    ctc: CtcConfig = CtcConfig()
-    adapter: Adapter = ConvAdapterConfig()
-    task: PromptConfig = PromptConfig(num=20)  # of input-2: "write down what you hear"
-    prompt: PromptConfig = PromptConfig()  # of input-3: "answer what you hear"
-    state_head: StateHeadConfig = StateHeadConfig()
-    speech_decoder: Decoder = SpeechDecoderConfig()
-    codec: Codec = TiCodecConfig()
-    voice: tuple[int, ...] = ()  # global tokens of the assistant's voice
 
 
 class FreezeOmni(nn.Module):
@@ -323,23 +251,6 @@ def _make_prompt(prompt: PromptConfig, llm: FrozenLLM) -> PromptEmbeddings:
     vectors = PromptEmbeddings(prompt.num, llm.width, prompt.before_audio)
     ids = encode(llm.tokenizer, prompt.start) if prompt.start else None
     return vectors.start_from(llm.embedding_table, ids)
-
-
-def read_config(folder: str | Path, overrides: Sequence[str] = ()) -> FreezeOmniConfig:
-    """The config of a model folder.
-
-    Raises:
-        CheckpointError: The folder or its config.json is missing or not readable.
-        ConfigError: A key or value is wrong.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"no model folder {folder}",
-            possible="a folder with config.json",
-            do="fo demo makes one; fo models list shows those at hand",
-        )
-    return cfg.load(FreezeOmniConfig, read_json(folder / "config.json"), overrides)
 
 
 def build(

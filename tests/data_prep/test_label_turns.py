@@ -12,7 +12,7 @@ import pytest
 
 from data_prep import synthesize
 from data_prep.label_states import CHUNK, RATE, StatesConfig
-from data_prep.label_turns import TurnStatesConfig, run
+from data_prep.label_turns import Labelling, TurnStatesConfig, run
 from data_prep.runner import RunConfig, quiet
 from fo_core import audio
 from fo_core.config import replace
@@ -177,3 +177,10 @@ def test_an_item_that_lhotse_reads(source: Path, tmp_path: Path) -> None:
     cuts = list(lhotse.CutSet.from_jsonl(tmp_path / "user" / "train.jsonl"))
     assert len(cuts) == 30 and cuts[0].load_audio().shape[1] == cuts[0].recording.num_samples
     assert isinstance(manifest.read(tmp_path / "user" / "train.jsonl")[0], Item)
+
+
+def test_after_a_turn_that_nobody_answered_nothing_was_said() -> None:
+    turn = Item("a", "a.wav", 16000, 16000, "Hello there.", "Anna", role="user")
+    assert Labelling._after(turn).messages == ()
+    answered = Labelling._after(replace(turn, answer="Hi."))
+    assert [m["role"] for m in answered.messages] == ["user", "assistant"]

@@ -7,7 +7,7 @@ from eval.pages import QA_METRICS, qa_page
 from eval.sets import Question
 from eval.spoken_qa import as_rows, score
 from eval.talker import system_text
-from fo_core.models.freeze_omni import LLMConfig
+from fo_core.models.model_config import LLMConfig
 
 ROW = {
     "id": "q1",
