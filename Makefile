@@ -9,10 +9,10 @@ READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-clients demo test test-cpus check pytest format clean
+.PHONY: help setup setup-clients fo-smol demo test test-cpus check pytest format clean
 
 help:
-	@echo "make setup | demo | test | test-cpus | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
+	@echo "make setup | demo | fo-smol | test | test-cpus | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
 
 setup: $(READY)
 
@@ -32,6 +32,10 @@ $(READY): pyproject.toml constraints.txt
 setup-clients:
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install -q openai-agents pipecat-ai livekit-agents livekit-plugins-openai
+
+# The model that ships, from nothing: FO_DATA=FOLDER make fo-smol (days on a CPU, resumable).
+fo-smol: setup
+	FO=$(BIN)/fo ./recipes/fo-smol.sh
 
 demo: setup
 	$(BIN)/fo demo

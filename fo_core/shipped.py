@@ -10,10 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from fo_core.errors import CheckpointError
+from fo_core.files import write_json
 
 DEFAULT = "fo-smol"  # ships with the package
 LATEST = "latest"  # the newest model under runs/
 RUNS = Path("runs")
+INDEX = "files.json"  # in the folder of the model that ships
 
 
 def model_folder(name: str | Path) -> Path:
@@ -41,16 +43,24 @@ def model_folder(name: str | Path) -> Path:
     )
 
 
+def write_index(folder: Path) -> dict[str, int]:
+    """Write ``files.json``, by which a shipped model is found whole: name -> bytes of its files."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != INDEX)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    write_json(folder / INDEX, sizes)
+    return sizes
+
+
 def _shipped() -> Path:
     folder = Path(str(files("fo_core"))) / "shipped_models" / DEFAULT
-    index = folder / "files.json"
+    index = folder / INDEX
     try:
         sizes = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         sizes = None
     wrong = [
         name
-        for name, size in (sizes or {"files.json": -1}).items()
+        for name, size in (sizes or {INDEX: -1}).items()
         if not (folder / name).is_file() or (folder / name).stat().st_size != size
     ]
     if wrong:

@@ -1,0 +1,62 @@
+"""Names of models: the one that ships, the newest of the workspace, folders; what is damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fo_core import shipped
+from fo_core.errors import CheckpointError
+from fo_core.models.freeze_omni import read_config
+
+
+def test_the_shipped_model_is_whole_small_and_licensed() -> None:
+    folder = shipped.model_folder("fo-smol")
+    sizes = json.loads((folder / shipped.INDEX).read_text())
+    assert {"config.json", "README.md", "dialogue.json", "codec.safetensors"} <= set(sizes)
+    assert sum(sizes.values()) <= 60e6
+    card = (folder / "README.md").read_text()
+    assert "Licences" in card and "WER" in card
+    config = read_config(folder)
+    assert config.llm.spec == "embedded" and config.llm.fingerprint.startswith("sha256:")
+
+
+def test_a_damaged_or_missing_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shipped.model_folder("fo-smol")
+    copy = tmp_path / "shipped_models" / "fo-smol"
+    copy.mkdir(parents=True)
+    for path in whole.iterdir():
+        (copy / path.name).symlink_to(path)
+    monkeypatch.setattr(shipped, "files", lambda _: tmp_path)
+    assert shipped.model_folder("fo-smol") == copy
+    (copy / "codec.safetensors").unlink()
+    (copy / "codec.safetensors").write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match="not whole: codec.safetensors"):
+        shipped.model_folder("fo-smol")
+    shutil.rmtree(copy)
+    with pytest.raises(CheckpointError, match="not whole: files.json"):
+        shipped.model_folder("fo-smol")
+
+
+def test_folders_come_first_and_latest_is_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="no model under"):
+        shipped.model_folder("latest")
+    for age, stage in enumerate(("output-1", "input-1")):
+        path = tmp_path / "runs" / stage / "model" / "config.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        os.utime(path, (1000 - age, 1000 - age))
+    assert shipped.model_folder("latest") == Path("runs/output-1/model")
+    (tmp_path / "fo-smol").mkdir()
+    assert shipped.model_folder("fo-smol") == Path("fo-smol")
+    with pytest.raises(CheckpointError, match="does not exist; possible: a model folder, fo-smol"):
+        shipped.model_folder("nowhere")
