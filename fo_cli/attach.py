@@ -30,7 +30,7 @@ def attach(
     spelling. Prints what is left out until it is trained, what stands in for it, and which stages
     would make it better.
     """
-    options.existing_folder(model, "model folder")
+    model = options.model_folder(model)
     options.writable(out, "model folder")
 
     from dataclasses import asdict

@@ -72,6 +72,7 @@ def file(
     from fo_core.dialogue.answer import answer_wave
     from fo_core.dialogue.settings import read_dialogue
 
+    model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
     answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
@@ -117,6 +118,7 @@ def text(
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
 
+    model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device, parts=())
     session = Session(loaded, dialogue, system)

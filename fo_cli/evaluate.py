@@ -223,7 +223,7 @@ def qa(
     from fo_core.data import manifest
     from fo_core.engines.asr import ASR
 
-    out = shared.results(out, "qa")
+    model, out = options.model_folder(model), shared.results(out, "qa")
     questions = manifest.read(user)[:limit]
     answers = manifest.read(assistant) if assistant else []
     ASR.load(judge)  # an unknown judge is said before any work

@@ -24,7 +24,6 @@ Model = Annotated[
         "--model",
         help=f"{options.MODEL_HELP} fo-smol if none is named; --rescore needs none.",
         metavar="DIR|NAME",
-        parser=options.model_folder,
     ),
 ]
 Resume = Annotated[
@@ -59,9 +58,9 @@ def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list
 def needed_model(model: Path | None) -> Path:
     """The model folder of a run that is not a rescore: the one that ships if none was named."""
     if model is not None:
-        return model
+        return options.model_folder(model)
     render.note(f"model: {options.DEFAULT_MODEL}, which ships with the package")
-    return options.model_folder(str(options.DEFAULT_MODEL))
+    return options.model_folder(options.DEFAULT_MODEL)
 
 
 def results(out: Path | None, name: str) -> Path:

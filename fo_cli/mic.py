@@ -82,6 +82,7 @@ def mic(
     if record is not None:
         options.writable(record / "talk.json", "recording")
     given = _turn(interrupt, detect, sets or [])
+    model = options.model_folder(model)
     with _Talking(model, recording, channel, fast, system, given, weights, model_device) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)

@@ -21,7 +21,7 @@ LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless t
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
-def model_folder(name: str) -> Path:
+def model_folder(name: str | Path) -> Path:
     """The folder of a model's name; see :func:`fo_core.shipped.model_folder`."""
     from fo_core import shipped
 
@@ -32,7 +32,11 @@ MODEL_HELP = "Model folder; fo-smol ships with the package; latest: the newest i
 DEFAULT_MODEL = Path("fo-smol")
 Model = Annotated[
     Path,
-    typer.Option("--model", help=MODEL_HELP, metavar="DIR|NAME", parser=model_folder),
+    typer.Option(
+        "--model",
+        help=MODEL_HELP,
+        metavar="DIR|NAME",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Sets = Annotated[

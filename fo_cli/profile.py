@@ -38,7 +38,6 @@ def latency(
             "--model",
             help=f"{options.MODEL_HELP} fo-smol if neither a model nor a size is named.",
             metavar="DIR|NAME",
-            parser=options.model_folder,
         ),
     ] = None,
     random: Annotated[
@@ -81,8 +80,8 @@ def latency(
             raise FoError(f"unknown size {name!r}", possible=did_you_mean(name, list(SIZES)))
     if sizes and model is not None:
         raise FoError("say what to measure", possible="--size small, --size paper, or --model DIR")
-    if not sizes and model is None:
-        model = options.model_folder(str(options.DEFAULT_MODEL))
+    if not sizes:
+        model = options.model_folder(model or options.DEFAULT_MODEL)
     if random and model is not None:
         raise FoError("--random and --model exclude each other")
     if markdown and json:

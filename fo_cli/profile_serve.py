@@ -51,6 +51,7 @@ def serve(
         options.existing_file(path, "question")
     waves = [audio.read(path, 16000) for path in questions]
     wave = script(waves, slot, seconds)
+    model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
     torch.set_num_threads(1)
     loaded = options.ready_model(model, dialogue, weights, device)

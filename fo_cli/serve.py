@@ -58,6 +58,7 @@ def serve(
     environment variable FO_API_KEY set, clients must send that key. --set overrides how the model
     talks (dialogue.json of its folder).
     """
+    model = options.model_folder(model)
     if (certificate is None) != (private_key is None):
         raise FoError("TLS needs a certificate and its key", do="give --tls-cert and --tls-key")
     if certificate is not None and private_key is not None:

@@ -95,3 +95,18 @@ def draw_chunk(
         return -1, -1
     chunk = draw(1, max(1, min(max_chunk, max_len)))
     return chunk, draw(0, (max_len - 1) // chunk if max_len > 0 else 0)
+
+
+def valid_rows(lens: Tensor | None, batch: int, size: int, device: torch.device) -> Tensor:
+    """[B, size] True where a row has content."""
+    if lens is None:
+        return torch.ones(batch, size, dtype=torch.bool, device=device)
+    return torch.arange(size, device=device) < lens.to(device).unsqueeze(1)
+
+
+def full_mask(valid: Tensor | None) -> Tensor | None:
+    """[B, 1, T, T]: everyone sees the valid ones, and itself so that no row is empty."""
+    if valid is None:
+        return None
+    eye = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+    return (valid[:, None, :] | eye).unsqueeze(1)

@@ -27,14 +27,13 @@ from torch import Tensor, nn
 from fo_core.config import config, replace
 from fo_core.errors import ConfigError
 from fo_core.layers.kv_cache import KVCache, LlamaConfig
+from fo_core.layers.masks import full_mask, valid_rows
 from fo_core.layers.transformer import LlamaStack
 from fo_core.models.speech_decoder import (
     Sentence,
     SpeechDecoder,
     SpeechDecoderConfig,
     SpeechLoss,
-    full_mask,
-    valid_rows,
 )
 from fo_core.normalize import speakable
 from fo_core.sampling import Compat, SamplingConfig

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
+from fo_core.layers.masks import full_mask, valid_rows
 from fo_core.layers.ragged import run_ragged
 from fo_core.layers.row import quick_norm
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
@@ -78,21 +79,6 @@ class SpeechLoss:
     accuracy: Tensor  # [] share of valid targets that are the best guess
     count: Tensor  # [] valid targets
     terms: dict[str, Tensor] = field(default_factory=dict)  # further losses by name, not weighted
-
-
-def valid_rows(lens: Tensor | None, batch: int, size: int, device: torch.device) -> Tensor:
-    """[B, size] True where a row has content."""
-    if lens is None:
-        return torch.ones(batch, size, dtype=torch.bool, device=device)
-    return torch.arange(size, device=device) < lens.to(device).unsqueeze(1)
-
-
-def full_mask(valid: Tensor | None) -> Tensor | None:
-    """[B, 1, T, T]: everyone sees the valid ones, and itself so that no row is empty."""
-    if valid is None:
-        return None
-    eye = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    return (valid[:, None, :] | eye).unsqueeze(1)
 
 
 class SpeechDecoder(nn.Module):
