@@ -23,7 +23,8 @@ from fo_core.models.adapter import ConvAdapterConfig
 from fo_core.models.duration_decoder import DurationDecoderConfig
 from fo_core.models.freeze_omni import CtcConfig, FreezeOmni, FreezeOmniConfig
 from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.word_adapter import WordAdapterConfig
+from fo_core.models.piece_lm import PieceLM
+from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
 
 Fate = Literal["kept", "rewritten", "untrained"]
 
@@ -129,6 +130,8 @@ def _keep(folder: Path, old: FreezeOmniConfig, model: FreezeOmni) -> Iterator[Pa
         if _load(folder, part, model):
             yield PartFate(part, "kept", "it knows nothing of the LLM")
     _load(folder, "ctc_head", model)
+    if isinstance(model.adapter, WordAdapter):
+        model.adapter.attach_lm(PieceLM.load(folder, model.ctc_head.classes - 1))
     if old.ctc.vocabulary == "pieces":
         yield PartFate("ctc_head", "kept", "its classes are pieces of spelling")
     else:
