@@ -146,7 +146,8 @@ def read_tensors(checkpoints: Path) -> tuple[dict[str, dict[str, Tensor]], dict[
 def expected_tensors(config: FreezeOmniConfig, width: int) -> dict[str, dict[str, Tensor]]:
     """Module → name → tensor without content that a model around an LLM of ``width`` has."""
     with torch.device("meta"):
-        llm: Any = SimpleNamespace(width=width, embedding_table=torch.empty(2, width))
+        table = torch.empty(2, width)
+        llm: Any = SimpleNamespace(width=width, embedding_table=table, tokenizer=None)
         model = FreezeOmni(config, llm)
     return {module: getattr(model, module).state_dict() for module in MODULES}
 

@@ -79,9 +79,7 @@ class Roundings(TorchDispatchMode):
             errors = errors.repeat(count // POOL + 2)
         start = self.places.randrange(min(POOL, errors.numel() - count))
         errors = errors[start : start + count].view(x.shape)
-        if x.dtype == torch.float64:
-            return torch.addcmul(x, x, errors, value=size)
-        wide = x.dtype == torch.complex128
+        wide = x.dtype in (torch.float64, torch.complex128)
         return (x * errors.mul(size if wide else 2 * size).add_(1)).to(x.dtype)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -130,6 +128,7 @@ def bounds(
                 drawn = compute()
             for name, value in exact.items():
                 error = (drawn[name] - value).abs().double()
+                assert bool(error.isfinite().all()), f"{name}: no number"
                 largest[name] = max(largest[name], float(error.max()))
                 mean[name] = max(mean[name], float(error.mean()))
     return {name: Bound(FACTOR * largest[name], FACTOR * mean[name]) for name in exact}
