@@ -151,7 +151,8 @@ def _first_of_each(rows: Iterator[Row | str]) -> Iterator[Row | str]:
     seen: set[bytes] = set()
     for row in rows:
         if isinstance(row, dict) and "recording" in row:
-            said = json.dumps([row["recording"].get("sources"), row.get("start"), split_of(row)])
+            sound = [row["recording"].get("sources"), row.get("channel")]
+            said = json.dumps([*sound, row.get("start"), row.get("duration"), split_of(row)])
             digest = hashlib.sha256(said.encode()).digest()[:12]
             if digest in seen:
                 continue

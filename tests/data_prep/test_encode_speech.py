@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,16 @@ def test_questions_carry_the_tokens_of_their_answers(items: list[Item]) -> None:
     few = answered([*asked, *asked], coded, most=1)
     assert len({pair.answer for pair in few}) == len(few) == len(coded)
     assert answered(asked, coded[1:]) == [p for p in pairs if p.answer != coded[0].text]
+
+
+def test_pieces_of_one_file_have_tokens_of_their_own(tmp_path: Path) -> None:
+    """A corpus cut out of long files once got the tokens of each file's first piece everywhere."""
+    path = tmp_path / "long.flac"
+    draw = np.random.default_rng(0)
+    audio.write(path, draw.normal(0, 0.1, 48000).astype("f4"), 24000)
+    whole = manifest.describe(path, id="w", text="All of it.")
+    pieces = [replace(whole, id=f"p{i}", start=0.5 * i, seconds=0.5) for i in range(4)]
+    coded = encode_items(pieces, Codec())
+    assert len({item.speech_tokens for item in coded}) == 4
+    for piece, item in zip(pieces, coded, strict=True):
+        assert encode_items([piece], Codec()) == [item]
