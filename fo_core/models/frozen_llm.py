@@ -24,23 +24,9 @@ from fo_core.layers.transformer import KVCache
 from fo_core.models import chat, llm_checks, llm_families, llm_source, thoughts
 from fo_core.models.chat import ChatParts
 from fo_core.models.llm_backbone import HFBackbone, HFCache, LeanBackbone, load_backbone
-from fo_core.models.llm_facts import LLMFacts
+from fo_core.models.llm_facts import LLMFacts, read_dtype
 
 TURN = 128  # positions of the LLM's context that a system text leaves to a turn, at least
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def read_dtype(name: str | torch.dtype) -> torch.dtype:
-    """A torch dtype from its name.
-
-    Raises:
-        CheckpointError: Another name than float32, bfloat16, float16.
-    """
-    if isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
-        raise CheckpointError(f"unknown dtype {name!r}", possible=", ".join(DTYPES))
-    return DTYPES[name]
 
 
 @dataclass
