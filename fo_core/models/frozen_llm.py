@@ -24,22 +24,9 @@ from fo_core.layers.transformer import KVCache
 from fo_core.models import chat, llm_checks, llm_families, llm_source, thoughts
 from fo_core.models.chat import ChatParts
 from fo_core.models.llm_backbone import HFBackbone, HFCache, LeanBackbone, load_backbone
-from fo_core.models.llm_facts import LLMFacts
+from fo_core.models.llm_facts import LLMFacts, read_dtype
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def read_dtype(name: str | torch.dtype) -> torch.dtype:
-    """A torch dtype from its name.
-
-    Raises:
-        CheckpointError: Another name than float32, bfloat16, float16.
-    """
-    if isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
-        raise CheckpointError(f"unknown dtype {name!r}", possible=", ".join(DTYPES))
-    return DTYPES[name]
+TURN = 128  # positions of the LLM's context that a system text leaves to a turn, at least
 
 
 @dataclass
@@ -374,11 +361,18 @@ class FrozenLLM(nn.Module):
         tools: Sequence[dict[str, Any]] = (),
     ) -> ChatParts:
         """Ids around the audio slots, from the tokenizer's chat template."""
-        return chat.parts_from_tokenizer(self.tokenizer, system, shots, tools)
+        return self._fitting(chat.parts_from_tokenizer(self.tokenizer, system, shots, tools))
 
     def chat_parts_from_template(self, template: str, role: str | None = None) -> ChatParts:
         """Ids around the audio slots, from a published checkpoint's template with ``<audio>``."""
-        return chat.parts_from_template(self.tokenizer, template, role)
+        return self._fitting(chat.parts_from_template(self.tokenizer, template, role))
+
+    def _fitting(self, parts: ChatParts) -> ChatParts:
+        """The parts, if what stands before the first turn leaves it room in the LLM's context."""
+        limit = self.facts.context
+        room = None if limit is None else limit - min(TURN, limit // 2)
+        self.check_room(len(parts.system_ids), "the system text", room)
+        return parts
 
     def split(self, vectors: Tensor, dim: int) -> Tensor:
         """Cut every H-vector into H/dim rows of the decoder's width.

@@ -1,8 +1,27 @@
-"""What a frozen LLM's folder says of it beside its weights."""
+"""What a frozen LLM's folder says of it beside its weights, and the names of dtypes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import torch
+
+from fo_core.errors import CheckpointError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def read_dtype(name: str | torch.dtype) -> torch.dtype:
+    """A torch dtype from its name.
+
+    Raises:
+        CheckpointError: Another name than float32, bfloat16, float16.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise CheckpointError(f"unknown dtype {name!r}", possible=", ".join(DTYPES))
+    return DTYPES[name]
 
 
 @dataclass(frozen=True)

@@ -106,19 +106,21 @@ class HFBackbone(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        prefix = model.base_model_prefix
+        self.body_name = prefix if isinstance(getattr(model, prefix, None), nn.Module) else "model"
         config = model.config.get_text_config(decoder=True)
         self.window = getattr(config, "sliding_window", None) or 0
         self.chunk = getattr(config, "attention_chunk_size", None) or 0
         types = getattr(config, "layer_types", None)
         if types is None:  # one kind of mask for all layers
-            self.window = self.window if _windows(model.base_model) else 0
+            self.window = self.window if _windows(self.body) else 0
             types = ["sliding_attention" if self.window else "full_attention"]
         self.types = tuple(dict.fromkeys(types))
-        takes = inspect.signature(model.base_model.forward).parameters
+        takes = inspect.signature(self.body.forward).parameters
         self.takes_positions = "position_ids" in takes
         head = copy.copy(model)
         head.__dict__ = dict(model.__dict__)
-        head._modules = {**model._modules, model.base_model_prefix: _Given()}
+        head._modules = {**model._modules, self.body_name: _Given()}
         self.__dict__["_head"] = head  # no submodule of this one: its weights are the model's
 
     @classmethod
@@ -164,6 +166,11 @@ class HFBackbone(nn.Module):
             return ""
         known = how if isinstance(how, dict) else vars(how)
         return str(known.get("quant_method", "yes")).rpartition(".")[2].lower()
+
+    @property
+    def body(self) -> nn.Module:
+        """The model without its head."""
+        return getattr(self.model, self.body_name)
 
     @property
     def tied(self) -> bool:
@@ -220,7 +227,7 @@ class HFBackbone(nn.Module):
                 for kind in self.types
             }
             shown = masks if len(masks) > 1 else next(iter(masks.values()))
-        out = self.model.base_model(
+        out = self.body(
             inputs_embeds=embeds,
             attention_mask=shown,
             past_key_values=cache.cache if cache is not None else None,

@@ -57,6 +57,8 @@ FOREIGN: dict[str, tuple[str, dict[str, Any]]] = {  # those that run through tra
     "qwen3_moe": ("Qwen3Moe", {"head_dim": 12, "num_experts": 4, "moe_intermediate_size": 32,
                                "num_experts_per_tok": 2}),
     "phi": ("Phi", {}),
+    "llama4": ("Llama4Text", {"num_local_experts": 4, "attention_chunk_size": 8, "head_dim": 16,
+                              "intermediate_size_mlp": 80}),
     "opt": ("OPT", {"ffn_dim": 80, "word_embed_proj_dim": 32, "num_key_value_heads": None}),
 }  # fmt: skip
 RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {

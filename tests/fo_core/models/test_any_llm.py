@@ -39,8 +39,9 @@ def reference(folder: Path, ids: torch.Tensor, mask: torch.Tensor | None = None)
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     positions = None if mask is None else (mask.long().cumsum(-1) - 1).clamp(min=0)
+    inner = model.model if model.base_model is model else model.base_model
     with torch.no_grad():
-        body = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions)
+        body = inner(input_ids=ids, attention_mask=mask, position_ids=positions)
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions)
     return body.last_hidden_state, out.logits
 

@@ -123,6 +123,10 @@ def test_what_is_beyond_the_llms_context_is_refused(tmp_path: Path, random_llm: 
         ):
             with pytest.raises(CheckpointError, match="takes 21 positions .* which has 20"):
                 call()
+    llm = FrozenLLM.load(str(write_tiny(tmp_path / "n", max_position_embeddings=200)))
+    assert llm.chat_parts("Be brief.")
+    with pytest.raises(CheckpointError, match="the system text takes .* which has 100"):
+        llm.chat_parts("Be brief. " * 20)
     assert FrozenLLM.load(str(random_llm("phi4"))).facts.context == 400  # where LongRoPE is short
 
 
