@@ -91,7 +91,7 @@ def test_thoughts_are_not_spoken_and_leave_the_history(
         answer = session.turns[-1].answer
         assert llm.tokenizer.decode(answer.token_ids) == "It is noon. Yes."
         assert answer.start + len(answer.token_ids) == session.length
-        session.forget_after(11)  # a barge-in after the first sentence
+        session.forget_after(session.turns[-1], 11)  # a barge-in after the first sentence
         assert session.length == answer.start + 11 and answer.text == "It is noon."
         script.say(text)
         [found] = Engine(llm).answer([[{"role": "user", "content": "Why?"}]])
@@ -142,7 +142,7 @@ def test_dropped_turns_and_barge_ins_leave_nothing_behind(any_llm: Path) -> None
     session.listen(noise)
     session.drop_turn()
     talk(session, "And now?")
-    session.forget_after(4)
+    session.forget_after(session.turns[-1], 4)
     session.listen(noise)
     session.end_turn()
     list(session.reply(speak=False))

@@ -268,12 +268,12 @@ def test_a_model_that_raises_for_one_harms_no_other(tiny_model, vad, monkeypatch
             raise RuntimeError("the batch broke")
         return run_ragged(stack, rows, caches, shifts)
 
-    import fo_core.models.steps as steps
+    import fo_core.models.frozen_llm as frozen_llm
 
     marked: list = []
-    run_ragged = steps.run_ragged
+    run_ragged = frozen_llm.run_ragged
     monkeypatch.setattr(tiny_model.llm, "step", step)
-    monkeypatch.setattr(steps, "run_ragged", ragged)
+    monkeypatch.setattr(frozen_llm, "run_ragged", ragged)
     with Pool(tiny_model, CFG, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open() for _ in range(3)]
         for talk in talks:
@@ -296,7 +296,7 @@ def test_limits(tiny_model, vad):
     cfg = replace(FAST, max_sessions=1, input_seconds=1.0)
     with Pool(tiny_model, CFG, cfg, vad) as pool:
         talk = pool.open()
-        with pytest.raises(PoolFull, match="all 1 places"):
+        with pytest.raises(PoolFull, match="at capacity"):
             pool.open()
         with pytest.raises(Overflow, match="input buffer overflow"):
             talk.push(np.zeros(17000, np.float32))
