@@ -28,6 +28,11 @@ class Task:
     collate: Callable[[Sequence[tuple[Item, np.ndarray]]], Batch]
     tokens: bool = False  # what a batch pads is speech tokens, not the sound that is read
 
+    def fits(self, item: Item) -> bool:
+        """Whether an item has what the task needs; one of ``kind`` noise has no text to give."""
+        noise = item.kind == "noise"
+        return all(getattr(item, name) or (noise and name == "text") for name in self.needs)
+
     def length(self, item: Item) -> float:
         """Length of what a batch of such items pads, s."""
         return len(item.speech_tokens) / TOKEN_RATE if self.tokens else item.duration

@@ -26,16 +26,13 @@ class Selection:
 
     def __call__(self, items: Sequence[Item]) -> list[Item]:
         """The items that can be used; says how many cannot."""
-        needs = find_task(self.task).needs
+        task = find_task(self.task)
+        needs = task.needs
         if self.tail is not None:
             items = [
                 i.trimmed(self.tail) if zlib.crc32(i.id.encode()) % WHOLE else i for i in items
             ]
-        usable = [
-            item
-            for item in items
-            if item.duration <= self.max_seconds and all(getattr(item, name) for name in needs)
-        ]
+        usable = [item for item in items if item.duration <= self.max_seconds and task.fits(item)]
         if 0 < len(usable) < len(items):
             long = sum(item.duration > self.max_seconds for item in items)
             lacking = f"{len(items) - len(usable) - long:,} lack {' or '.join(needs) or 'nothing'}"

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from fo_core.models.vocabulary import TokenVocabulary, Vocabulary
 
+FRAMES_A_CLASS = 5  # 0.2 s: what a class of speech takes; what a recording without text counts by
+
 
 class CtcHead(nn.Module):
     """Linear from encoder frames to classes; class 0 is blank.
@@ -53,7 +55,7 @@ class CtcHead(nn.Module):
         return padded, lens
 
     def loss(self, logits: Tensor, lens: Tensor, texts: Sequence[str]) -> Tensor:
-        """CTC loss per target class, averaged over the batch.
+        """CTC loss per target class, averaged over the batch; of a noise per FRAMES_A_CLASS frames.
 
         Args:
             logits: ``[B, T, V_ctc]``.
@@ -63,9 +65,17 @@ class CtcHead(nn.Module):
         targets, target_lens = self.targets(texts)
         device = logits.device
         logs = logits.float().log_softmax(-1).transpose(0, 1)
-        return F.ctc_loss(
-            logs, targets.to(device), lens.to(device), target_lens.to(device), zero_infinity=True
+        each = F.ctc_loss(
+            logs,
+            targets.to(device),
+            lens.to(device),
+            target_lens.to(device),
+            reduction="none",
+            zero_infinity=True,
         )
+        silent = (lens // FRAMES_A_CLASS).clamp_min(1)
+        classes = torch.where(target_lens > 0, target_lens, silent.to(target_lens))
+        return (each / classes.to(each)).mean()
 
     def greedy(self, logits: Tensor, lens: Tensor | None = None) -> list[list[int]]:
         """Best class of each frame, runs collapsed, blanks dropped: classes of each row."""

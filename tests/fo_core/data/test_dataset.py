@@ -313,3 +313,11 @@ def test_speeds_change_the_length(items: list[Item]) -> None:
         load(AugmentConfig, {"speeds": [0.9, 11]})
     with pytest.raises(ConfigError, match="speeds.0: .* greater than or equal to 0.5"):
         load(AugmentConfig, {"speeds": [0]})
+
+
+def test_a_noise_is_speech_without_words(items: list[Item]) -> None:
+    noise = replace(items[0], id="noise", text="", kind="noise")
+    silent = replace(items[1], id="lacking", text="")
+    loader = make_loader([items[2], noise, silent], "speech", batch_size=4, shuffle=False)
+    (batch,) = list(loader)
+    assert ids(batch) == ["item-2", "noise"] and batch["text"] == ["words 2", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from fo_core.models.ctc import CtcHead, collapse
@@ -44,3 +45,14 @@ def test_loss_learns_a_transcript_and_forgives_one_that_is_too_long() -> None:
         optim.step()
     assert loss.isfinite() and loss < 0.3
     assert head.read(head(x), lens)[0] == "ab b"
+
+
+def test_a_noise_weighs_as_much_as_speech_of_its_length() -> None:
+    head = CtcHead(6, PIECES)
+    logits, lens = torch.randn(1, 40, 5), torch.tensor([40])
+    silent = -logits.log_softmax(-1)[0, :, 0].sum() / 8  # all blanks; 40 frames are 8 classes
+    assert head.loss(logits, lens, [""]) == pytest.approx(float(silent), rel=1e-5)
+    spoken = torch.nn.functional.ctc_loss(
+        logits.log_softmax(-1).transpose(0, 1), torch.tensor([[4, 2]]), lens, torch.tensor([2])
+    )
+    assert head.loss(logits, lens, ["ab"]) == pytest.approx(float(spoken), rel=1e-5)
