@@ -116,7 +116,7 @@ def test_the_llms_own_context_bounds_a_talk(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path / "llm", max_position_embeddings=300)
     model = testing.tiny_model(llm=FrozenLLM.load(str(folder)))
     assert effective_context(model.llm, GREEDY) == 150 < GREEDY.duplex.context
-    with pytest.raises(CheckpointError, match="the system text takes .* which has 150.*shorten"):
+    with pytest.raises(CheckpointError, match="the system text takes .* which has 172.*shorten"):
         Session(model, GREEDY, "Be brief. " * 30)
     with pytest.raises(CheckpointError, match="positions of the LLM's context, which has 300"):
         Session(model, GREEDY).hear_text("a" * 400)
