@@ -81,7 +81,8 @@ class Speaker:
         llm, decoder = self._model.llm, self._model.speech_decoder
         kind = decoder.embedding.weight.dtype
         text, _ = decoder.text_input(llm, [part.segment.text], [part.segment.token_ids])
-        if decoder.prefix is None:
+        # The published program counts a prefix in its positions even where nothing reads it.
+        if decoder.prefix is None and getattr(decoder.cfg, "compat", "none") != "official":
             return text, part.states.new_zeros(1, 0, decoder.cfg.dim, dtype=kind)
         return text, llm.split(part.states.to(kind), decoder.cfg.dim)
 
