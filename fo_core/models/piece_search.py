@@ -30,8 +30,8 @@ class SearchConfig:
     beam: int = 8  # hypotheses kept; 1 = greedy
     classes: int = 12  # best classes of a frame that are looked at
     margin: float = 8.0  # hypotheses so much less likely (natural log) than the best are dropped
-    lm_weight: float = 0.7  # on the language model's log-probabilities, where there is one
-    bonus: float = 2.0  # for each piece, against the language model's pull to short texts
+    lm_weight: float = 0.6  # on the language model's log-probabilities, where there is one
+    bonus: float = 2.5  # for each piece, against the language model's pull to short texts
 
 
 @dataclass(frozen=True)
