@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep.cuts import cuts_of
+from data_prep.cuts import cuts_of, named
 from data_prep.held_out import held_out, write_splits
 from data_prep.letter_alignment import LetterAligner, letter_counts, split_words
 from data_prep.runner import Progress, Reject, Row, RunConfig, StepReport, run_step
@@ -70,7 +70,9 @@ def run(
     out = Path(out).resolve()
     count = sum(_coded(row) for row in cuts_of(source))
     if not count:
-        raise DataError(f"{source} holds no speech tokens", do="run fo prepare-data encode first")
+        raise DataError(
+            f"{named(source)} holds no speech tokens", do="run fo prepare-data encode first"
+        )
     if cfg.by == "engine":
         write_json(out / ALIGNER, _learned(source, cfg).scores)
     work = Aligning(cfg, out / ALIGNER)

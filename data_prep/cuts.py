@@ -48,6 +48,11 @@ def manifests(source: str | Path | Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def named(source: str | Path | Sequence[str | Path]) -> str:
+    """One or several manifests for a message."""
+    return str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+
+
 def cuts_of(source: str | Path | Sequence[str | Path]) -> Iterator[Row | str]:
     """Rows of manifests, in order; a line that is none comes as the reason, in words.
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.cuts import cuts_of, file_stem
+from data_prep.cuts import cuts_of, file_stem, named
 from data_prep.gates import Judge, JudgeConfig
 from data_prep.held_out import held_out, split_of, write_splits
 from data_prep.runner import (
@@ -92,7 +92,7 @@ def run(
     skipped = () if set(roles) <= {"user", BROKEN} else ("user",)
     count = sum(n for role, n in roles.items() if role not in skipped)
     if not count - roles[BROKEN]:
-        raise DataError(f"{source} holds nothing to encode: {roles[BROKEN]} lines are no cuts",
+        raise DataError(f"{named(source)} holds nothing to encode: {roles[BROKEN]} lines are no cuts",
                         possible="a manifest of sounds with their texts")  # fmt: skip
     turns = (row for row in cuts_of(source) if _role(row) not in skipped)
     settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import gates, label_states, noises, synthesize
-from data_prep.cuts import cuts_of, file_stem
+from data_prep.cuts import cuts_of, file_stem, named
 from data_prep.domain import ASIDES, BACKCHANNELS, NOISES
 from data_prep.held_out import held_out, split_of, write_splits
 from data_prep.label_states import RATE, StatesConfig
@@ -102,7 +102,7 @@ def run(
     voices = [(each.engine, each.voice) for each in cfg.speakers]
     total = sum(map(_of_a_user, cuts_of(source)))
     if not total:
-        raise DataError(f"{source} holds no turn of a user",
+        raise DataError(f"{named(source)} holds no turn of a user",
                         do="label-states takes recordings of users")  # fmt: skip
     turns = filter(_of_a_user, cuts_of(source))
     report = run_step("label-states", turns, work, out, how=how, progress=progress, total=total,
