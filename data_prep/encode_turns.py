@@ -92,8 +92,10 @@ def run(
     skipped = () if set(roles) <= {"user", BROKEN} else ("user",)
     count = sum(n for role, n in roles.items() if role not in skipped)
     if not count - roles[BROKEN]:
-        raise DataError(f"{named(source)} holds nothing to encode: {roles[BROKEN]} lines are no cuts",
-                        possible="a manifest of sounds with their texts")  # fmt: skip
+        raise DataError(
+            f"{named(source)} holds nothing to encode: {roles[BROKEN]} lines are no cuts",
+            possible="a manifest of sounds with their texts",
+        )
     turns = (row for row in cuts_of(source) if _role(row) not in skipped)
     settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],
                 "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
