@@ -12,6 +12,7 @@ from collections.abc import Callable
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.context import forget_after
 from fo_core.dialogue.duplex_core import DuplexCore
 from fo_core.dialogue.history import Turn, tokens_heard
 from fo_core.dialogue.session import Session
@@ -268,7 +269,7 @@ class Duplex(DuplexCore):
         tokens = tokens_heard(turn, spoken, max(samples, 0), rate, tokenizer)
         if tokens < len(turn.answer.token_ids):
             if turn is self.session.turns[-1] and self.judge is None:
-                self.session.forget_after(turn, tokens)
+                forget_after(self.session, turn, tokens)
             else:
                 self._cut_everywhere(number, tokens)
         self.emit(ev.Truncated(number, turn.answer.text))

@@ -21,18 +21,27 @@ from torch import Tensor
 
 from fo_core.config import replace
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.context import drop_oldest, forget_unheard, refeed_steps
-from fo_core.dialogue.ear import Ear, Heard, check_block
+from fo_core.dialogue.context import (
+    Prefixes,
+    drop_oldest,
+    forget_unheard,
+    fork_steps,
+    new_prefixes,
+    overfull,
+    refeed_steps,
+)
+from fo_core.dialogue.ear import Ear, Heard
+from fo_core.dialogue.end_of_turn import end_of_turn
 from fo_core.dialogue.history import Spoken, Turn
 from fo_core.dialogue.lanes import Lane, Lanes
 from fo_core.dialogue.playback import Playback
-from fo_core.dialogue.session import Session, Verdict
+from fo_core.dialogue.recent import Recent
+from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import DialogueState, Event, transition
-from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
+from fo_core.dialogue.turns import TurnConfig
 from fo_core.dialogue.writer import Answer, Writer
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.frozen_llm import LLMState
 from fo_core.models.steps import Steps
 from fo_core.models.tools import ToolCall
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS, SAMPLE_RATE
@@ -40,9 +49,7 @@ from fo_core.vad import Vad, make_vad
 
 IDLE, LISTENING = DialogueState.IDLE, DialogueState.LISTENING
 SPEAKING, JUDGING = DialogueState.SPEAKING, DialogueState.JUDGING
-REMEMBERED = 64  # replies whose audio can still be truncated
-PREFIXES = 8  # system texts that stay read for the next user
-Prefixes = dict[tuple[int, ...], LLMState]  # by the texts' ids
+REMEMBERED = 64  # replies that can still be truncated, and calls that can get a result
 
 
 class DuplexCore(Lanes):
@@ -93,23 +100,14 @@ class DuplexCore(Lanes):
         self.play: Playback | None = None  # the reply that is being made or played
         self.max_tokens: int | None = None  # of an answer; None: the config's
         self.ear = Ear(vad or make_vad(duplex.vad), self.turn, self.cfg.history_chunks)
-        self.spoken: dict[int, list[Spoken]] = {}  # where the audio of replies lies
-        self.calls: dict[str, ToolCall] = {}  # functions that were called, by the call's id
-        self._told_calls = 0  # of the running answer
+        self.spoken: Recent[int, list[Spoken]] = Recent(REMEMBERED)  # where replies' audio lies
+        self.calls: Recent[str, ToolCall] = Recent(REMEMBERED)  # of functions, by the call's id
         self.stale = False  # ... when there is time
         self.after_reply: list[Callable[[], None]] = []
         self.now = now or (lambda: self.ear.position)
-        self._prefixes = {} if prefixes is None else prefixes
+        self._prefixes = new_prefixes() if prefixes is None else prefixes
         self._numbers = 0  # turns begun
         self._quiet_since: int | None = None  # user sample since which nobody speaks
-
-    def push(self, pcm: np.ndarray | Tensor) -> None:
-        """Sound of the user: float [S] in [-1, 1] at 16 kHz, any S.
-
-        Raises:
-            AudioError: It is not that.
-        """
-        self.inbox.push(check_block(pcm))
 
     def reply_level(self) -> int:
         """1: the user waits for the bot's voice; 2: more than a second of it lies ready."""
@@ -222,7 +220,9 @@ class DuplexCore(Lanes):
             self.stop_reply("turn_detected")
             self.go(Event.STOP)
         if self.state is SPEAKING:
-            self.judge = yield from self._fork()
+            play, size = self.play, self.cfg.duplex.refeed
+            played = play.head(self.now()) if play is not None else 0
+            self.judge = yield from fork_steps(self.session, play, played, size)
         elif self.stale or self.unread:
             yield from self._read_context()
         self.go(Event.SPEECH_START)
@@ -231,14 +231,6 @@ class DuplexCore(Lanes):
         before = self.ear.look_back()
         if before and voiced:
             yield from session.onset_steps(before)
-
-    def _fork(self) -> Steps[Session]:
-        """A copy that knows of the running answer what was played."""
-        twin = self.session.fork()
-        play = self.play
-        if play is not None and not forget_unheard(twin, play, play.head(self.now())):
-            yield from refeed_steps(twin, self.cfg.duplex.refeed)
-        return twin
 
     def listen(self, heard: Heard) -> Steps[None]:
         """A chunk of the user's turn."""
@@ -251,24 +243,11 @@ class DuplexCore(Lanes):
         self.emit(ev.ChunkState(number, p.listen, p.answer, p.ignore, judging))
         if heard.stopped and self.turn.detect != "manual":
             self.emit(ev.SpeechStopped(number, self.ear.voice.ended))
-        how = self._how(verdict, heard)
+        seconds = session.turns[-1].chunks * CHUNK_SECONDS
+        full = seconds >= self.cfg.duplex.max_turn_seconds or session.crowded
+        how = end_of_turn(self.turn, verdict.event, heard, self.ear.voice, judging, full)
         if how is not None:
             self.end(how)
-
-    def _how(self, verdict: Verdict, heard: Heard) -> ev.How | None:
-        """How the turn ends with this chunk, if it does."""
-        chunks = self.active.turns[-1].chunks
-        if self.turn.detect == "semantic":
-            if verdict.event is Event.ANSWER:
-                return "answer"
-            if verdict.event is Event.IGNORE:
-                return "ignore"
-            if self.ear.voice.quiet * WINDOW_MS >= self.turn.patience_ms:
-                return "lost" if self.state is JUDGING else "patience"
-        if self.turn.detect == "server" and heard.stopped:
-            return "silence"
-        long = chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
-        return "too_long" if long or self.active.crowded else None
 
     def end(self, how: ev.How, answer: bool | None = None) -> None:
         """The user's turn is over."""
@@ -324,7 +303,6 @@ class DuplexCore(Lanes):
         session.cfg = replace(self.cfg, segmenter=segmenter)
         job = session.reply_job(speak)
         yield from job.start()
-        self._told_calls = 0
         while not job.writer.done:
             for part in (yield from job.write()):
                 self.emit(ev.TextDelta(play.turn, part.index, part.segment.text_raw))
@@ -347,14 +325,11 @@ class DuplexCore(Lanes):
         segmenter = writer.calls
         if segmenter is None:
             return
-        for call in segmenter.calls[self._told_calls :]:
+        for call in segmenter.new_calls():
             writer.answer.calls = True
             id_ = f"call_{secrets.token_hex(8)}"
             self.calls[id_] = call
             self.emit(ev.FunctionCall(turn, id_, call.name, call.arguments))
-        self._told_calls = len(segmenter.calls)
-        while len(self.calls) > REMEMBERED:
-            self.calls.pop(next(iter(self.calls)))
         while segmenter.faults:
             self.emit(ev.Error("bad_call", segmenter.faults.pop(0)))
 
@@ -365,7 +340,7 @@ class DuplexCore(Lanes):
         turn = session.turns[-1]  # nothing is added while a reply is made
         turn.answer = turn.answer or Answer(start=session.length)
         session.state, play.done = IDLE, True
-        self._remember(play)
+        self.spoken[play.turn] = play.spoken
         usage = session.usage(turn)
         self.emit(ev.ReplyDone(play.turn, status, turn.answer.text, play.made, usage))
         if play.truncated is not None:
@@ -387,7 +362,7 @@ class DuplexCore(Lanes):
             made.close()
             self._reply = None
             session.state = IDLE
-        self._remember(play)
+        self.spoken[play.turn] = play.spoken
         if self.judge is not None:
             self.session, self.judge = self.judge, None
         elif not forget_unheard(session, play, played):
@@ -404,34 +379,21 @@ class DuplexCore(Lanes):
         while self.after_reply:
             self.after_reply.pop(0)()
 
-    def _remember(self, play: Playback) -> None:
-        self.spoken[play.turn] = play.spoken
-        while len(self.spoken) > REMEMBERED:
-            self.spoken.pop(next(iter(self.spoken)))
-
     # --- the context ---
 
     def context_due(self) -> bool:
         """Whether the context is to be read again, and can be."""
         busy = self._lane or self._reply or self.judge or self.state is LISTENING
-        full = self.session.length > self.session.context and len(self.session.turns) > 1
-        return not busy and (self.unread or self.stale or full)
+        return not busy and (self.unread or self.stale or overfull(self.session))
 
     def read_context(self) -> Steps[None]:
         """Forget the oldest turns if the context is full, and read the rest again."""
-        duplex, before = self.cfg.duplex, self.session.length
-        context = self.session.context
-        full = before > context
-        dropped = drop_oldest(self.session, int(duplex.keep * context)) if full else 0
+        before = self.session.length
+        dropped = drop_oldest(self.session, self.cfg.duplex.keep)
         yield from self._read_context()
         if dropped:
             self.emit(ev.ContextDropped(dropped, before, self.session.length))
 
     def _read_context(self) -> Steps[None]:
         self.unread = self.stale = False
-        session, key = self.session, tuple(self.session.parts.system_ids)
-        yield from refeed_steps(session, self.cfg.duplex.refeed, self._prefixes.get(key))
-        if not session.turns and key not in self._prefixes:
-            for old in list(self._prefixes)[: 1 - PREFIXES]:  # all but the newest
-                self._prefixes.pop(old, None)
-            self._prefixes[key] = session.cache.fork(0)
+        yield from refeed_steps(self.session, self.cfg.duplex.refeed, self._prefixes)

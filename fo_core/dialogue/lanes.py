@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Command, Queued
-from fo_core.dialogue.ear import Inbox
+from fo_core.dialogue.ear import Inbox, check_block
 from fo_core.models.steps import Step, Steps
 
 Work = Literal["hear", "reply", "context"]
@@ -244,6 +245,14 @@ class Lanes(ABC):
     def replying(self) -> bool:
         """Whether a reply is being made."""
         return self._reply is not None
+
+    def push(self, pcm: np.ndarray | Tensor) -> None:
+        """Sound of the user: float [S] in [-1, 1] at 16 kHz, any S.
+
+        Raises:
+            AudioError: It is not that.
+        """
+        self.inbox.push(check_block(pcm))
 
     def send(self, command: Command) -> None:
         """Take note of a command."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.word_adapter import WordAdapterState
-from fo_core.streaming import CHUNK_SAMPLES, CONTEXT_FRAMES, FRAMES_PER_CHUNK
+from fo_core.streaming import CHUNK_SAMPLES, FRAMES_PER_CHUNK
 
 
 @dataclass
@@ -58,12 +58,6 @@ class Listener:
         wave = F.pad(chunk, (0, CHUNK_SAMPLES - chunk.numel())).unsqueeze(0)
         feats, self._features = self._model.features.step(wave, self._features)
         return self.hear_features(feats)
-
-    @torch.inference_mode()
-    def skip(self, chunk: Tensor) -> None:
-        """A chunk [2560] that only the features of the next one see."""
-        feats, self._features = self._model.features.step(chunk.unsqueeze(0), self._features)
-        self._carry(feats[:, -CONTEXT_FRAMES:])
 
     def _carry(self, context: Tensor) -> None:
         """Feature frames [1, 3, mel] before the next chunk."""

@@ -5,18 +5,15 @@ work. A worker is a thread; the workers of a device share one set of weights. Wh
 LLM, or of the speech decoder, at the same time runs as one ragged batch
 (:mod:`fo_core.layers.ragged`): the weights are read once for all of them, and with packed weights
 what comes out for a user does not depend, to the bit, on who else is in the batch. Features,
-encoder and codec run user by user: a batch would change their last bits.
-
-Order of work: who is to be heard, then who waits for the bot's voice, then who has audio lying
-ready; among equals whoever was served longest ago. Every fifth pick looks at the waiting time
-alone, so that nobody starves when there is too much to do.
+encoder and codec run user by user: a batch would change their last bits. Who goes next:
+:mod:`fo_core.dialogue.scheduler`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,7 +25,7 @@ from fo_core.config import config
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Command, Configure
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.duplex_core import Prefixes
+from fo_core.dialogue.scheduler import Group, Slot
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.dialogue.turns import TurnConfig
@@ -39,8 +36,6 @@ from fo_core.vad import Vad, make_vad
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at
-FAIR = 5  # every so many picks go by waiting time alone
-ROWS = 64  # positions of a batch at most: beyond, a row more costs what it costs alone
 MAX_EVENTS = 20_000  # unread; more is a consumer that is gone
 
 
@@ -87,34 +82,6 @@ class PoolStats:
     seconds: Counter[str] = field(default_factory=Counter)  # spent in them, and in "advance"
 
 
-@dataclass(eq=False)
-class _Slot:
-    """What the pool keeps of one user, guarded by its lock."""
-
-    talk: Talk
-    duplex: Duplex | None  # None: the session is over
-    touched: float  # when sound or a command came last
-    incoming: deque[np.ndarray | Command] = field(default_factory=deque)
-    incoming_samples: int = 0
-    busy: bool = False  # a worker has it
-    step: Step | None = None  # waits to be run
-    level: int = 0  # how urgent the step is
-    result: torch.Tensor | None = None  # of the step that was run
-    error: Exception | None = None  # ... or what it raised
-    served: float = 0.0  # when it was worked on last
-
-
-@dataclass
-class _Group:
-    """A model, its workers and its users."""
-
-    model: FreezeOmni
-    work: threading.Condition  # of the pool's lock: there may be something to do for a worker
-    slots: list[_Slot] = field(default_factory=list)
-    prefixes: Prefixes = field(default_factory=dict)
-    picks: int = 0
-
-
 class Pool:
     """Models and their workers.
 
@@ -135,8 +102,8 @@ class Pool:
         self.cfg, self.dialogue = cfg or PoolConfig(), dialogue or DialogueConfig()
         self.lock = threading.RLock()
         found = [models] if isinstance(models, FreezeOmni) else list(models)
-        self._groups = [_Group(model, threading.Condition(self.lock)) for model in found]
-        self._slots: dict[Talk, _Slot] = {}
+        self._groups = [Group(model, threading.Condition(self.lock)) for model in found]
+        self._slots: dict[Talk, Slot] = {}
         self._vad = vad or make_vad(self.dialogue.duplex.vad)
         for group in self._groups:
             self._read_system(group)
@@ -153,7 +120,7 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def _read_system(self, group: _Group) -> None:
+    def _read_system(self, group: Group) -> None:
         """Read the model's own system text, once for all users."""
         reader = Duplex(
             group.model, self.dialogue, speak=False, vad=self._vad, prefixes=group.prefixes
@@ -195,7 +162,7 @@ class Pool:
                 eager=self.cfg.clock == "sound",
                 prefixes=group.prefixes,
             )
-            slot = self._slots[talk] = _Slot(talk, duplex, talk.opened)
+            slot = self._slots[talk] = Slot(talk, duplex, talk.opened)
             group.slots.append(slot)
             self._stats.opened += 1
             group.work.notify()
@@ -258,7 +225,8 @@ class Pool:
             slot = self._slots.get(talk)
             if slot is None or slot.duplex is None:
                 return False
-            return slot.busy or slot.step is not None or self._level(slot, slot.duplex) is not None
+            busy = slot.busy or slot.step is not None
+            return busy or slot.urgency(self.output_samples) is not None
 
     def drop(self, talk: Talk, reason: Reason) -> None:
         """End a session (see :meth:`Talk.close`)."""
@@ -281,13 +249,13 @@ class Pool:
 
     # --- the workers ---
 
-    def _work(self, group: _Group) -> None:
+    def _work(self, group: Group) -> None:
         while True:
             with self.lock:
-                job = self._pick(group)
+                job = self._next(group)
                 while not job and not self._stopping:
                     group.work.wait(TEND_SECONDS)
-                    job = self._pick(group)
+                    job = self._next(group)
                 if self._stopping:
                     return
                 for slot in job:
@@ -299,54 +267,11 @@ class Pool:
             else:
                 self._advance(job[0])
 
-    def _pick(self, group: _Group) -> list[_Slot]:
-        """The next piece of work: users whose steps run together, or one user to go on with."""
+    def _next(self, group: Group) -> list[Slot]:
         self._tend()
-        ready: list[tuple[int, float, _Slot]] = []
-        asking: list[tuple[int, float, _Slot]] = []
-        for slot in group.slots:
-            if slot.busy or slot.duplex is None:
-                continue
-            if slot.step is not None:
-                asking.append((slot.level, slot.served, slot))
-                continue
-            level = self._level(slot, slot.duplex)
-            if level is not None:
-                ready.append((level, slot.served, slot))
-        group.picks += 1
-        if group.picks % FAIR == 0:
-            ready = [(0, served, slot) for _, served, slot in ready]
-            asking = [(0, served, slot) for _, served, slot in asking]
-        ready.sort(key=lambda item: item[:2])
-        asking.sort(key=lambda item: item[:2])
-        if ready and (not asking or ready[0][0] <= asking[0][0]):
-            return [ready[0][2]]
-        if not asking:
-            return []
-        first, rows = asking[0][2].step, 0
-        same: list[_Slot] = []
-        for _, _, slot in asking:
-            step = slot.step
-            if step is None or type(step) is not type(first) or step.model is not first.model:
-                continue
-            if not same or rows + step.rows <= ROWS:  # nobody waits for another's long text
-                same.append(slot)
-                rows += step.rows
-        return same[: self.cfg.batch]
+        return group.pick(self.cfg.batch, self.output_samples)
 
-    def _level(self, slot: _Slot, duplex: Duplex) -> int | None:
-        """How urgent it is to go on with a user; None: there is nothing to do."""
-        if slot.error is not None or slot.incoming or duplex.played_out():
-            return 0
-        if slot.result is None:
-            level = duplex.urgency()
-        else:
-            level = 0 if duplex.hearing_waits() else slot.level
-        if level and slot.talk.unread > self.output_samples:
-            return None  # its consumer is slow: the reply waits
-        return level
-
-    def _run(self, job: list[_Slot], steps: list[Step]) -> None:
+    def _run(self, job: list[Slot], steps: list[Step]) -> None:
         began, kind = time.perf_counter(), type(steps[0]).__name__
         results: list[torch.Tensor | Exception] = []
         try:
@@ -367,7 +292,7 @@ class Pool:
                 else:
                     slot.result = result
 
-    def _advance(self, slot: _Slot) -> None:
+    def _advance(self, slot: Slot) -> None:
         began = time.perf_counter()
         with self.lock:
             duplex, result, error = slot.duplex, slot.result, slot.error

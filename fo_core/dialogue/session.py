@@ -103,21 +103,6 @@ class Session:
 
     # --- listening ---
 
-    def start(self, before: Sequence[Tensor] = ()) -> list[Verdict]:
-        """The voice began: hear the chunks before it, which cannot end the turn.
-
-        Args:
-            before: The last ``history_chunks`` chunks [2560] before the voice was noticed.
-        """
-        verdicts: list[Verdict] = []
-        for index, chunk in enumerate(before):
-            skip = index == 1 and verdicts[0].event is not Event.KEEP
-            if skip and self.cfg.compat == "official":  # a slip of the published server
-                self._listener.skip(chunk)
-                continue
-            verdicts.append(self.listen(chunk, may_end=False))
-        return verdicts
-
     def listen(self, chunk: Tensor, may_end: bool = True, voiced: bool | None = None) -> Verdict:
         """Hear 160 ms.
 
@@ -138,13 +123,12 @@ class Session:
         self._begin()
         return (yield from self._judge(self._listener.hear(chunk), may_end))
 
-    def listen_features(self, feats: Tensor, may_end: bool = True) -> Verdict:
-        """As :meth:`listen`, from the chunk's 16 new feature frames [1, 16, mel]."""
-        self._begin()
-        return drive(self._judge(self._listener.hear_features(feats), may_end))
-
     def onset_steps(self, before: Sequence[Tensor]) -> Steps[None]:
-        """:meth:`start` without verdicts, and all chunks in one step of the LLM."""
+        """The voice began: hear the chunks before it, which cannot end the turn, in one LLM step.
+
+        Args:
+            before: The last ``history_chunks`` chunks [2560] before the voice was noticed.
+        """
         self._begin()
         turn, vectors = self.turns[-1], []
         for chunk in before:
@@ -307,7 +291,7 @@ class Session:
 
         The LLM writes on while a piece is spoken, but only from the first audio on, which it would
         delay; the result does not depend on it. A consumer that stops early closes the iterator;
-        :meth:`forget` then drops what nobody heard.
+        :func:`fo_core.dialogue.context.forget_after` then drops what nobody heard.
 
         Args:
             speak: False: text only.
@@ -331,48 +315,12 @@ class Session:
         self.speaker = self.make_speaker() if speak else None
         return ReplyJob(self.turns[-1], self.writer_steps(), self.speaker)
 
-    def forget(self, parts: int) -> None:
-        """Drop from the history all of the newest answer but its first ``parts`` pieces."""
-        turn = self.turns[-1]
-        if turn.answer is None or parts >= len(turn.parts):
-            return
-        kept = turn.parts[:parts]
-        text = "".join(part.segment.text_raw for part in kept)
-        self._cut(turn, kept[-1].segment.stop if kept else 0, text)
-
-    def forget_after(self, turn: Turn, tokens: int) -> bool:
-        """Drop from the history all of a turn's answer but its first ``tokens`` tokens.
-
-        Returns:
-            False: turns came after it, so the LLM has to read the history again.
-        """
-        if turn.answer is None or tokens >= len(turn.answer.token_ids):
-            return True
-        decode = self.model.llm.tokenizer.decode
-        text = decode(turn.answer.token_ids[:tokens], skip_special_tokens=True)
-        if turn is not self.turns[-1]:
-            turn.cut(tokens, text)
-            return False
-        self._cut(turn, tokens, text)
-        return True
-
-    def _cut(self, turn: Turn, tokens: int, text: str) -> None:
-        assert turn.answer is not None
-        self.cache.crop(min(self.cache.length, turn.answer.start + tokens))
-        turn.cut(tokens, text)
-
-    def fork(self, parts: int | None = None) -> Session:
-        """A copy that can listen while this one speaks (for barge-in).
-
-        Args:
-            parts: Pieces of the running answer that were played; the copy knows only these.
-        """
+    def fork(self) -> Session:
+        """A copy that can listen while this one speaks (for barge-in)."""
         twin = copy.copy(self)
         twin.cache = self.cache.fork(ROOM)
         twin.turns = [turn.copy() for turn in self.turns]
         twin.state, twin._recent = DialogueState.IDLE, []
-        if parts is not None and twin.turns:
-            twin.forget(parts)
         return twin
 
     @property

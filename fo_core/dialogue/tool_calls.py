@@ -61,6 +61,7 @@ class CallSegmenter:
         self._inside = False  # they are
         self.count = 0  # tokens pushed
         self.calls: list[ToolCall] = []
+        self._told = 0  # calls that :meth:`new_calls` gave
         self.faults: list[str] = []  # calls that could not be read
 
     def fresh(self) -> CallSegmenter:
@@ -78,6 +79,12 @@ class CallSegmenter:
         """Whether generation has to stop."""
         single = bool(self.calls) and not self._parallel
         return single or self.count >= self._segmenter.cfg.max_tokens
+
+    def new_calls(self) -> list[ToolCall]:
+        """The calls since this was asked last."""
+        found = self.calls[self._told :]
+        self._told = len(self.calls)
+        return found
 
     def push(self, token_id: int) -> list[Segment]:
         """Take one generated token; the pieces to speak that it completes."""

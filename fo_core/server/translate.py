@@ -8,6 +8,7 @@ from functools import singledispatchmethod
 from typing import Any
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.recent import Recent
 from fo_core.server.items import Conversation, Item
 from fo_core.server.messages import new_id
 from fo_core.server.responses import Event, Reply, Wanted, item_event
@@ -60,7 +61,7 @@ class Translator:
         self.reply: Reply | None = None  # while it is being made
         self.newest = ""  # id of the newest reply
         self.speaking = False  # a reply is being made or played
-        self.asked: dict[str, Asked] = {}  # by the id of the command
+        self.asked: Recent[str, Asked] = Recent(REMEMBERED)  # by the id of the command
         self._ids: dict[int, str] = {}  # turn -> id of its user item
         self._held: set[int] = set()  # turns whose start is not told yet
         self._open: set[int] = set()  # turns whose speech_started is out, speech_stopped not
@@ -73,8 +74,6 @@ class Translator:
         """Keep what a client's event asks for; the id for its command."""
         id = new_id("cmd")  # noqa: A001 the protocol's word
         self.asked[id] = asked
-        while len(self.asked) > REMEMBERED:
-            self.asked.pop(next(iter(self.asked)))
         return id
 
     def _asked(self, event: ev.DuplexEvent) -> Asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recorded_features import listen_to
 from rounding import BFLOAT16, FLOAT16, FLOAT32, bounds, near
 from torch import Tensor
 
@@ -34,7 +35,7 @@ def listened(model: FreezeOmni, folder, variant) -> dict[str, Tensor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session._listener.__class__, "hear_features", spy)
         for feats in variant.fbank("b"):
-            p = session.listen_features(feats[None, 3:].to(model.llm.dtype)).probabilities
+            p = listen_to(session, feats[None, 3:].to(model.llm.dtype)).probabilities
             states.append([p.listen, p.answer, p.ignore])
     states = torch.tensor(states, dtype=torch.float64)
     return {"encoder": torch.stack(encoded), "states": states}

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from recorded_features import listen_to
 from rounding import Bound, bounds, near
 from torch import Tensor
 from two_turns import Ended
 
 from fo_core.config import replace
 from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.session import DialogueConfig, Session
 from fo_core.dialogue.settings import for_file, read_dialogue
 from fo_core.dialogue.states import DialogueState, Event
@@ -21,7 +23,7 @@ from fo_core.dialogue.vocoder import pcm16
 from fo_core.features import KaldiFbank
 from fo_core.models import freeze_omni
 from fo_core.sampling import SamplingConfig
-from fo_core.streaming import CHUNK_SAMPLES
+from fo_core.streaming import CHUNK_SAMPLES, CONTEXT_FRAMES
 
 STATUS = {Event.KEEP: "cl", Event.ANSWER: "ss", Event.IGNORE: "el"}
 GREEDY = SamplingConfig(temperature=0.8, top_k=1, top_p=0.8)
@@ -120,7 +122,7 @@ def float64_run(loaded: Loaded, variant, which: str) -> dict[str, Tensor]:
                 seen.note(session.listen(chunk))
         else:
             for feats in variant.fbank(which):
-                seen.note(session.listen_features(feats[None, 3:].double()))
+                seen.note(listen_to(session, feats[None, 3:].double()))
         session.end_turn()
         list(session.reply(speak=False))
     spoken = [run[f"s{i}.speech_tokens"] for i in range(len(run.json["sentences"]))]
@@ -188,7 +190,7 @@ def check_offline(loaded: Loaded, variant, which: str, monkeypatch) -> Tensor:
             seen.note(session.listen(chunk))
     else:
         for feats in variant.fbank(which):
-            seen.note(session.listen_features(feats[None, 3:]))
+            seen.note(listen_to(session, feats[None, 3:]))
     session.end_turn()
     check_listening(seen, run, allowed)
     assert seen.status == [chunk["stat"] for chunk in run.json["chunks"]]
@@ -212,6 +214,13 @@ def test_run_b_features_to_wave(loaded, golden_variant, monkeypatch):
     check_offline(loaded, golden_variant, "b", monkeypatch)
 
 
+def only_features(listener: Listener, chunk: Tensor) -> None:
+    """A slip of the published server: only the features of the next chunk see this one [2560]."""
+    step = listener._model.features.step
+    feats, listener._features = step(chunk.unsqueeze(0), listener._features)
+    listener._carry(feats[:, -CONTEXT_FRAMES:])
+
+
 def test_run_c_server(loaded, golden_variant, monkeypatch):
     run, allowed = golden_variant.run("run_c"), loaded.bounds(golden_variant, "a")
     chunks = loaded.chunks(golden_variant.input_wave)
@@ -220,8 +229,11 @@ def test_run_c_server(loaded, golden_variant, monkeypatch):
     monkeypatch.setattr(*seen.patch)
     history = run.json["n_history_chunks"]
     assert loaded.server.history_chunks == history
-    for verdict in session.start(chunks[:history]):
-        seen.note(verdict)
+    for index, chunk in enumerate(chunks[:history]):
+        if index == 1 and seen.status[0] != "cl":
+            only_features(session._listener, chunk)
+        else:
+            seen.note(session.listen(chunk, may_end=False))
     stop = history
     for stop, chunk in enumerate(chunks[history:], history):  # noqa: B007
         seen.note(session.listen(chunk))

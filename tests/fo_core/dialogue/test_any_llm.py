@@ -10,6 +10,7 @@ import torch
 
 from fo_core import testing
 from fo_core.config import replace
+from fo_core.dialogue.context import forget_after
 from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.session import DialogueConfig, Session
 from fo_core.dialogue.settings import effective_context
@@ -91,7 +92,7 @@ def test_thoughts_are_not_spoken_and_leave_the_history(
         answer = session.turns[-1].answer
         assert llm.tokenizer.decode(answer.token_ids) == "It is noon. Yes."
         assert answer.start + len(answer.token_ids) == session.length
-        session.forget_after(session.turns[-1], 11)  # a barge-in after the first sentence
+        forget_after(session, session.turns[-1], 11)  # a barge-in after the first sentence
         assert session.length == answer.start + 11 and answer.text == "It is noon."
         script.say(text)
         [found] = Engine(llm).answer([[{"role": "user", "content": "Why?"}]])
@@ -142,7 +143,7 @@ def test_dropped_turns_and_barge_ins_leave_nothing_behind(any_llm: Path) -> None
     session.listen(noise)
     session.drop_turn()
     talk(session, "And now?")
-    session.forget_after(session.turns[-1], 4)
+    forget_after(session, session.turns[-1], 4)
     session.listen(noise)
     session.end_turn()
     list(session.reply(speak=False))

@@ -7,7 +7,7 @@ import torch
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.context import refeed_steps
+from fo_core.dialogue.context import new_prefixes, refeed_steps
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
@@ -386,7 +386,7 @@ def test_what_is_no_sound_is_refused(tiny_model, vad, block):
 
 
 def test_system_texts_are_read_once_and_few_are_kept(tiny_model, vad):
-    prefixes: dict = {}
+    prefixes = new_prefixes()
     for number in range(12):
         duplex = Duplex(tiny_model, CFG, vad=vad, system=f"Rule {number}.", prefixes=prefixes)
         list(duplex.run())

@@ -184,7 +184,7 @@ def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, 
         return run_together(steps)
 
     monkeypatch.setattr("fo_core.dialogue.pool.run_together", noted)
-    monkeypatch.setattr("fo_core.dialogue.pool.ROWS", 8)
+    monkeypatch.setattr("fo_core.dialogue.scheduler.ROWS", 8)
     cfg = replace(CFG, duplex=replace(CFG.duplex, refeed=6))
     with Pool(tiny_model, cfg, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open("aeiou" * (3 + n)) for n in range(4)]

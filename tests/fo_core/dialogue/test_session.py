@@ -5,6 +5,7 @@ import torch
 
 from fo_core.config import replace
 from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.context import forget_after
 from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.session import DialogueConfig, Session
 from fo_core.dialogue.settings import read_dialogue, write_dialogue
@@ -12,6 +13,7 @@ from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import DialogueState, Event, StateRule
 from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.models.steps import drive
 from fo_core.sampling import SamplingConfig
 
 CFG = DialogueConfig(
@@ -99,9 +101,10 @@ def test_two_sessions_on_one_model_do_not_mix(tiny_model):
 
 def test_the_state_head_ends_a_turn(tiny_model):
     session = Session(tiny_model, ANSWERS)
-    verdicts = session.start(speech(0.32).split(2560))  # the onset cannot end the turn
+    drive(session.onset_steps(speech(0.32).split(2560)))  # the onset cannot end the turn
+    assert session.state is DialogueState.LISTENING and session.turns[-1].chunks == 2
+    assert session.listen(speech(0.16), may_end=False).event is Event.ANSWER
     assert session.state is DialogueState.LISTENING
-    assert all(v.event is Event.ANSWER for v in verdicts)
     session.listen(speech(0.16))
     assert session.state is DialogueState.SPEAKING
     with pytest.raises(ValueError, match="fork"):
@@ -138,12 +141,13 @@ def test_interrupted_answers_are_forgotten_past_what_was_heard(tiny_model):
     session = Session(tiny_model, CFG)
     ask(session, seed=5)
     turn, full = session.turns[0], session.length
-    heard = session.fork(parts=1)
+    heard = session.fork()
+    assert forget_after(heard, heard.turns[-1], turn.parts[0].segment.stop)
     assert heard.length == turn.answer.start + turn.parts[0].segment.stop < full
     assert heard.turns[0].answer.text == turn.parts[0].segment.text_raw
     assert session.length == full and len(turn.parts) > 1  # the original is as it was
     assert summary(ask(heard, seed=6))[0]
-    session.forget(0)
+    assert forget_after(session, turn, 0)
     assert session.length == turn.answer.start and turn.answer.token_ids == []
 
 
@@ -155,7 +159,8 @@ def test_a_reply_may_be_left_early(tiny_model):
     next(events)
     events.close()
     assert session.state is DialogueState.IDLE
-    session.forget(1)
+    turn = session.turns[-1]
+    assert forget_after(session, turn, turn.parts[0].segment.stop)
     assert ask(session)
 
 
