@@ -32,7 +32,7 @@ from fo_core.dialogue.states import DialogueState, Event, transition
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
 from fo_core.dialogue.writer import Answer, Writer
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.frozen_llm import LLMState
+from fo_core.models.llm_state import LLMState
 from fo_core.models.steps import Steps
 from fo_core.models.tools import ToolCall
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS, SAMPLE_RATE

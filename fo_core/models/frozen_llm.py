@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,38 +22,11 @@ from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import KVCache
 from fo_core.models import chat, llm_checks, llm_families, llm_prepared, llm_source, thoughts
 from fo_core.models.chat import ChatParts
-from fo_core.models.llm_backbone import HFBackbone, HFCache, LeanBackbone, load_backbone
+from fo_core.models.llm_backbone import HFBackbone, LeanBackbone, load_backbone
 from fo_core.models.llm_facts import LLMFacts, read_dtype
+from fo_core.models.llm_state import LLMState
 
 TURN = 128  # positions of the LLM's context that a system text leaves to a turn, at least
-
-
-@dataclass
-class LLMState:
-    """What one session (or one batch of them) has fed to the LLM."""
-
-    cache: KVCache | HFCache
-
-    @property
-    def length(self) -> int:
-        """Positions fed so far; a snapshot of a session is this number."""
-        return self.cache.length
-
-    def crop(self, length: int) -> None:
-        """Back to a snapshot: forget everything from position ``length`` on."""
-        self.cache.crop(length)
-
-    def fork(self, room: int = 64) -> LLMState:
-        """An independent copy, to judge speech while the answer goes on."""
-        return LLMState(self.cache.fork(room))
-
-    def expand(self, batch: int, capacity: int) -> LLMState:
-        """A copy of a one-row state for ``batch`` rows with room for ``capacity`` positions."""
-        return LLMState(self.cache.expand(batch, capacity))
-
-    def select(self, rows: Tensor, capacity: int = 0) -> LLMState:
-        """A copy of some rows [B'] of a batch."""
-        return LLMState(self.cache.select(rows, capacity))
 
 
 class FrozenLLM(nn.Module):
