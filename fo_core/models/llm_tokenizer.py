@@ -51,6 +51,10 @@ class LeanTokenizer:
         self.chat_template = facts.template
         self.all_special_tokens = list(facts.specials)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: the template is compiled anew."""
+        return {name: value for name, value in vars(self).items() if name != "_template"}
+
     def __len__(self) -> int:
         return self._backend.get_vocab_size(with_added_tokens=True)
 

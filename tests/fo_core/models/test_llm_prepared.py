@@ -1,7 +1,9 @@
 """A prepared LLM is the LLM, bit for bit; what is damaged, changed or read-only does no harm."""
 
+import copy
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,16 @@ def test_the_second_load_is_prepared_and_the_same(cached, dtype):
     assert second.facts == first.facts and second.end_ids == first.end_ids
     shots = (("one?", "two."),)
     assert second.chat_parts("You listen.", shots) == first.chat_parts("You listen.", shots)
+
+
+def test_a_prepared_llm_is_copied_and_pickled(cached):
+    """A copy for every device, a tokenizer for every worker process."""
+    FrozenLLM.load("tiny")
+    llm = FrozenLLM.load("tiny")
+    parts = llm.chat_parts("You listen.")
+    assert copy.deepcopy(llm).chat_parts("You listen.") == parts
+    sent = pickle.loads(pickle.dumps(llm.tokenizer))
+    assert chat.parts_from_tokenizer(sent, "You listen.") == parts
 
 
 def test_every_shape_is_kept(own_llm, tmp_path, monkeypatch):
