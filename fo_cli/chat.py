@@ -1,4 +1,4 @@
-"""``fo chat``: ask a model one question, spoken or typed; ``fo chat mic`` is in mic.py."""
+"""``fo chat``: ask a model questions, spoken or typed; ``fo chat mic`` is in mic.py."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fo_cli import options, render
+from fo_cli.chat_again import answer_all, make_room, numbered
 from fo_cli.mic import mic
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fo_core.dialogue.session import Session
+
 app = typer.Typer(no_args_is_help=True, help="Talk to a model: live, or one question.")
 app.command("mic")(mic)
 
 Reply = Annotated[
     Path | None, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
+]
+Again = Annotated[
+    bool,
+    typer.Option(
+        "--again", help="Stay: each line of the standard input is the next question of the talk."
+    ),
 ]
 System = Annotated[
     str | None, typer.Option("--system", help="System text instead of the model's own.")
@@ -54,36 +63,59 @@ def file(
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
+    again: Again = False,
     json: options.Json = False,
 ) -> None:
     """Answer a recorded question with speech, streaming inside, and say how fast it was.
 
     The question is heard in chunks of 160 ms; the reply is spoken while its text is still being
-    written. --set overrides how the model talks (dialogue.json of its folder).
+    written. --set overrides how the model talks (dialogue.json of its folder). With --again each
+    further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
     from fo_core import audio
 
     options.existing_file(question, "question")
     _reply_path(out)
-    wave = audio.read(question, 16000, channel=channel)
+    waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 
-    import torch
-
-    from fo_core.dialogue.answer import answer_wave
-    from fo_core.dialogue.settings import read_dialogue
+    from fo_core.dialogue.session import Session
+    from fo_core.dialogue.settings import for_file, read_dialogue
 
     model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
-    answer = answer_wave(loaded, torch.from_numpy(wave), dialogue, system)
+    session = Session(loaded, for_file(dialogue), system)
+
+    def answer(number: int, name: str) -> None:
+        path = options.existing_file(Path(name).expanduser(), "question")
+        wave = waves.pop(number, None)
+        wave = audio.read(path, 16000, channel=channel) if wave is None else wave
+        _answer_wave(session, path, wave, numbered(out, number), json)
+        options.say_channels(path, channel)
+
+    answer_all(str(question), again, answer)
+
+
+def _answer_wave(session: Session, path: Path, wave: Any, out: Path, json: bool) -> None:
+    """Answer a recording [S] in a talk, and say so.
+
+    Raises:
+        FoError: Nothing was heard in it.
+    """
+    import torch
+
+    from fo_core.dialogue.answer import answer_chunks
+    from fo_core.streaming import CHUNK_SAMPLES
+
+    make_room(session)
+    answer = answer_chunks(session, list(torch.from_numpy(wave).split(CHUNK_SAMPLES)))
     if answer.ended_by == "unheard":
         raise FoError(
-            f"nothing was heard in {question}, so nothing is answered; no reply was written",
+            f"nothing was heard in {path}, so nothing is answered; no reply was written",
             possible="a recording with speech that is loud enough",
             do="listen to it: silence, hum and noise, or the wrong channel, hold no question",
         )
     written = _save(out, answer.wave, answer.sample_rate)
-    options.say_channels(question, channel)
     timings = asdict(answer.timings)
     if json:
         found = {"text": answer.text, "out": written, "ended_by": answer.ended_by}
@@ -105,15 +137,17 @@ def text(
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
+    again: Again = False,
     json: options.Json = False,
 ) -> None:
-    """Answer a typed question; with --out also in speech."""
+    """Answer a typed question; with --out also in speech.
+
+    With --again each further line of the standard input is a question of the same talk.
+    """
     if not question.strip():
         raise FoError("the question is empty", do="type one")
     if out is not None:
         _reply_path(out)
-
-    import torch
 
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
@@ -122,6 +156,18 @@ def text(
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device, parts=())
     session = Session(loaded, dialogue, system)
+
+    def answer(number: int, text: str) -> None:
+        _answer_text(session, text, None if out is None else numbered(out, number), json)
+
+    answer_all(question, again, answer)
+
+
+def _answer_text(session: Session, question: str, out: Path | None, json: bool) -> None:
+    """Answer a typed question in a talk, and say so."""
+    import torch
+
+    make_room(session)
     session.hear_text(question)
     pieces, timings = [], {"first_audio_ms": 0.0, "reply_ms": 0.0, "rtf": 0.0}
     for event in session.reply(speak=out is not None):
@@ -133,7 +179,7 @@ def text(
     said = answer.text if answer is not None else ""
     written = None
     if out is not None and pieces:
-        wave, rate = torch.cat(pieces), loaded.codec.sample_rate
+        wave, rate = torch.cat(pieces), session.model.codec.sample_rate
         timings["rtf"] = timings["reply_ms"] / (1000 * wave.numel() / rate)
         written = _save(out, wave, rate)
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -12,6 +13,11 @@ from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
 from fo_cli.serve import serve
 from fo_cli.train import train
+
+# Threads that wait for each other sleep. By default they spin, and where a core is busy with
+# something else, all of them burn for it: one question then takes minutes. Read when torch loads.
+for _name, _value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
+    os.environ.setdefault(_name, _value)
 
 app = typer.Typer(
     name="fo",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from fo_core.errors import DataError
 def cache_dir() -> Path:
     """``$FO_CACHE``, or ``~/.cache/freeze-omni``: what is made once and kept between runs."""
     return Path(os.environ.get("FO_CACHE") or Path.home() / ".cache" / "freeze-omni")
+
+
+def mark_of(paths: Iterable[Path]) -> str:
+    """A short name for the content of some files, such as the code that made what is cached."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager

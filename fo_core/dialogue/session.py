@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fo_core.dialogue import prompt_cache
 from fo_core.dialogue.events import Usage
 from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import Heard, Listener
@@ -86,8 +87,10 @@ class Session:
         self.cache = model.llm.init_state(1, ROOM)
         self._listener = Listener(model)
         self._recent: list[StateProbabilities] = []
-        if read and self.parts.system_ids:
-            drive(self._feed(model.llm.embed(self.parts.system_ids)))
+        system_ids = self.parts.system_ids
+        if read and system_ids and not prompt_cache.restore(model.llm, system_ids, self.cache):
+            drive(self._feed(model.llm.embed(system_ids)))
+            prompt_cache.keep(model.llm, system_ids, self.cache)
 
     def parts_for(self, system: str | None, tools: ToolConfig) -> ChatParts:
         """Ids around the audio slots for a system text (None: the model's own) and functions."""

@@ -26,6 +26,7 @@ class Fused:
     product: Product
     differentiable: bool  # gradients pass to the input (never to the weights)
     row: Product | None = None  # [M, in] → [M, out] without any check, where packed
+    kernel: str = ""  # what runs it, where packed
 
     def fits(self, x: Tensor, linear: nn.Linear | nn.Embedding) -> bool:
         """Whether no gradient is asked for that the product does not give."""
@@ -40,20 +41,34 @@ def fuse_linears(*linears: nn.Linear) -> Fused:
     bias = None
     if linears[0].bias is not None:
         bias = torch.cat([m.bias.detach() for m in linears])
+    return join_views(weight, bias, *linears)
+
+
+def join_views(weight: Tensor, bias: Tensor | None, *linears: nn.Linear) -> Fused:
+    """Make a joined matrix [sum of rows, in] and its bias the weights of linears, as views."""
     row = 0
     for linear in linears:
         rows = linear.out_features
-        linear.weight.data = weight[row : row + rows]
+        _set(linear.weight, weight[row : row + rows], linear, "weight")
         if bias is not None:
-            linear.bias.data = bias[row : row + rows]
+            _set(linear.bias, bias[row : row + rows], linear, "bias")
         row += rows
     return Fused(partial(F.linear, weight=weight, bias=bias), differentiable=True)
+
+
+def _set(parameter: Tensor, values: Tensor, linear: nn.Linear, name: str) -> None:
+    if parameter.shape != values.shape:
+        raise ValueError(f"{name} has shape {list(values.shape)}, not {list(parameter.shape)}")
+    if parameter.device == values.device:
+        parameter.data = values
+    else:  # a parameter without memory (meta) can't be given any
+        setattr(linear, name, nn.Parameter(values, parameter.requires_grad))
 
 
 def pack_linears(weights: Weights, *linears: nn.Linear) -> Fused:
     """Join linears in a copy laid out for the CPU's kernels; their own weights stay."""
     packed = PackedLinear(*linears, weights=weights)
-    return Fused(packed.forward, differentiable=False, row=packed.product)
+    return Fused(packed.forward, differentiable=False, row=packed.product, kernel=packed.kernel)
 
 
 def run_linears(x: Tensor, fused: Fused | None, *linears: nn.Linear) -> Tensor:

@@ -7,6 +7,8 @@ quarter of the bytes to read.
 
 fp16 keeps the weights in half precision (FBGEMM, on x86) and computes in float32: 11 bits of every
 weight survive, eight times as exact as bfloat16, and one to four rows run as fast as the memory.
+Weights that are bfloat16 already stay so where the CPU multiplies them: nothing is lost, and they
+are laid out in a fifth of the time.
 
 int8 keeps the weights in 8 bits with one scale a row. The activations are *not* rounded to 8 bits:
 each becomes a 16-bit integer whose two bytes are two rows of the same integer product, so that the
@@ -21,6 +23,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fo_core.devices import multiplies
 
 Weights = Literal["same", "fp16", "bf16", "int8"]  # "same": the dtype that the linear has
 
@@ -114,10 +118,9 @@ class PackedLinear(nn.Module):
 
     def __init__(self, *linears: nn.Linear, weights: Weights = "same") -> None:
         super().__init__()
-        weight = torch.cat([m.weight.detach() for m in linears])
-        bias = None
+        weight, bias = _joined([m.weight for m in linears]), None
         if linears[0].bias is not None:
-            bias = torch.cat([m.bias.detach() for m in linears])
+            bias = _joined([m.bias for m in linears])
         self.out_features, self.in_features = weight.shape
         self.weights = weights
         self.weight = weight.new_empty(0)  # tells dtype and device
@@ -140,6 +143,10 @@ class PackedLinear(nn.Module):
         return self
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
+
+
 def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> tuple[Product, str]:
     """The packed product and its kernel; where this CPU cannot do it right, the next best.
 
@@ -152,7 +159,10 @@ def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> tuple[Produc
     probe = probe.to(weight.dtype)
     expected = F.linear(probe, weight, bias).float()
     scale = expected[:2].norm(dim=1).mean().clamp_min(1e-12)  # of an ordinary output
-    for kind in dict.fromkeys((weights, *(("fp16",) if weights != "same" else ()), "same")):
+    order: tuple[Weights, ...] = (weights, "fp16", "same") if weights != "same" else ("same",)
+    if weights == "fp16" and weight.dtype == torch.bfloat16 and multiplies(torch.bfloat16):
+        order = ("same", "fp16")
+    for kind in dict.fromkeys(order):
         try:
             if kind in ("int8", "fp16"):
                 product = (_int8 if kind == "int8" else _fp16)(weight, bias)

@@ -246,7 +246,10 @@ class LlamaStack(nn.Module):
 
     def _apply(self, fn, recurse=True):
         """After a cast or a move, products of the old weights are made anew (packed: dropped)."""
+        before = [p.data_ptr() for p in self.parameters()] if self.fused else []
         super()._apply(fn, recurse)
+        if self.fused and before == [p.data_ptr() for p in self.parameters()]:
+            return self  # they are where they were
         self.rows = []
         for layer in self.blocks:
             for part in (layer.self_attn, layer.mlp):

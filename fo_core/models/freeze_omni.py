@@ -10,7 +10,7 @@ has initial weights and is not in :attr:`FreezeOmni.trained`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +64,34 @@ PARTS = (
 class FreezeOmni(nn.Module):
     """All parts. Each works alone; the parts' own modules say shapes.
 
+    Args:
+        model_config: What to build.
+        llm: The frozen LLM.
+        given: Parts whose weights will be loaded: what they would start from is not read.
+
     Attributes:
         llm: The frozen LLM.
         features: The encoder's feature extractor (no parameters).
         trained: Names of the parts that hold trained weights.
     """
 
-    def __init__(self, model_config: FreezeOmniConfig, llm: FrozenLLM) -> None:
+    def __init__(
+        self, model_config: FreezeOmniConfig, llm: FrozenLLM, given: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.config = model_config
         self.trained: set[str] = set()
         self.llm = llm
-        self.speech_encoder = _make_encoder(model_config.speech_encoder)
+        self.speech_encoder = _make_encoder(
+            model_config.speech_encoder, "speech_encoder" not in given
+        )
         self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
         vocabulary = _make_vocabulary(model_config.ctc, llm)
         self.ctc_head = CtcHead(enc_dim, vocabulary, model_config.ctc.zero)
         self.adapter = _make_adapter(model_config.adapter, enc_dim, vocabulary, llm)
-        self.task = _make_prompt(model_config.task, llm)
-        self.prompt = _make_prompt(model_config.prompt, llm)
+        self.task = _make_prompt(model_config.task, llm, "task" not in given)
+        self.prompt = _make_prompt(model_config.prompt, llm, "prompt" not in given)
         head = model_config.state_head
         probe = enc_dim if head.probe else None
         self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
@@ -197,7 +206,7 @@ class FreezeOmni(nn.Module):
 
 
 def _make_encoder(
-    encoder: SpeechEncoderConfig | WhisperEncoderConfig,
+    encoder: SpeechEncoderConfig | WhisperEncoderConfig, start: bool
 ) -> SpeechEncoder | WhisperEncoder:
     if encoder.chunk != FRAMES_PER_CHUNK // 4:  # a frame of the encoder is four of features
         raise ConfigError(
@@ -207,7 +216,7 @@ def _make_encoder(
             do="other sizes can be measured: fo eval asr --chunk",
         )
     if isinstance(encoder, WhisperEncoderConfig):
-        return WhisperEncoder(encoder)
+        return WhisperEncoder(encoder, start)
     return SpeechEncoder(encoder)
 
 
@@ -247,34 +256,42 @@ def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:
     return IstftCodec(codec) if isinstance(codec, IstftCodecConfig) else TiCodec(codec)
 
 
-def _make_prompt(prompt: PromptConfig, llm: FrozenLLM) -> PromptEmbeddings:
+def _make_prompt(prompt: PromptConfig, llm: FrozenLLM, start: bool) -> PromptEmbeddings:
     vectors = PromptEmbeddings(prompt.num, llm.width, prompt.before_audio)
+    if not start:
+        if not prompt.start:
+            torch.randn_like(vectors.weight)  # drawn all the same: later parts begin as ever
+        return vectors
     ids = encode(llm.tokenizer, prompt.start) if prompt.start else None
     return vectors.start_from(llm.embedding_table, ids)
 
 
 def build(
-    model_config: FreezeOmniConfig, device: str | torch.device = "cpu", llm: FrozenLLM | None = None
+    model_config: FreezeOmniConfig,
+    device: str | torch.device = "cpu",
+    llm: FrozenLLM | None = None,
+    given: Collection[str] = (),
 ) -> FreezeOmni:
     """A model with initial weights around its frozen LLM (``llm``: one that is loaded already).
 
     The initial weights are the same every time, so that a run that is taken up again in another
-    process finds the untrained parts it began with.
+    process finds the untrained parts it began with. Those of the parts in ``given``, which the
+    caller will load, are not made with care.
 
     Raises:
         CheckpointError: The LLM cannot be loaded, or is not the one of the config's fingerprint.
     """
     wanted = model_config.llm
     llm = llm or FrozenLLM.load(wanted.spec, wanted.dtype, device)
-    if wanted.fingerprint and llm.fingerprint() != wanted.fingerprint:
+    if wanted.fingerprint and llm.loaded_fingerprint() != wanted.fingerprint:
         raise CheckpointError(
             f"the LLM {wanted.spec!r} is not the one that this model was trained with "
-            f"({llm.fingerprint()[:19]}.. instead of {wanted.fingerprint[:19]}..)",
+            f"({llm.loaded_fingerprint()[:19]}.. instead of {wanted.fingerprint[:19]}..)",
             do="give that LLM, or train the stages from input-2 and output-2 on with this one",
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = FreezeOmni(model_config, llm)
+        model = FreezeOmni(model_config, llm, given)
     return model.to(device).eval()
 
 
@@ -295,7 +312,7 @@ def load(
         ConfigError: A key or value of config.json is wrong.
     """
     folder = Path(folder)
-    model = build(read_config(folder, overrides), device, llm)
+    made = read_config(folder, overrides)
     known = {piece_lm.FILE, *(f"{part}.safetensors" for part in PARTS)}
     foreign = sorted(p.name for p in folder.glob("*.safetensors") if p.name not in known)
     if foreign:
@@ -304,11 +321,12 @@ def load(
             possible=", ".join(sorted(known)),
             do="move them elsewhere",
         )
-    for part in parts:
-        path = folder / f"{part}.safetensors"
-        if path.is_file():
-            load_into(getattr(model, part), load_tensors(path), str(path))
-            model.trained.add(part)
+    files = {part: folder / f"{part}.safetensors" for part in parts}
+    files = {part: path for part, path in files.items() if path.is_file()}
+    model = build(made, device, llm, given=files)
+    for part, path in files.items():
+        load_into(getattr(model, part), load_tensors(path), str(path))
+        model.trained.add(part)
     if isinstance(model.adapter, WordAdapter):
         model.adapter.attach_lm(piece_lm.PieceLM.load(folder, model.ctc_head.classes - 1))
     for module in (model.task, model.prompt, model.state_head):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,40 +20,13 @@ from fo_core.errors import CheckpointError
 from fo_core.layers.packed import Weights
 from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import KVCache
-from fo_core.models import chat, llm_checks, llm_families, llm_source, thoughts
+from fo_core.models import chat, llm_checks, llm_families, llm_prepared, llm_source, thoughts
 from fo_core.models.chat import ChatParts
-from fo_core.models.llm_backbone import HFBackbone, HFCache, LeanBackbone, load_backbone
+from fo_core.models.llm_backbone import HFBackbone, LeanBackbone, load_backbone
 from fo_core.models.llm_facts import LLMFacts, read_dtype
+from fo_core.models.llm_state import LLMState
 
 TURN = 128  # positions of the LLM's context that a system text leaves to a turn, at least
-
-
-@dataclass
-class LLMState:
-    """What one session (or one batch of them) has fed to the LLM."""
-
-    cache: KVCache | HFCache
-
-    @property
-    def length(self) -> int:
-        """Positions fed so far; a snapshot of a session is this number."""
-        return self.cache.length
-
-    def crop(self, length: int) -> None:
-        """Back to a snapshot: forget everything from position ``length`` on."""
-        self.cache.crop(length)
-
-    def fork(self, room: int = 64) -> LLMState:
-        """An independent copy, to judge speech while the answer goes on."""
-        return LLMState(self.cache.fork(room))
-
-    def expand(self, batch: int, capacity: int) -> LLMState:
-        """A copy of a one-row state for ``batch`` rows with room for ``capacity`` positions."""
-        return LLMState(self.cache.expand(batch, capacity))
-
-    def select(self, rows: Tensor, capacity: int = 0) -> LLMState:
-        """A copy of some rows [B'] of a batch."""
-        return LLMState(self.cache.select(rows, capacity))
 
 
 class FrozenLLM(nn.Module):
@@ -62,7 +34,7 @@ class FrozenLLM(nn.Module):
 
     Args:
         backbone: The weights and how they run.
-        tokenizer: Its transformers tokenizer.
+        tokenizer: Its transformers tokenizer, or a ``LeanTokenizer`` that does the same.
         spec: What it was loaded from, for messages and for the model folder.
         stored: The dtype that the weights fit in; None: the one they have.
         facts: What its folder says of it.
@@ -82,6 +54,7 @@ class FrozenLLM(nn.Module):
         self.spec = spec
         self.facts = facts or LLMFacts()
         self.stored = stored or self.dtype
+        self.loaded = ""  # fingerprint of what was loaded, where that is known already
         self.lockstep = False  # several processes hold parts of the layers: see ``remember``
         self._remembered: dict[Any, tuple[Tensor, Tensor]] = {}
         self.requires_grad_(False)
@@ -111,6 +84,11 @@ class FrozenLLM(nn.Module):
         """
         kind = read_dtype(dtype)
         folder = llm_source.resolve(spec)
+        kept = None if lean is False else llm_prepared.read(folder, kind)
+        if kept is not None:
+            llm = cls(kept.backbone, kept.tokenizer, spec, kind, kept.facts)
+            llm.loaded = kept.fingerprint
+            return llm.move(device)
         config = llm_source.read_config(folder)
         tokenizer = llm_source.read_tokenizer(folder)
         backbone, why = load_backbone(folder, config, kind, lean)
@@ -121,8 +99,11 @@ class FrozenLLM(nn.Module):
             ends=llm_source.read_ends(folder),
             quantised=backbone.quantised if isinstance(backbone, HFBackbone) else "",
         )
-        llm = cls(backbone, tokenizer, spec, kind, facts).move(device)
+        llm = cls(backbone, tokenizer, spec, kind, facts)
         llm_source.check_tokenizer(folder, tokenizer, llm.vocab_size)
+        if isinstance(backbone, LeanBackbone):
+            llm.loaded = llm_prepared.write(folder, llm)
+        llm.move(device)
         if isinstance(backbone, HFBackbone):
             llm_checks.refuse_unfit(llm)
         return llm
@@ -227,8 +208,13 @@ class FrozenLLM(nn.Module):
             )
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights as loaded; the same before and after every stage."""
+        """SHA-256 of the weights in memory; the same before and after every stage."""
         return fingerprint(self.backbone, self.stored)
+
+    def loaded_fingerprint(self) -> str:
+        """The same of the weights as they were loaded, which may be known without hashing them."""
+        self.loaded = self.loaded or self.fingerprint()
+        return self.loaded
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Embedding rows [B, N, H] of ids [B, N]; a list of N ids is one row."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fo_core.errors import CheckpointError
 from fo_core.layers.fused import Fused, pack_linears
+from fo_core.layers.joined import joined_tensors, take_joined
 from fo_core.layers.norms import make_norm
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope
@@ -25,6 +26,8 @@ from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models import llm_families, llm_keys, llm_source
 from fo_core.models.llm_families import Fit
 from fo_core.models.llm_transformers import HFBackbone, HFCache
+
+Ropes = tuple[Rope, Rope | None]  # of the layers, and of those with a window if they differ
 
 __all__ = ["HFBackbone", "HFCache", "LeanBackbone", "load_backbone"]
 
@@ -54,11 +57,15 @@ class LeanBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.embed_scale, self.logit_cap = embed_scale, logit_cap
-        self.embed_tokens = nn.Embedding(vocab, shape.dim)
+        table = torch.empty(vocab, shape.dim)
+        if not table.is_meta:  # there, drawing numbers imports torch._dynamo: 1.5 s
+            nn.init.normal_(table)
+        self.embed_tokens = nn.Embedding(vocab, shape.dim, _weight=table)
         self.stack = LlamaStack(shape, rope, local_rope)
         self.norm = make_norm(shape.dim, shape.rms_eps, shape.norm_offset)
         self.lm_head = None if tied else nn.Linear(shape.dim, vocab, bias=False)
         self.packed_head: Fused | None = None
+        self.fit: Fit | None = None  # what it was made for
 
     def pack(self, weights: Weights = "same") -> LeanBackbone:
         """Add copies of layers and head for small steps (see ``LlamaStack.pack``)."""
@@ -81,16 +88,57 @@ class LeanBackbone(nn.Module):
         return self.embed_tokens if self.lm_head is None else self.lm_head
 
     @classmethod
-    def load(cls, folder: Path, config: Any, fit: Fit, dtype: torch.dtype) -> LeanBackbone:
+    def empty(cls, fit: Fit, ropes: Ropes, dtype: torch.dtype) -> LeanBackbone:
+        """One whose weights have no memory yet."""
+        with torch.device("meta"):
+            model = cls(fit.shape, fit.vocab, fit.tied, *ropes, fit.embed_scale, fit.logit_cap)
+            model.to(dtype)
+        model.fit = fit
+        return model
+
+    @classmethod
+    def mapped(cls, tensors: dict[str, Tensor], fit: Fit, ropes: Ropes) -> LeanBackbone:
+        """Take the tensors of :meth:`joined` as weights, uncopied.
+
+        Raises:
+            ValueError: They are not exactly this LLM's.
+        """
+        model = cls.empty(fit, ropes, tensors["embed_tokens.weight"].dtype)
+        prefix = "stack."
+        rest = take_joined(
+            model.stack,
+            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
+        )
+        rest = {prefix + name: tensor for name, tensor in rest.items()}
+        rest |= {n: t for n, t in tensors.items() if not n.startswith(prefix)}
+        left = [name for name, p in model.named_parameters() if p.is_meta]
+        if sorted(left) != sorted(rest):
+            raise ValueError("its weights have other names")
+        for name, values in rest.items():
+            if model.get_parameter(name).shape != values.shape:
+                raise ValueError(f"{name} has another shape")
+        model.load_state_dict(rest, strict=False, assign=True)
+        return model
+
+    def joined(self) -> dict[str, Tensor]:
+        """All weights by name, as :meth:`mapped` takes them."""
+        stack = {f"stack.{name}": tensor for name, tensor in joined_tensors(self.stack).items()}
+        others = {n: t.detach() for n, t in self.state_dict().items() if not n.startswith("stack.")}
+        return others | stack
+
+    @property
+    def ropes(self) -> Ropes:
+        """The rotary positions of the layers."""
+        return self.stack.rope, getattr(self.stack, "local_rope", None)
+
+    @classmethod
+    def load(cls, folder: Path, fit: Fit, ropes: Ropes, dtype: torch.dtype) -> LeanBackbone:
         """Read a folder's safetensors into joined projections, one tensor at a time.
 
         Raises:
             CheckpointError: Tensors are missing, unknown or misshapen.
         """
-        ropes = llm_families.make_ropes(config, fit.shape)
-        with torch.device("meta"):
-            model = cls(fit.shape, fit.vocab, fit.tied, *ropes, fit.embed_scale, fit.logit_cap)
-            model.to(dtype)
+        model = cls.empty(fit, ropes, dtype)
         model.to_empty(device="cpu")
         model.stack.fuse()
         found = llm_keys.Keys(folder, set(model.state_dict()))
@@ -128,6 +176,13 @@ class LeanBackbone(nn.Module):
         elif not torch.equal(head, embedding):
             self.lm_head = nn.Linear(head.shape[1], head.shape[0], bias=False, device="meta")
             self.lm_head.weight = nn.Parameter(head)
+
+    @property
+    def kernels(self) -> list[str]:
+        """What runs its packed products; empty where they are not packed."""
+        parts = [part for layer in self.stack.blocks for part in (layer.self_attn, layer.mlp)]
+        fused = [product for part in parts for product in (part.joined, part.output)]
+        return sorted({product.kernel for product in fused if product is not None} - {""})
 
     @property
     def tied(self) -> bool:
@@ -207,7 +262,8 @@ def load_backbone(
     if isinstance(found, Fit) and lean is False:
         found = "asked for"
     if isinstance(found, Fit):
-        return LeanBackbone.load(folder, config, found, dtype), f"family {config.model_type}"
+        ropes = llm_families.make_ropes(config, found.shape)
+        return LeanBackbone.load(folder, found, ropes, dtype), f"family {config.model_type}"
     if lean:
         raise CheckpointError(f"{folder}: {found}")
     return HFBackbone.load(folder, dtype), found

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
 from fo_core.errors import CheckpointError
 
 
@@ -21,6 +19,8 @@ def building(target: Path) -> Iterator[Path | None]:
     Raises:
         CheckpointError: The cache cannot be written.
     """
+    from filelock import FileLock  # imports asyncio: not for those who find their LLM there
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{target}.lock")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from fo_core.errors import CheckpointError, EngineError
 from fo_core.files import cache_dir
@@ -79,6 +78,8 @@ def folder_of(spec: str, say: Say = to_stderr) -> Path:
     if (root / name / "config.json").is_file():
         return root / name
     pieces = root / f".{name}.parts"
+    from filelock import FileLock
+
     try:
         pieces.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{name}.parts.lock"):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from fo_core.models.frozen_llm import FrozenLLM, LLMState
+from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm_state import LLMState
 
 if TYPE_CHECKING:
     from fo_core.models.speech_decoder import SpeechDecoder, SpeechState

@@ -105,6 +105,7 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
 
     Args:
         cfg: Start, sizes and the default chunk.
+        start: False: the start is not read, for other weights will be loaded.
 
     Raises:
         ConfigError: The start has other sizes, or sizes contradict each other.
@@ -112,7 +113,7 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
 
     features = "whisper-mel"
 
-    def __init__(self, cfg: WhisperEncoderConfig) -> None:
+    def __init__(self, cfg: WhisperEncoderConfig, start: bool = True) -> None:
         super().__init__(cfg)
         self.cfg = cfg
         self.conv1 = nn.Conv1d(cfg.mel, cfg.dim, 3)
@@ -127,7 +128,7 @@ class WhisperEncoder(ChunkEncoder[WhisperEncoderState]):
         self.positions: Tensor
         self._missing: CheckpointError | None = None
         self.register_load_state_dict_post_hook(_weights_came)
-        if cfg.path is not None:
+        if cfg.path is not None and start:
             try:
                 self.load_whisper(cfg.path)
             except CheckpointError as error:

@@ -1,13 +1,17 @@
 """Questions in any form are answered; everything a user can get wrong is one line."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from fo_cli.chat_again import numbered
 from fo_cli.main import app
 
 run = CliRunner().invoke
@@ -137,3 +141,71 @@ def test_bad_options_are_one_line(args, line, tiny_model, question, tmp_path, mo
     assert found.exit_code == 1, found.exception
     assert line in found.stderr and found.stderr.count("\n") == 1
     assert not list(tmp_path.glob("r.*"))
+
+
+def test_again_answers_every_line_and_goes_on_after_a_bad_one(tiny_model, question, tmp_path):
+    other = tmp_path / "other.wav"
+    shutil.copy(question, other)
+    args = ["chat", "file", str(question), "--model", str(tiny_model), "--again", "--json", "--out"]
+    lines = f"{tmp_path}/none.wav\n\n{other}\n"
+    found = run(app, [*args, str(tmp_path / "r.wav")], input=lines)
+    assert found.exit_code == 0, found.stderr
+    first, second = (json.loads(part + "}") for part in found.stdout.split("\n}\n")[:-1])
+    assert found.stderr.count("error:") == 1 and "none.wav does not exist" in found.stderr
+    assert first["text"] and second["text"] and first["out"] == str(tmp_path / "r.wav")
+    assert second["out"] in (None, str(tmp_path / "r-3.wav"))  # random weights may say nothing
+    assert [numbered(tmp_path / "r.wav", n).name for n in range(3)] == [
+        "r.wav", "r-2.wav", "r-3.wav"
+    ]  # fmt: skip
+    found = run(app, [*args[:2], str(tmp_path / "none.wav"), *args[3:], str(tmp_path / "r.wav")])
+    assert found.exit_code == 1  # the first question is checked before anything is loaded
+
+
+def test_again_is_one_talk(tiny_model):
+    """The second typed question is answered knowing the first, as a session would."""
+    from fo_core.dialogue.session import Session
+    from fo_core.dialogue.settings import read_dialogue
+    from fo_core.models import freeze_omni
+    from fo_core.models.ready import make_ready
+
+    session = Session(make_ready(freeze_omni.load(tiny_model), "fp16"), read_dialogue(tiny_model))
+    expected = []
+    for text in ("hello", "and you", "why"):
+        session.hear_text(text)
+        list(session.reply(speak=False))
+        expected.append(session.turns[-1].answer.text)
+    args = ["chat", "text", "hello", "--model", str(tiny_model), "--again"]
+    found = run(app, args, input="and you\nwhy\n")
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout == "".join(f"{text}\n" for text in expected)
+
+
+def test_again_forgets_the_oldest_when_the_context_is_full(tiny_model):
+    args = ["chat", "text", "hello", "--model", str(tiny_model), "--again", "--json"]
+    args += ["--set", "duplex.context=256"]
+    found = run(app, args, input="word " * 30 + "\n" + "more " * 30 + "\n" + "less\n")
+    assert found.exit_code == 0 and found.stdout.count('"text"') == 4, found.stderr
+
+
+HEAVY = ("transformers", "torch._dynamo", "accelerate", "scipy", "lhotse", "onnxruntime",
+         "huggingface_hub", "sympy", "filelock", "ctranslate2")  # fmt: skip
+
+
+def test_t4_a_question_loads_nothing_that_it_does_not_use(tiny_model, question, tmp_path):
+    """Threads sleep while they wait: set before torch is there, unless the user has."""
+    code = (
+        "import os, sys, fo_cli.main; assert 'torch' not in sys.modules;"
+        "assert os.environ['OMP_WAIT_POLICY'] == os.environ.get('WANTED', 'PASSIVE');"
+        f"fo_cli.main.app(sys.argv[1:], standalone_mode=False);"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    args = ["chat", "file", str(question), "--model", str(tiny_model), "--out"]
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_WAIT", "KMP"))}
+    for env in (own, {**own, "OMP_WAIT_POLICY": "ACTIVE", "WANTED": "ACTIVE"}):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args, str(tmp_path / "r.wav")],
+            capture_output=True, text=True, check=False, env=env,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "[]"
+        code = "import os, fo_cli.main; assert os.environ['OMP_WAIT_POLICY'] == 'ACTIVE'; print([])"
