@@ -242,7 +242,7 @@ def test_two_runs_side_by_side(questions, tmp_path):
     [
         (["llama-questions", "--out", "o"], "no questions for llama-questions"),
         (["llama-questions", "--out", "o", "--data", "nothing"], "no file or folder nothing"),
-        (["llama-questions", "--out", "o", "--data", "set"], "no model"),
+        (["llama-questions", "--out", "o", "--data", "set", "--model", "no"], "does not exist"),
         (["llama-questions", "--out", "o", "--data", "set", "--llm", "a", "--only", "speech"],
          "hears and speaks nothing"),
         (["llama-questions", "--out", "o", "--data", "set", "--only", "txt"], "did you mean"),

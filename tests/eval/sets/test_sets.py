@@ -150,11 +150,11 @@ def test_wenetspeech_by_its_own_recipe(tmp_path, monkeypatch):
     wenetspeech = sets.load("wenetspeech", "speech")
     sound(tmp_path / "audio/test_net/B0/x.wav", 2.0)
     recording = types.SimpleNamespace(
-        id="X", sampling_rate=16000, num_samples=32000,
+        id="X", sampling_rate=16000, num_samples=32000, num_channels=1,
         sources=[types.SimpleNamespace(source=str(tmp_path / "audio/test_net/B0/x.wav"))],
     )  # fmt: skip
     said = types.SimpleNamespace(
-        id="X_S1", recording_id="X", start=0.5, duration=1.0, text="怎么样", speaker=None
+        id="X_S1", recording_id="X", start=0.5, duration=1.0, text="怎么样", speaker=None, channel=0
     )
     module = types.ModuleType("lhotse.recipes.wenet_speech")
     module.prepare_wenet_speech = lambda corpus, dataset_parts: {

@@ -70,9 +70,17 @@ def test_a_decoder_without_a_pre_network_trains_what_it_has(tiny_llm, data, tmp_
     shape = {"dim": 32, "codes": 16, "heads": 2, "ffn": 64, "layers": 2, "pre_network": False}
     model = fresh(tiny_llm, speech_decoder=shape)
     with pytest.raises(StageError, match="pre_network"):
-        run(model, "output-2", data, tmp_path / "a")
-    parts = ", ".join(f"speech_decoder.{p}.*" for p in ("decoder", "embedding", "norm", "out"))
-    result = run(model, "output-2", data, tmp_path / "b", f"stage.trainable=[{parts}]")
+        run(
+            model,
+            "output-2",
+            data,
+            tmp_path / "a",
+            "stage.trainable=[speech_decoder.pre_network.*]",
+        )
+    prefix = {k: v.clone() for k, v in model.speech_decoder.prefix.state_dict().items()}
+    result = run(model, "output-2", data, tmp_path / "b")
+    after = model.speech_decoder.prefix.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in prefix.items())
     losses = [row["val_loss"] for row in result.history if "val_loss" in row]
     assert losses[-1] < losses[0]
 
