@@ -49,11 +49,12 @@ class LeanTokenizer:
         self._backend.no_truncation()
         self.facts = facts
         self.chat_template = facts.template
+        self._compiled: tuple[str, Any] | None = None  # a template's text and itself
         self.all_special_tokens = list(facts.specials)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: the template is compiled anew."""
-        return {name: value for name, value in vars(self).items() if name != "_template"}
+        return {**vars(self), "_compiled": None}
 
     def __len__(self) -> int:
         return self._backend.get_vocab_size(with_added_tokens=True)
@@ -124,38 +125,45 @@ class LeanTokenizer:
         """
         assert not tokenize, "a dialogue's parts are tokenised one by one"
         seen = {**self.facts.names, **more, "documents": None}
-        return self._template.render(
+        return self._template().render(
             messages=list(conversation), tools=None if tools is None else list(tools),
             add_generation_prompt=add_generation_prompt, **seen,
         )  # fmt: skip
 
-    @cached_property
     def _template(self) -> Any:
-        from jinja2.ext import Extension, loopcontrols
-        from jinja2.nodes import CallBlock
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        text = self.chat_template
+        assert text is not None, "asked only where there is a template"
+        if self._compiled is None or self._compiled[0] != text:
+            self._compiled = text, _compile(text)
+        return self._compiled[1]
 
-        class Generation(Extension):
-            """``{% generation %} .. {% endgeneration %}`` marks what the assistant wrote."""
 
-            tags = {"generation"}
+def _compile(text: str) -> Any:
+    """A chat template as transformers compiles it."""
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.nodes import CallBlock
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-            def parse(self, parser: Any) -> Any:
-                line = next(parser.stream).lineno
-                body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-                return CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
+    class Generation(Extension):
+        """``{% generation %} .. {% endgeneration %}`` marks what the assistant wrote."""
 
-            def _same(self, caller: Any) -> str:
-                return caller()
+        tags = {"generation"}
 
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        assert self.chat_template is not None, "asked only where there is a template"
-        return environment.from_string(self.chat_template)
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
+
+        def _same(self, caller: Any) -> str:
+            return caller()
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(text)
 
 
 def _to_json(
