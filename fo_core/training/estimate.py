@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fo_core.models.chat import encode
 from fo_core.training.cache import ItemCache
 from fo_core.training.feed import to_device
 from fo_core.training.run_config import TrainConfig, trial
@@ -43,7 +44,8 @@ def estimate(
     padded = [len(batch) * max(loader.lengths[i] for i in batch) for batch in batches]
     some = items[:SAMPLED]
     texts = [i.text if stage.data == "speech" else i.answer or i.text for i in some]
-    text = [len(model.llm.tokenizer(one).input_ids) for one in texts]  # type: ignore[operator,union-attr]
+    tokenizer: Any = model.llm.tokenizer  # type: ignore[union-attr]
+    text = [len(encode(tokenizer, one)) for one in texts]
     speech = [len(i.speech_tokens) for i in some]
     count = sum(map(len, batches)) / len(batches)
     step = {

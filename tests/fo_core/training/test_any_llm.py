@@ -73,8 +73,8 @@ def test_losses_beyond_the_window_equal_transformers_own(
     spoken = batch_of(data[0][1][:1], "tts")
     prefix = answer_states(model, spoken)["prefix"]  # what output-3 reads
     parts = Dialogues(model).parts(spoken["messages"][0][:-1])
-    ids = llm.tokenizer(spoken["messages"][0][-1]["content"], add_special_tokens=False).input_ids
-    said = llm.tokenizer(spoken["text"][0], add_special_tokens=False).input_ids
+    ids = llm.tokenizer(spoken["messages"][0][-1]["content"], add_special_tokens=False)["input_ids"]
+    said = llm.tokenizer(spoken["text"][0], add_special_tokens=False)["input_ids"]
     row = llm.embed([*parts.system_ids, *parts.opening(True), *ids, *parts.user_suffix_ids, *said])
     _, states = hf_forward(folder, [row[0]], [said])
     expected = states[0, -len(said) - 1 : -1].reshape(prefix.shape)
