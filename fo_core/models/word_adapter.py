@@ -229,7 +229,7 @@ class _Row:
         words, search = adapter.search.step(stream.search, frame)
         self.stream = replace(stream, search=search, blanks=blanks, weight=stream.weight + sounding)
         self._write(words)
-        if blanks == adapter.cfg.pause:
+        if blanks and blanks == adapter.cfg.pause:
             self.finish()
 
     def finish(self) -> None:

@@ -102,3 +102,13 @@ def test_the_text_of_a_stream_is_what_the_llm_is_told() -> None:
     assert state.text() == "ab cd" == adapter.read(logits_of(symbols))[0]
     state = adapter.flush(adapter.step(torch.randn(1, 8, E), state, logits_of(symbols))[2])[2]
     assert state.text() == "ab cd ab cd"
+
+
+def test_without_a_pause_only_the_next_word_or_the_end_completes_a_word() -> None:
+    adapter = make(pause=0)
+    symbols = [1, 0, 0, 0, 2, 0, 0, 2, 3, 0]  # " a", long blanks, "bb", then " c"
+    embeds, _, state = adapter.step(
+        torch.randn(1, 10, E), adapter.init_state(1), logits_of(symbols)
+    )
+    assert torch.equal(embeds[0], rows("abb")) and state.text() == "abb"
+    assert adapter.flush(state)[2].text() == "abb c"
