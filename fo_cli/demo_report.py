@@ -9,7 +9,8 @@ from typing import Any
 
 from eval.provenance import PACKAGES, machine, versions
 from eval.report import write_report
-from fo_cli.demo_steps import INPUT, OUTPUT, TRAINS, DemoConfig, Steps
+from fo_cli.demo_config import DemoConfig, Steps
+from fo_cli.demo_steps import INPUT, OUTPUT, STAGES as TRAINS
 from fo_core.checkpoint import read_json
 from fo_core.errors import CheckpointError
 from fo_core.files import read_jsonl
