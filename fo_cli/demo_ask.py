@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -13,7 +14,7 @@ import torch
 
 from eval.provenance import fingerprint
 from fo_cli.children import Progress
-from fo_cli.demo_config import DemoConfig
+from fo_cli.demo_config import DemoConfig, Steps, processor_seconds
 from fo_core import audio
 from fo_core.dialogue.answer import answer_chunks
 from fo_core.dialogue.session import Session
@@ -107,6 +108,7 @@ def _key(cfg: DemoConfig) -> str:
 
 def ask(progress: Progress, out: Path, cfg: DemoConfig, asked: Sequence[Question]) -> None:
     """Answer what is not answered yet: sounds and ``items.jsonl`` in the folder ``ask``."""
+    began, used = time.perf_counter(), processor_seconds()
     folder, key = out / "ask", _key(cfg)
     rows = _rows(out, key)
     missing = [question for question in asked if question.name not in rows]
@@ -141,6 +143,7 @@ def ask(progress: Progress, out: Path, cfg: DemoConfig, asked: Sequence[Question
         }
         write_jsonl(folder / ROWS, list(rows.values()))
         progress("ask", done, len(missing))
+    Steps(out, cfg.start).mark("ask", began, used, {"asked": len(missing)})
 
 
 def _sound(question: Question, folder: Path) -> tuple[Any, Path, str]:

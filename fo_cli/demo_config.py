@@ -1,4 +1,4 @@
-"""What ``fo demo`` is told (``conf/demo.yaml``, ``conf/from-scratch.yaml``), and what it has done."""
+"""Settings of ``fo demo`` (conf/demo.yaml, conf/from-scratch.yaml), and what it has done."""
 
 from __future__ import annotations
 
@@ -108,11 +108,13 @@ class Steps:
         if self.done(name):
             return
         started, used = time.perf_counter(), processor_seconds()
-        found = work() or {}
-        seconds = round(time.perf_counter() - started, 1)
+        self.mark(name, started, used, work() or {})
+
+    def mark(self, name: str, started: float, used: float, found: dict[str, Any]) -> None:
+        """Note that a step is done, which began at these wall and processor seconds."""
         row = {
             "name": name,
-            "seconds": seconds,
+            "seconds": round(time.perf_counter() - started, 1),
             "processor_seconds": round(processor_seconds() - used, 1),
             "peak_memory_mb": peak_memory_mb(),
             **found,

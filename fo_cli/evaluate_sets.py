@@ -9,11 +9,12 @@ import typer
 
 from eval import sets
 from fo_cli import evaluate_options as shared
-from fo_cli import options
+from fo_cli import options, render
 from fo_cli.progress import Bars
 from fo_core.devices import choose
 from fo_core.errors import FoError
 
+ENGINE = "edge-tts"  # speaks the questions of a set without recordings
 COLUMNS = ("text", "answer", "speech")
 
 
@@ -54,12 +55,13 @@ def _command(name: str) -> Any:
             typer.Option("--only", help="Of text, answer, speech; may be repeated; all if none."),
         ] = None,
         tts: Annotated[
-            str,
+            str | None,
             typer.Option(
                 "--tts",
-                help="Engine that speaks the questions (cached), or recordings: the set's own.",
+                help="Engine that speaks the questions (cached), or recordings: the set's own. "
+                "Without: recordings where the set has some, else edge-tts.",
             ),
-        ] = "edge-tts",
+        ] = None,
         voice: Annotated[str | None, typer.Option("--voice", help="Its voice.")] = None,
         judge: shared.Judge = "faster-whisper",
         judge_model: shared.JudgeModel = None,
@@ -88,8 +90,9 @@ def _command(name: str) -> Any:
         from eval import judges
         from eval.harness import asked_before, run
         from eval.pages import qa_page
-        from eval.spoken_qa import evaluation, passes
-        from eval.voices import Voice
+        from eval.source import known_source, locate
+        from eval.spoken_qa import as_rows, evaluation, passes
+        from eval.voices import RECORDINGS, Voice
         from fo_core.files import read_jsonl
 
         known = sets.SETS.load(name)
@@ -98,7 +101,7 @@ def _command(name: str) -> Any:
         grader = judges.LLMJudge(judge_llm, judge_url) if judge_llm else None
         if grader is not None:
             grader.check()
-        spoken = Voice(tts, voice)
+        spoken = Voice(tts or ENGINE, voice)
         if rescore:
             before = asked_before(out, name)
             about, rows, left = before["about"], before["items"], before["left_out"]
@@ -118,9 +121,16 @@ def _command(name: str) -> Any:
         else:
             columns = shared.chosen(only, COLUMNS, "--only")
             columns = columns or (list(COLUMNS) if llm is None else ["text"])
-            _check_columns(columns, llm, spoken)
+            _check_columns(columns, llm)
             device = choose(device)
-            rows, left = _questions(name, known, data, spoken, columns, limit)
+            asked = known.read(locate(data or known_source(name, known), known.PATTERNS))
+            if tts is None and any(question.audio for question in asked):
+                spoken = Voice(RECORDINGS, voice)
+            heard = columns != ["text"]
+            rows, left = as_rows(asked, heard and spoken.engine == RECORDINGS, limit)
+            if heard:
+                render.note(f"{len(rows)} questions, spoken by: {spoken.engine}")
+                spoken.check()
             speaks, key, about = _answering(
                 model, llm, llm_dtype, device, max_new_tokens, seed, overrides or []
             )
@@ -149,24 +159,10 @@ def _command(name: str) -> Any:
     return command  # fmt: skip
 
 
-def _check_columns(columns: list[Any], llm: str | None, spoken: Any) -> None:
+def _check_columns(columns: list[Any], llm: str | None) -> None:
     """Refuse what cannot be measured before any work."""
     if llm is not None and columns != ["text"]:
         raise FoError("--llm is a text LLM: it hears and speaks nothing", possible="--only text")
-    if columns != ["text"]:
-        spoken.check()
-
-
-def _questions(
-    name: str, known: Any, data: str | None, spoken: Any, columns: list[Any], limit: int | None
-) -> tuple[list[Any], dict[str, str]]:
-    from eval.source import known_source, locate
-    from eval.spoken_qa import as_rows
-    from eval.voices import RECORDINGS
-
-    questions = known.read(locate(data or known_source(name, known), known.PATTERNS))
-    recorded = spoken.engine == RECORDINGS and columns != ["text"]
-    return as_rows(questions, recorded, limit)
 
 
 def _answering(
