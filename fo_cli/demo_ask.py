@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from eval.provenance import fingerprint
+from eval.report.provenance import fingerprint
 from fo_cli.children import Progress
 from fo_cli.demo_config import DemoConfig, Steps, processor_seconds
-from fo_core import audio
 from fo_core.dialogue.answer import answer_chunks
 from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import for_file, read_dialogue
 from fo_core.engines.tts import TTS
 from fo_core.errors import EngineError, FoError
-from fo_core.files import read_json, read_jsonl, write_jsonl
+from fo_core.io import audio
+from fo_core.io.files import read_json, read_jsonl, write_jsonl
 from fo_core.models import freeze_omni
-from fo_core.models.ready import make_ready
+from fo_core.models.packing import make_ready
 from fo_core.shipped import model_folder
 from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 

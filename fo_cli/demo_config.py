@@ -15,8 +15,8 @@ from fo_core import config as configs
 from fo_core.config import config
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import ConfigError
-from fo_core.files import write_json
-from fo_core.models.duration_decoder import DurationDecoderConfig
+from fo_core.io.files import write_json
+from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
 from fo_core.models.model_config import FreezeOmniConfig, read_config
 from fo_core.shipped import model_folder
 from fo_core.training.stages import Recipe, shipped

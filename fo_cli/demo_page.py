@@ -7,15 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval import report_sections
 from eval.metrics.contains import contains
-from eval.provenance import PACKAGES, machine, versions
-from eval.report import write_report
-from eval.report_sections import MEASURES, Section, Table, shown, value_of
+from eval.report import sections as report_sections
+from eval.report.provenance import PACKAGES, machine, versions
+from eval.report.sections import MEASURES, Section, Table, shown, value_of
+from eval.report.writer import write_report
 from fo_cli import demo_report
 from fo_cli.demo_ask import VOICES
 from fo_cli.demo_config import DemoConfig, Steps
-from fo_core.files import read_json, write_json
+from fo_core.io.files import read_json, write_json
 
 Row = Mapping[str, Any]
 ORDER = (

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep import align, encode_speech
 from data_prep.chain import SOURCES, run_chain
-from data_prep.runner import RunConfig
+from data_prep.runner.run import RunConfig
+from data_prep.steps import align, encode_speech
 from eval.qa_run import evaluate_folder
 from fo_cli.children import Progress
 from fo_cli.demo_config import DemoConfig, Steps
@@ -17,10 +17,10 @@ from fo_core import config as configs
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.dialogue.settings import read_dialogue, write_dialogue
-from fo_core.files import write_json
+from fo_core.io.files import write_json
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.normalize import speakable
 from fo_core.shipped import model_folder
 from fo_core.training.census import common_voice, ctc_tokens

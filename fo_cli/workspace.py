@@ -65,7 +65,7 @@ def codec() -> Path:
 
 def has_durations(model: str | Path) -> bool:
     """Whether a model folder's speech decoder learns from how long each letter is spoken."""
-    from fo_core.models.duration_decoder import DurationDecoderConfig
+    from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
     from fo_core.models.model_config import read_config
 
     folder = Path(model)
