@@ -59,10 +59,9 @@ def demo(
     dialogues are made, the six stages run for some steps each, and held-out questions are asked.
     No network is needed. Ctrl-C is safe; run again to go on.
     """
-    from filelock import FileLock, Timeout
-
     from fo_cli import demo_config
     from fo_core.errors import FoError
+    from fo_core.io.files import only_run
 
     if from_scratch and say:
         raise FoError("--say asks the model that ships", do="leave --from-scratch or --say out")
@@ -70,13 +69,7 @@ def demo(
     cfg = demo_config.read_demo(name, tuple(changes or ()))
     out = out or Path("runs") / ("line" if from_scratch else "demo")
     steps = demo_config.Steps(out.resolve(), cfg.start)
-    steps.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(steps.out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FoError(f"another run works in {out}", do="wait for it, or give --out") from None
-    with lock:
+    with only_run(steps.out):
         check_settings(steps, cfg)
         found = _run(steps, cfg, say or (), voice)
     for line in found:

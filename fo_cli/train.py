@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -122,31 +123,33 @@ def train(
 
     import torch
 
+    from fo_core.io.files import only_run
     from fo_core.models.llm.report import one_line
     from fo_core.training.begin import begin
+    from fo_core.training.loop import run_stage
     from fo_core.training.team import world
 
-    torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
-    start, built = begin(model, train, llm), chosen.stage.build()
-    if stage == "output-3":
-        start.add_prefix()
     main = world()[0] == 0
-    if main:
-        render.note(one_line(start.llm))
-    if dry_run:
-        plan = _dry_run(start, built, chosen.train, train, valid, measure)
-        counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}
+    torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
+    with nullcontext() if dry_run or not main else only_run(out):
+        start, built = begin(model, train, llm), chosen.stage.build()
+        if stage == "output-3":
+            start.add_prefix()
         if main:
-            _say(plan if json else counts, json)
-        return
-
-    from fo_core.training.loop import run_stage
-
-    result = run_stage(start, built, chosen.train, train, valid, out, resume=not fresh, force=force)
-    if not main:
-        return
-    trained = {glob.split(".")[0] for o in built.objectives for glob in o.trainable}
-    folder = _save(start, trained, Path(model), out)
+            render.note(one_line(start.llm))
+        if dry_run:
+            plan = _dry_run(start, built, chosen.train, train, valid, measure)
+            counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}
+            if main:
+                _say(plan if json else counts, json)
+            return
+        result = run_stage(
+            start, built, chosen.train, train, valid, out, resume=not fresh, force=force
+        )
+        if not main:
+            return
+        trained = {glob.split(".")[0] for o in built.objectives for glob in o.trainable}
+        folder = _save(start, trained, Path(model), out)
     counts = {
         "stage": stage,
         "trainable_parameters": result.trainable_parameters,

@@ -129,11 +129,12 @@ def _command(name: str) -> Any:
             heard = columns != ["text"]
             rows, left = as_rows(asked, heard and spoken.engine == RECORDINGS, limit)
             if heard:
-                render.note(f"{len(rows)} questions, spoken by: {spoken.engine}")
                 spoken.check()
             speaks, key, about = _answering(
                 model, llm, llm_dtype, device, max_new_tokens, seed, overrides or []
             )
+            if heard:
+                render.note(f"{len(rows)} questions, spoken by: {spoken.engine}")
             about |= {"set": {"name": name, "source": data}, "voice": spoken.key()}
         if columns != ["text"]:
             judges.check(judge)

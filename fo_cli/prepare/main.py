@@ -74,7 +74,7 @@ def as_it_is(context: typer.Context) -> None:
     if aligned:
         made = [DEFAULT / FOLDERS["encode"]]
         align(made, DEFAULT / "aligned", model=Path("fo-smol"), num_workers=cfg.run.workers)
-    render.result("next: fo train --stage input-1, or output-3; their data is found here")
+    render.result("next: fo train --stage input-1")
 
 
 def _print_plan(cfg: Any, aligned: bool) -> None:
