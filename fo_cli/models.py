@@ -160,6 +160,24 @@ def check_llm(
         raise typer.Exit(1)
 
 
+@app.command("card")
+def card(
+    folder: Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Results folders of fo eval.", metavar="RESULTS...")
+    ],
+) -> None:
+    """Write a model's card: its parts, how each stage went, and what fo eval measured."""
+    from eval.report.model_card import measured
+    from fo_core.training.card import write_measured_card
+
+    folder = options.existing_folder(folder, "model folder")
+    for each in results:
+        options.existing_folder(each, "results folder")
+    write_measured_card(folder, measured(folder, results))
+    render.result(f"card: {folder / 'README.md'}")
+
+
 @app.command("join")
 def join_models(
     folders: Annotated[

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import write_json, write_text
-from fo_core.models.freeze_omni import FreezeOmni, describe
+from fo_core.models.freeze_omni import FreezeOmni, describe, load
 
 STAGES = "stages.json"  # the card's own facts, one entry a stage, beside the card
 
@@ -28,6 +29,21 @@ def write_card(model: FreezeOmni, run: Path, folder: Path, start: Path | None) -
     stages = [s for s in stages if s["stage"] != record["plan"]["stage"]] + [_facts(record)]
     write_json(folder / STAGES, stages)
     write_text(folder / "README.md", _card(model, stages))
+
+
+def write_measured_card(folder: Path, measured: Sequence[str]) -> None:
+    """Write the card of a finished model anew: its parts and stages, and what was measured.
+
+    Args:
+        folder: The model folder; ``stages.json`` there says how it was trained.
+        measured: Markdown lines of the results.
+
+    Raises:
+        CheckpointError: The folder holds no model.
+    """
+    stages = read_json(folder / STAGES) if (folder / STAGES).is_file() else []
+    lines = _card(load(folder), stages).splitlines()
+    write_text(folder / "README.md", "\n".join([*lines, "", *measured, ""]))
 
 
 def _facts(record: dict[str, Any]) -> dict[str, Any]:
