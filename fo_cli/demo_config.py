@@ -40,6 +40,7 @@ class EvaluateConfig:
     unseen: int = 30  # most questions of held-out set (b); 0 = the set is left out
     judge: str = "faster-whisper"  # speech recogniser that took no part in training
     workers: int = 2  # processes side by side
+    start: bool = True  # set (a) is also asked of the model that was started from
 
 
 @config

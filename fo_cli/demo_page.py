@@ -90,7 +90,7 @@ def _report(
         "asked": [{k: v for k, v in row.items() if k != "key"} for row in rows],
         "asked_right": sum(contains(row["answer"], row["answers"]) for row in judged),
         "asked_judged": len(judged),
-        "start": marks["evaluate-start"]["scores"],
+        "start": marks["evaluate-start"]["scores"] if cfg.evaluate.start else {},
         "after": marks["evaluate-known"]["scores"],
         "stages": demo_report.stages(steps, cfg, marks),
         "steps": [
@@ -175,7 +175,10 @@ def _right(row: Row) -> str:
 def _evaluation(report: Row) -> Section:
     start, after = report["start"], report["after"]
     rows: list[tuple[str, ...]] = [
-        ("questions", str(start["items"]), str(after["items"]), "", "the same in both columns")
+        (
+            *("questions", str(start.get("items", 0)), str(after["items"])),
+            *("", "the same where both were asked"),
+        )
     ]
     rows += [
         (m.name, shown(value_of(start, m.key), m.unit), shown(value_of(after, m.key), m.unit),

@@ -51,7 +51,7 @@ def steps_of(job: str, cfg: DemoConfig) -> tuple[str, ...]:
         aligned = ("align",) if cfg.aligned else ()
         return ("output-1", "encode", *aligned, "output-2")
     if job == "evaluate":
-        start = ("evaluate-start",) if cfg.start else ()
+        start = ("evaluate-start",) if cfg.start and cfg.evaluate.start else ()
         return (*start, *(f"evaluate-{name}" for name in SETS if getattr(cfg.evaluate, name)))
     return {"prepare": ("prepare-data", "model"), "listen": INPUT, "follow": ("output-3",)}[job]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fo_core.models.freeze_omni import FreezeOmni
 
 LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless told otherwise
+WITHOUT_AVX2 = ("DEFAULT", "NO AVX")  # what torch calls an x86 CPU that has none
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
@@ -83,11 +85,16 @@ def ready_model(
     """
     device = choose(device)
 
+    import torch
+
     from fo_core.dialogue.settings import effective_context
     from fo_core.models.freeze_omni import load
     from fo_core.models.llm.report import one_line, path_of
     from fo_core.models.packing import make_ready
 
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if device == "cpu" and x86 and torch.backends.cpu.get_cpu_capability() in WITHOUT_AVX2:
+        render.note("this CPU has no AVX2: all works, but several times slower than with it")
     model = load(folder, device=device)
     bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
     if bounded or path_of(model.llm) != "own layers":

@@ -40,7 +40,7 @@ for corpus in cathy ljspeech_part spoken_commands speechocean762; do
   columns=(--val 0.02)
   grep -q -m1 $'\tsplit$' "$table" && columns=(--set split_column=split)  # held-out speakers stay apart
   [ -f "$OUT/data/$corpus/train.jsonl" ] || "$FO" prepare-data import table "$table" "${LIMIT[@]}" \
-    --set audio=file --set text=text --set "root=$FO_DATA/$corpus/ogg" "${columns[@]}" --out "$OUT/data/$corpus"
+    --set audio=file --set id=file --set text=text --set "root=$FO_DATA/$corpus/ogg" "${columns[@]}" --out "$OUT/data/$corpus"
   for split in train test; do
     [ ! -f "$OUT/data/$corpus/$split.jsonl" ] || heard+=("$OUT/data/$corpus/$split.jsonl")
   done
