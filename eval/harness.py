@@ -105,7 +105,7 @@ def run(
         why = next(iter(skipped.rows.items()), None)
         reason = f" ({len(skipped.rows)} left out, such as {why[0]}: {why[1]})" if why else ""
         raise DataError(f"{evaluation.name}: no item to measure{reason}", do="check the set")
-    about = {"evaluation": evaluation.name, "about": dict(evaluation.about)}
+    about: Row = {"evaluation": evaluation.name, "about": dict(evaluation.about)}
     about |= {"items": list(items), "left_out": dict(left_out or {})}
     with only_run(out):
         if not resume and not rescore:
