@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -37,6 +37,26 @@ Model = Annotated[
         help=MODEL_HELP,
         metavar="DIR|NAME",
     ),
+]
+
+
+def _renamed(new: str, example: str) -> Any:
+    """A callback for an option that has another name now."""
+
+    def refuse(value: str | None) -> None:
+        if value:
+            raise FoError(f"--size {value}: this option is {new} now", do=example.format(value))
+
+    return refuse
+
+
+OldSize = Annotated[  # of `fo train` and `fo profile throughput`
+    str | None,
+    typer.Option("--size", hidden=True, callback=_renamed("--recipe", "write --recipe {}")),
+]
+OldLatencySize = Annotated[
+    str | None,
+    typer.Option("--size", hidden=True, callback=_renamed("--model", "write --model {}")),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Sets = Annotated[

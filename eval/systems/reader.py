@@ -28,7 +28,7 @@ from fo_core.errors import DataError
 from fo_core.models import freeze_omni
 from fo_core.models.llm.chat import encode
 from fo_core.models.packing import make_ready
-from fo_core.training.llm_rows import Dialogues
+from fo_core.training.losses.llm_rows import Dialogues
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _next(source: str) -> str:
     side = "synthesize" if source == "texts" else "user"
     data = DEFAULT / side
     return (
-        f"fo train --stage input-1 --model smol --size smol --train {data / 'train.jsonl'} "
+        f"fo train --stage input-1 --model smol --recipe smol --train {data / 'train.jsonl'} "
         f"--valid {data / 'val.jsonl'} --out runs/input-1"
     )
 

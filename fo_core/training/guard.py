@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fo_core.errors import StageError
 from fo_core.io.checkpoint import read_json, save_tensors
 from fo_core.io.files import write_json
-from fo_core.training import snapshot
+from fo_core.training import checkpoints
 from fo_core.training.stage import Batch, Stage
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def settle(
             do="give the old ones, start anew (--fresh), or go on with the new ones (--force)",
         )
     if changed:
-        snapshot.forget_best_after(folder / "checkpoints", at)
+        checkpoints.forget_best_after(folder / "checkpoints", at)
         log.warning("goes on with other settings: %s", "; ".join(changed))
     if processes != was:
         log.warning(

@@ -19,27 +19,35 @@ from fo_core.config import to_dict
 from fo_core.errors import StageError
 from fo_core.io.checkpoint import load_tensors, read_json
 from fo_core.io.files import write_json
-from fo_core.training import report, snapshot
+from fo_core.training import checkpoints, report
 from fo_core.training.cache import ItemCache, place
-from fo_core.training.checks import check_data
-from fo_core.training.draws import seed_draws
-from fo_core.training.ema import WeightMean
-from fo_core.training.estimate import estimate
-from fo_core.training.feed import first_items, forever, open_loader, size, to_device
+from fo_core.training.data_checks import check_data
+from fo_core.training.data_feed import (
+    first_items,
+    forever,
+    open_loader,
+    seed_draws,
+    size,
+    to_device,
+)
+from fo_core.training.distributed import Team, precision, speedups, world
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
 from fo_core.training.guard import Divergence, check_start, memory_guard, settle
-from fo_core.training.held_out import HeldOut
-from fo_core.training.helpers import Objectives, helpers
-from fo_core.training.logger import Meter, RunLogger, last_metrics, memory_gb, read_history
-from fo_core.training.progress import LiveLine
+from fo_core.training.logger import (
+    LiveLine,
+    Meter,
+    RunLogger,
+    last_metrics,
+    memory_gb,
+    read_history,
+)
+from fo_core.training.optim import WeightMean
 from fo_core.training.run_config import TrainConfig, lasting
-from fo_core.training.samples import write_samples
-from fo_core.training.speedups import speedups
 from fo_core.training.stage import Batch, Stage, StageResult, parameter_count
-from fo_core.training.stepper import Stepper
-from fo_core.training.team import Team, precision, world
+from fo_core.training.stepper import Objectives, Stepper, helpers
+from fo_core.training.validation import HeldOut, write_samples
 
-__all__ = ["TrainConfig", "plan_stage", "run_stage"]
+__all__ = ["TrainConfig", "run_stage"]
 
 
 def run_stage(
@@ -78,7 +86,7 @@ def run_stage(
             loss is not finite, or a frozen part moved.
     """
     with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
-        run = _Run(model, stage, cfg, train, val, Path(run_dir), Team(cfg))
+        run = Run(model, stage, cfg, train, val, Path(run_dir), Team(cfg))
         if progress is True and run.team.main:
             report.print_plan(run.plan)
         try:
@@ -87,16 +95,7 @@ def run_stage(
             model.eval()
 
 
-def plan_stage(
-    model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
-) -> dict[str, Any]:
-    """What :func:`run_stage` would do, at which cost (``report.make_plan``, ``estimate``)."""
-    with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
-        run = _Run(model, stage, cfg, train, val, Path(), None)
-        return run.plan | estimate(model, stage, cfg, run.train, run.trainable)
-
-
-class _Run:
+class Run:
     """One run of one stage: what :func:`run_stage` sets up before and needs while it goes on."""
 
     def __init__(
@@ -171,22 +170,22 @@ class _Run:
         self.team.wait()
         return self.finish(time.monotonic() - self.started)
 
-    def newest(self, resume: bool, force: bool) -> snapshot.Snapshot | None:
+    def newest(self, resume: bool, force: bool) -> checkpoints.Snapshot | None:
         """The newest checkpoint, its weights in the model; None to start from nothing."""
         folder, team = self.folder, self.team
         with team.accelerator.main_process_first():
             if team.main and not resume:
                 _clear(folder)
-            at = snapshot.newest_step(folder / "checkpoints")
+            at = checkpoints.newest_step(folder / "checkpoints")
             self.before = settle(folder, self._settings(), self.before, force, team.size, at)
             if team.main:
                 write_json(folder / "plan.json", self.plan)
-            saved = snapshot.newest(folder / "checkpoints")
+            saved = checkpoints.newest(folder / "checkpoints")
         if saved is not None:
-            snapshot.load_weights(self.model, saved.weights, str(saved.path))
+            checkpoints.load_weights(self.model, saved.weights, str(saved.path))
         return saved
 
-    def done_before(self, saved: snapshot.Snapshot | None) -> StageResult | None:
+    def done_before(self, saved: checkpoints.Snapshot | None) -> StageResult | None:
         """The result of a run that is done, its weights in the model; None if it is not."""
         if saved is None or saved.state["step"] < self.cfg.max_steps:
             return None
@@ -198,7 +197,7 @@ class _Run:
             self.export()
         return result
 
-    def set_up(self, saved: snapshot.Snapshot | None) -> None:
+    def set_up(self, saved: checkpoints.Snapshot | None) -> None:
         """All that changes from step to step, as it was at the checkpoint or as it begins."""
         cfg, folder, team = self.cfg, self.folder, self.team
         self.losses = team.prepare(Objectives(self.model, self.stage.objectives), self.model)
@@ -207,7 +206,7 @@ class _Run:
         self.step, seconds, offset = 0, 0.0, 0
         if saved is not None:
             for name, optimizer in self.stepper.bare:
-                snapshot.load_optimizer(optimizer, self.groups[name], name, saved.optim)
+                checkpoints.load_optimizer(optimizer, self.groups[name], name, saved.optim)
             self.mean.load(saved.optim)
             self.step, seconds, offset = (saved.state[k] for k in ("step", "seconds", "log_bytes"))
             self.train.load_state_dict(saved.state["loader"])
@@ -285,20 +284,20 @@ class _Run:
         if value is None or step == 0:
             return
         folder = self.folder / "checkpoints"
-        kept = snapshot.best(folder)
+        kept = checkpoints.best(folder)
         if kept is not None:
             before = read_json(kept / "state.json")["value"]
             if not (value < before if direction == "min" else value > before):
                 return
         weights = trained_state(self.model, self.trainable)
-        snapshot.save_best(folder, step, weights, {"metric": name, "value": value})
+        checkpoints.save_best(folder, step, weights, {"metric": name, "value": value})
 
     def export(self) -> None:
         """Leave the best weights in the model where that is asked for."""
-        folder = snapshot.best(self.folder / "checkpoints")
+        folder = checkpoints.best(self.folder / "checkpoints")
         if self.cfg.export == "best" and folder is not None:
             weights = load_tensors(folder / "weights.safetensors")
-            snapshot.load_weights(self.model, weights, str(folder))
+            checkpoints.load_weights(self.model, weights, str(folder))
             step = read_json(folder / "state.json")["step"]
             self.metrics = last_metrics(self.folder, step)
 
@@ -310,7 +309,7 @@ class _Run:
             return
         optim: dict[str, Tensor] = self.mean.state()
         for name, optimizer in self.stepper.bare:
-            optim |= snapshot.optimizer_state(optimizer, self.groups[name], name)
+            optim |= checkpoints.optimizer_state(optimizer, self.groups[name], name)
         state = {
             "stage": self.stage.name,
             "seconds": time.monotonic() - self.started,
@@ -320,7 +319,7 @@ class _Run:
         }
         weights = trained_state(self.model, self.trainable)
         folder = self.folder / "checkpoints"
-        snapshot.save(folder, self.step, weights, optim, state, self.cfg.keep)
+        checkpoints.save(folder, self.step, weights, optim, state, self.cfg.keep)
         report.write_rejects(self.folder, [rejects for _, rejects in parts])
 
     def finish(self, seconds: float) -> StageResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fo_core.config import config, replace, to_dict
-from fo_core.training.feed import BatchConfig
+from fo_core.training.data_feed import BatchConfig
 
 
 @config

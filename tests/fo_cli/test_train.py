@@ -27,7 +27,7 @@ def data(tmp_path):
 
 
 def args(data, *more, stage="input-1", model="tiny"):
-    given = ["train", "--stage", stage, "--model", str(model), "--size", "tiny"]
+    given = ["train", "--stage", stage, "--model", str(model), "--recipe", "tiny"]
     given += ["--train", str(data / "train.jsonl"), "--valid", str(data / "val.jsonl")]
     return [*given, "--out", str(data / "run"), "--device", "cpu", *more]
 
@@ -85,7 +85,7 @@ def test_a_new_ctc_head_gets_the_tokens_of_the_transcripts(data):
     ("change", "line"),
     [
         (("--stage", "input-4"), "possible: input-1"),
-        (("--size", "large"), "paper, smol, smol-open, tiny"),
+        (("--recipe", "large"), "paper, smol, smol-open, tiny"),
         (("--model", "tin"), "did you mean 'tiny'"),
         (("--set", "train.max_step=3"), "did you mean 'max_steps'"),
         (("--train", "/no/train.jsonl"), "/no/train.jsonl does not exist"),

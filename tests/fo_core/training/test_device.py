@@ -7,12 +7,12 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from pretended_device import DEVICE, PretendedDevice
 
-from fo_core.training import team
+from fo_core.training import distributed
 from fo_core.training.loop import run_stage
-from fo_core.training.stages import NAMES, recipe
+from fo_core.training.recipes import NAMES, recipe
 
 
-class TeamOnADevice(team.Team):
+class TeamOnADevice(distributed.Team):
     """Accelerate believes that the device is there."""
 
     def __init__(self, cfg):

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from fo_core.data.augment import AugmentConfig
 from fo_core.errors import StageError
-from fo_core.training import report, team
-from fo_core.training.feed import BatchConfig
+from fo_core.training import distributed, report
+from fo_core.training.data_feed import BatchConfig
+from fo_core.training.estimate import plan_stage
 from fo_core.training.freeze import freeze_all_but, select
 from fo_core.training.guard import memory_guard
-from fo_core.training.loop import TrainConfig, plan_stage, run_stage
+from fo_core.training.loop import TrainConfig, run_stage
 from fo_core.training.optim import OptimConfig, rate
 from fo_core.training.stage import Objective, Stage
 
@@ -241,7 +242,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
 
 
 def test_bf16_runs_beside_full_precision(tmp_path, monkeypatch):
-    monkeypatch.setattr(team, "multiplies", lambda dtype: True)  # slowly, on some CPUs
+    monkeypatch.setattr(distributed, "multiplies", lambda dtype: True)  # slowly, on some CPUs
     _, full = run(tmp_path / "a")
     _, half = run(tmp_path / "b", cfg=config(precision="bf16"))
     assert half.metrics["val_loss"] == pytest.approx(full.metrics["val_loss"], rel=0.1)

@@ -40,7 +40,7 @@ def files(data, tmp_path_factory):
 
 def command(files, stage, out, *sets):
     side = stage.split("-")[0]
-    given = ["train", "--stage", stage, "--model", str(files / "model"), "--size", "tiny"]
+    given = ["train", "--stage", stage, "--model", str(files / "model"), "--recipe", "tiny"]
     given += ["--train", str(files / f"train-{side}.jsonl"), "--out", str(out)]
     given += ["--valid", str(files / f"val-{side}.jsonl"), "--device", "cpu", "--json"]
     sets = ("train.max_steps=5", "train.log_every=1", "train.curves=false", *sets)
