@@ -106,7 +106,7 @@ def ready_model(
     from fo_core.dialogue.settings import effective_context
     from fo_core.models.freeze_omni import load
     from fo_core.models.llm.report import one_line, path_of
-    from fo_core.models.packing import make_ready
+    from fo_core.models.packing import pack_for_inference
 
     model = load(folder, device=device)
     bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
@@ -118,7 +118,7 @@ def ready_model(
     packed = packed_weights(weights, dialogue)
     large = sum(p.numel() for p in model.llm.parameters()) > LARGE
     by_itself = weights == "auto" and packed != "same" and large
-    return make_ready(model, packed, "int8" if by_itself else None)
+    return pack_for_inference(model, packed, "int8" if by_itself else None)
 
 
 def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:

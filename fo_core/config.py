@@ -101,10 +101,31 @@ def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -
         raise ConfigError("; ".join(dict.fromkeys(faults)), do="mend the config") from error
 
 
+RENAMED = {  # keys of before and their names now; the old ones are refused with the new
+    "hold": "freeze_steps",
+    "flat": "plateau_ratio",
+    "final": "min_lr_ratio",
+    "remember_mb": "precompute_cache_mb",
+    "more_room": "retry_length_factor",
+    "ears": "asr_engine",
+}
+
+
+def renamed(tree: Any) -> Any:
+    """Plain nested settings with old keys under their names of now (records of earlier runs)."""
+    if isinstance(tree, list):
+        return [renamed(one) for one in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {RENAMED.get(key, key): renamed(value) for key, value in tree.items()}
+
+
 def _fault(cls: Any, error: dict[str, Any]) -> str:
     shown, _ = _walk(cls, error["loc"])
     where = ".".join(shown) or "config"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        if shown[-1] in RENAMED:
+            return f"{where} is {'.'.join([*shown[:-1], RENAMED[shown[-1]]])} now"
         _, holder = _walk(cls, error["loc"][:-1])
         known = [field.name for field in dataclasses.fields(holder)] if holder else []
         near = f" (known: {did_you_mean(shown[-1], known)})" if known else ""

@@ -30,7 +30,7 @@ WORDS, SECONDS = 3, 1.0  # more words, or so many seconds, take a turn
 NOD_SECONDS, NOD_WORDS = 3.0, 2  # longest backchannel
 SILENT = 10 ** (-50 / 20)  # a frame below this peak is silence
 FRAME, GAP = 0.02, 0.3  # s: frames that are looked at; silence that ends a stretch
-NAMES = ("keep listening", "answer", "no answer wanted")  # states 0, 1, 2
+NAMES = ("continue", "respond", "dismiss")  # dialogue states 0, 1, 2
 
 
 def passes(

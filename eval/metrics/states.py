@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("keep listening", "answer", "no answer wanted")  # states 0, 1, 2
+NAMES = ("continue", "respond", "dismiss")  # dialogue states 0, 1, 2
 IGNORE = -1  # a chunk without a label
 
 

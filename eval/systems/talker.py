@@ -18,7 +18,7 @@ from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm import chat
 from fo_core.models.model_config import LLMConfig
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.sampling import SamplingConfig
 
 END = "<|im_end|>"
@@ -70,7 +70,7 @@ class Talker:
         Raises:
             CheckpointError: It cannot be loaded.
         """
-        return make_ready(freeze_omni.load(self.folder, self.device))
+        return pack_for_inference(freeze_omni.load(self.folder, self.device))
 
     def ask(self, wave: np.ndarray, speak: bool = True) -> Reply:
         """Hear a question [S] at 16 kHz, streaming, and answer it.

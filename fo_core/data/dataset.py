@@ -162,7 +162,7 @@ class Loader:
             self._reject(rejects)
             self.batch += self.world_size
             if made is None and self.world_size > 1 and self.endless:
-                made = self._instead(place)  # every process must take its step
+                made = self._replacement_batch(place)  # every process must take its step
             if made is not None:
                 given = True
                 yield made
@@ -200,7 +200,7 @@ class Loader:
                 log.warning("left out %s: %s", name, reason)
         self.rejects.update(rejects)
 
-    def _instead(self, place: Place) -> Batch | None:
+    def _replacement_batch(self, place: Place) -> Batch | None:
         """The next batch of the epoch of which something can be loaded."""
         epoch, index = place
         batches = self.batches(epoch)
@@ -211,7 +211,7 @@ class Loader:
                 return made
         return None
 
-    def forever(self) -> Iterator[Batch]:
+    def infinite_batches(self) -> Iterator[Batch]:
         """Epoch after epoch."""
         while True:
             yield from self

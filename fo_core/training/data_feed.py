@@ -146,7 +146,7 @@ def size(loader: Any) -> dict[str, float]:
     return {"items": len(items), "hours": hours, "ids": ids}
 
 
-def forever(loader: Any, name: str) -> Iterator[Batch]:
+def infinite_batches(loader: Any, name: str) -> Iterator[Batch]:
     """Batches of epoch after epoch; the rest of a resumed epoch may be empty.
 
     Raises:

@@ -21,7 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fo_core.devices.compute import multiplies
+from fo_core.devices.compute import native_matmul
 from fo_core.errors import StageError
 from fo_core.layers.transformer import LlamaStack
 from fo_core.training.run_config import TrainConfig
@@ -36,12 +36,12 @@ def precision(cfg: TrainConfig) -> str:
     """What products are computed in: ``train.precision``, or fp32 on a CPU that has none such."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(cfg.precision)
     elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if kind is None or (elsewhere and cfg.device != "cpu") or multiplies(kind):
+    if kind is None or (elsewhere and cfg.device != "cpu") or native_matmul(kind):
         return cfg.precision
     return "fp32"
 
 
-class Team:
+class DistributedContext:
     """This process among those that train together.
 
     Args:
@@ -94,7 +94,7 @@ class Team:
         """The mean of a tensor over all processes."""
         return self.accelerator.reduce(value, reduction="mean")
 
-    def most(self, count: int) -> int:
+    def max_over_ranks(self, count: int) -> int:
         """The largest of the processes' counts."""
         return max(self.gather(count))
 
@@ -125,7 +125,7 @@ def shard(llm: Any) -> None:
         for block in blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(base, mesh=mesh, reshard_after_forward=True)
-    llm.lockstep = True
+    llm.sharded_layers = True
 
 
 def merge(sums: Iterable[Mapping[str, list[float]]]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""The one training loop: freeze, train, validate, save, resume, prove that the rest stood still.
+"""The one training loop: freeze, train, validate, save, resume, verify frozen weights.
 
 Every stage runs through :func:`run_stage`, alone or under ``accelerate launch`` / ``torchrun``.
 A stopped run goes on from its newest complete checkpoint to the same bits as an uninterrupted one.
@@ -24,15 +24,15 @@ from fo_core.training.cache import ItemCache, place
 from fo_core.training.data_checks import check_data
 from fo_core.training.data_feed import (
     first_items,
-    forever,
+    infinite_batches,
     open_loader,
     seed_draws,
     size,
     to_device,
 )
-from fo_core.training.distributed import Team, precision, speedups, world
+from fo_core.training.distributed import DistributedContext, precision, speedups, world
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
-from fo_core.training.guard import Divergence, check_start, memory_guard, settle
+from fo_core.training.guard import Divergence, check_resume_settings, check_start, memory_guard
 from fo_core.training.logger import (
     LiveLine,
     Meter,
@@ -41,8 +41,8 @@ from fo_core.training.logger import (
     memory_gb,
     read_history,
 )
-from fo_core.training.optim import WeightMean
-from fo_core.training.run_config import TrainConfig, lasting
+from fo_core.training.optim import ExponentialMovingAverage
+from fo_core.training.run_config import TrainConfig, resume_signature
 from fo_core.training.stage import Batch, Stage, StageResult, parameter_count
 from fo_core.training.stepper import Objectives, Stepper, helpers
 from fo_core.training.validation import HeldOut, write_samples
@@ -67,7 +67,7 @@ def run_stage(
     Args:
         model: The whole model (a ``FreezeOmni``); trained in place.
         stage: What to train.
-        cfg: Budget and book-keeping.
+        cfg: Budget, batches, logging and checkpoints.
         train: Items, path of a manifest, or a ready loader.
         val: Held-out items, path or loader.
         run_dir: Folder of this run (``stage.json``, ``metrics.jsonl``, ``curves.png``,
@@ -86,11 +86,11 @@ def run_stage(
             loss is not finite, or a frozen part moved.
     """
     with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
-        run = Run(model, stage, cfg, train, val, Path(run_dir), Team(cfg))
+        run = Run(model, stage, cfg, train, val, Path(run_dir), DistributedContext(cfg))
         if progress is True and run.team.main:
             report.print_plan(run.plan)
         try:
-            return run.go(resume, force, progress)
+            return run.run(resume, force, progress)
         finally:
             model.eval()
 
@@ -106,7 +106,7 @@ class Run:
         train: Any,
         val: Any,
         folder: Path,
-        team: Team | None,
+        team: DistributedContext | None,
     ) -> None:
         self.model, self.stage, self.cfg, self.folder = model, stage, cfg, folder
         check_start(model, stage)
@@ -126,14 +126,14 @@ class Run:
         if getattr(self.train, "lazy", None) is not None:
             self.train.inspect = partial(check_data, model, stage)
         if precision(cfg) != cfg.precision:
-            slow = f"this CPU has no {cfg.precision} products: trains in {precision(cfg)}"
+            slow = f"no native {cfg.precision} matmul: falling back to {precision(cfg)}"
             self.plan["warnings"] += [slow]
         if team is None:
             return
         self.team = team
         self.before = fingerprints(model, self.trainable)
         kept = place(cfg.cache_hidden, stage, model, self.before)
-        cache = ItemCache(stage.precompute, cfg.remember_mb, kept)
+        cache = ItemCache(stage.precompute, cfg.precompute_cache_mb, kept)
         self.held_out = HeldOut(stage, held_out, cache, cfg.max_steps, cfg.seed)
         changing = cfg.batch.augment is not None  # an item sounds different in each epoch
         self.cache = ItemCache(stage.precompute, 0.0) if changing else cache
@@ -148,12 +148,12 @@ class Run:
         active = [name for o in self.stage.objectives for name in o.active]
         freeze_all_but(self.model, self.trainable, active)
 
-    def go(
+    def run(
         self, resume: bool, force: bool, progress: bool | Callable[[int, int], None]
     ) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
         saved = self.newest(resume, force)
-        done = self.done_before(saved)
+        done = self.completed_result(saved)
         if done is not None:
             return done
         self.set_up(saved)
@@ -163,7 +163,7 @@ class Run:
                 raw = self.advance()
                 if callable(progress):
                     progress(self.step, self.cfg.max_steps)
-                self.keep_books(raw, live)
+                self.log_and_checkpoint(raw, live)
         self.logger.close()
         self.mean.put()
         self.export()
@@ -177,7 +177,9 @@ class Run:
             if team.main and not resume:
                 _clear(folder)
             at = checkpoints.newest_step(folder / "checkpoints")
-            self.before = settle(folder, self._settings(), self.before, force, team.size, at)
+            self.before = check_resume_settings(
+                folder, self._settings(), self.before, force, team.size, at
+            )
             if team.main:
                 write_json(folder / "plan.json", self.plan)
             saved = checkpoints.newest(folder / "checkpoints")
@@ -185,7 +187,7 @@ class Run:
             checkpoints.load_weights(self.model, saved.weights, str(saved.path))
         return saved
 
-    def done_before(self, saved: checkpoints.Snapshot | None) -> StageResult | None:
+    def completed_result(self, saved: checkpoints.Snapshot | None) -> StageResult | None:
         """The result of a run that is done, its weights in the model; None if it is not."""
         if saved is None or saved.state["step"] < self.cfg.max_steps:
             return None
@@ -221,7 +223,7 @@ class Run:
         self.logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
         self.started = time.monotonic() - seconds
         self.diverged = Divergence(cfg.diverged, read_history(folder))
-        self.batches = forever(self.train, self.stage.name)
+        self.batches = infinite_batches(self.train, self.stage.name)
         self.metrics = last_metrics(folder)
         if saved is None:
             self.validate()
@@ -240,7 +242,7 @@ class Run:
         self.meter.add(values, raw)
         return raw
 
-    def keep_books(self, raw: list[Batch], live: LiveLine) -> None:
+    def log_and_checkpoint(self, raw: list[Batch], live: LiveLine) -> None:
         """Log, validate and save where this step's turn has come."""
         cfg, step, team = self.cfg, self.step, self.team
         last = step == cfg.max_steps
@@ -257,9 +259,9 @@ class Run:
         if step % cfg.save_every == 0 or last:
             self.save()
 
-    def new_mean(self) -> WeightMean:
+    def new_mean(self) -> ExponentialMovingAverage:
         """The running mean of what the first objective trains."""
-        return WeightMean(self.groups[self.stage.objectives[0].name], self.cfg.ema)
+        return ExponentialMovingAverage(self.groups[self.stage.objectives[0].name], self.cfg.ema)
 
     def validate(self) -> None:
         """Held-out values of the weights (or their mean), written down; keeps the best weights."""
@@ -323,7 +325,7 @@ class Run:
         report.write_rejects(self.folder, [rejects for _, rejects in parts])
 
     def finish(self, seconds: float) -> StageResult:
-        """Prove that frozen parts did not move, write the records."""
+        """Verify that frozen weights are unchanged (SHA-256), write the records."""
         after, before = fingerprints(self.model, self.trainable), self.before
         prints: dict[str, dict[str, str]] = {
             part: {f"{k}_before": v for k, v in before[part].items()}
@@ -354,7 +356,7 @@ class Run:
     def _settings(self) -> dict[str, Any]:
         kept: dict[str, Any] = {
             "stage": self.stage.name,
-            "train": lasting(self.cfg, self.team.size),
+            "train": resume_signature(self.cfg, self.team.size),
         }
         kept["optim"] = {o.name: to_dict(o.optim) for o in self.stage.objectives}
         return kept | {"options": dict(self.stage.options), "data": self.plan["train"]}

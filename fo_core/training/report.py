@@ -236,14 +236,14 @@ def _card(model: FreezeOmni, stages: list[dict[str, Any]]) -> str:
         lines.append(f"| {name} | {part['class']} | {part['parameters']:,} | {state} |")
     for stage in stages:
         train, val = stage["train"], stage["val"]
-        still = "stood still" if stage["frozen_unchanged"] else "CHANGED"
+        frozen = "unchanged (SHA-256)" if stage["frozen_unchanged"] else "CHANGED"
         lines += [
             "",
             f"## {stage['stage']}",
             "",
             f"{stage['summary'].capitalize()}. {stage['steps']:,} steps,"
             f" {stage['trainable_parameters']:,} parameters, {stage['seconds']:,.0f} s,"
-            f" on {train['items']:,.0f} items ({train['hours']:.2f} h). Frozen parts {still}.",
+            f" on {train['items']:,.0f} items ({train['hours']:.2f} h). Frozen weights {frozen}.",
             "",
             f"| on {val['items']:,.0f} held-out items ({val['hours']:.2f} h) | |",
             "|---|---:|",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fo_core.training.data_feed import seed_draws
-from fo_core.training.distributed import Team
+from fo_core.training.distributed import DistributedContext
 from fo_core.training.guard import check_finite
 from fo_core.training.optim import make_optimizer, rate, set_rate
 from fo_core.training.run_config import TrainConfig
@@ -70,7 +70,7 @@ class RunningState:
         batches: Of a step in this process.
     """
 
-    def __init__(self, model: nn.Module, team: Team, batches: int) -> None:
+    def __init__(self, model: nn.Module, team: DistributedContext, batches: int) -> None:
         self.team, self.batches = team, batches
         self.learners = [m for m in model.modules() if hasattr(m, "after_step")]
         alone = batches * team.size == 1
@@ -125,7 +125,7 @@ class Stepper:
 
     def __init__(
         self,
-        team: Team,
+        team: DistributedContext,
         losses: nn.Module,
         stage: Stage,
         groups: Mapping[str, Mapping[str, nn.Parameter]],

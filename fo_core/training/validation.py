@@ -16,7 +16,7 @@ from fo_core.io import audio
 from fo_core.io.files import replacing
 from fo_core.training.cache import ItemCache
 from fo_core.training.data_feed import count, seed_draws, to_device
-from fo_core.training.distributed import Team, merge
+from fo_core.training.distributed import DistributedContext, merge
 from fo_core.training.run_config import TrainConfig
 from fo_core.training.stage import Batch, Sounds, Stage
 from fo_core.training.stepper import Objectives, Sealed
@@ -40,7 +40,7 @@ class HeldOut:
         self.steps, self.seed = steps, seed
         self.start = loader.state_dict()
 
-    def measure(self, team: Team, losses: nn.Module) -> dict[str, float]:
+    def measure(self, team: DistributedContext, losses: nn.Module) -> dict[str, float]:
         """``{"val_loss": ...}``; the model is in eval mode afterwards."""
         bare = team.accelerator.unwrap_model(losses)
         assert isinstance(bare, Objectives)

@@ -129,7 +129,7 @@ def test_changed_settings_need_force_and_the_card_tells_the_story(data, caplog):
     assert second.exit_code == 0, second.stderr
     assert "kept speech_encoder; to be trained again: input-1 (its CTC head" in caplog.text
     card = (data / "run" / "model" / "README.md").read_text()
-    assert "## input-1" in card and "| wer | " in card and "stood still" in card
+    assert "## input-1" in card and "| wer | " in card and "Frozen weights unchanged" in card
     after = (data / "run2" / "model" / "README.md").read_text()
     assert "## input-1" in after and "## input-2" in after
     assert not (data / "run2" / "model" / "ctc_head.safetensors").exists()

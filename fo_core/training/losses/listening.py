@@ -61,7 +61,7 @@ Chunks = Literal["dynamic", "fixed", "full"]
 
 
 @dataclass
-class Heard:
+class EncodedSpeech:
     """What the listening side makes of a batch."""
 
     frames: Tensor  # [B, T, E] encoder output, 40 ms
@@ -78,7 +78,7 @@ def encode_speech(
     ctc: bool,
     hide: SpecAugmentConfig | None = None,
     hidden: bool = False,
-) -> Heard:
+) -> EncodedSpeech:
     """Run features, encoder and CTC head.
 
     Args:
@@ -107,7 +107,7 @@ def encode_speech(
     else:
         frames, frame_lens = encoder(feats, lens, chunk, left)
     logits = model.ctc_head(frames) if ctc else None
-    return Heard(frames, frame_lens.to(frames.device), logits, clean, before)
+    return EncodedSpeech(frames, frame_lens.to(frames.device), logits, clean, before)
 
 
 def measure_normalisation(model: Any, loader: Iterable[Batch], batches: int) -> None:
@@ -125,14 +125,14 @@ def measure_normalisation(model: Any, loader: Iterable[Batch], batches: int) -> 
     cmvn.measure(rows)
 
 
-def speech_vectors(model: Any, heard: Heard) -> list[Tensor]:
+def speech_vectors(model: Any, heard: EncodedSpeech) -> list[Tensor]:
     """What the adapter gives the LLM, ``[N_i, H]`` for every item."""
     embeds, lens = model.adapter(heard.frames, heard.frame_lens, heard.ctc_logits)
     return [row[:length] for row, length in zip(embeds, lens.tolist(), strict=True)]
 
 
 @torch.no_grad()
-def vectors_per_chunk(model: Any, heard: Heard) -> Tensor:
+def vectors_per_chunk(model: Any, heard: EncodedSpeech) -> Tensor:
     """How many vectors the streaming adapter has emitted when each chunk ends.
 
     Args:
@@ -161,7 +161,7 @@ def vectors_per_chunk(model: Any, heard: Heard) -> Tensor:
     return running.minimum(running.gather(1, last))
 
 
-def chunk_frames(heard: Heard) -> Tensor:
+def chunk_frames(heard: EncodedSpeech) -> Tensor:
     """Encoder frames by chunk: ``[B, C, 4, E]``."""
     B, T, E = heard.frames.shape
     return heard.frames[:, : T // FRAMES * FRAMES].reshape(B, T // FRAMES, FRAMES, E)

@@ -2,9 +2,9 @@
 
 A row is: ids of system, earlier turns and opening, prompt vectors, speech vectors, suffix ids,
 answer ids. Where all rows begin with the same ids, the LLM reads these once for all (their keys and
-values come from :meth:`FrozenLLM.remember`) and they are not in the rows. Behind the rows may stand
-probes: vectors that look at a row up to some place and that nothing looks at (the state head reads
-one a chunk where the adapter emits nothing in silence).
+values come from :meth:`FrozenLLM.cached_prefix`) and they are not in the rows. Behind the rows may
+stand probes: vectors that look at a row up to some place and that nothing looks at (the state head
+reads one a chunk where the adapter emits nothing in silence).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def pack(
     llm = model.llm
     rows, starts, targets = [], [], []
     begin = [[*part.system_ids, *part.opening(True)] for part in parts]
-    past = llm.remember(begin[0]) if all(ids == begin[0] for ids in begin) else None
+    past = llm.cached_prefix(begin[0]) if all(ids == begin[0] for ids in begin) else None
     for part, ids, vectors, answer in zip(parts, begin, speech, answers, strict=True):
         before = llm.embed([] if past else ids)[0].to(vectors.dtype)
         pieces = [before] if prompt is None else [before, prompt.to(vectors.dtype)]

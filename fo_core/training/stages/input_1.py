@@ -20,7 +20,7 @@ from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.training.losses.error_rate import token_errors, word_errors
 from fo_core.training.losses.listening import (
     Chunks,
-    Heard,
+    EncodedSpeech,
     SpecAugmentConfig,
     encode_speech,
     measure_normalisation,
@@ -61,7 +61,7 @@ class CtcLoss:
         return {"loss": loss} | (values if len(values) > 1 else {})
 
 
-def teacher_distance(teacher: WhisperEncoder, heard: Heard) -> Tensor:
+def teacher_distance(teacher: WhisperEncoder, heard: EncodedSpeech) -> Tensor:
     """Mean squared distance ``[]`` to a teacher that hears all, over the teacher's mean square."""
     assert heard.hidden is not None
     with torch.no_grad():

@@ -3,7 +3,7 @@
 import pytest
 
 from fo_core.errors import StageError
-from fo_core.training.data_feed import forever
+from fo_core.training.data_feed import infinite_batches
 
 
 class Loader:
@@ -18,10 +18,10 @@ class Loader:
 
 
 def test_a_run_that_was_killed_at_the_end_of_an_epoch_goes_on() -> None:
-    batches = forever(Loader(left=0), "input-1")
+    batches = infinite_batches(Loader(left=0), "input-1")
     assert [next(batches)["n"] for _ in range(3)] == [0, 1, 0]
 
 
 def test_data_without_a_batch_is_an_error() -> None:
     with pytest.raises(StageError, match="output-1: the training data gives no batch"):
-        next(forever(Loader(left=0, size=0), "output-1"))
+        next(infinite_batches(Loader(left=0, size=0), "output-1"))

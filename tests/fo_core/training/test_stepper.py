@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from fo_core.training.distributed import Team
+from fo_core.training.distributed import DistributedContext
 from fo_core.training.run_config import TrainConfig
 from fo_core.training.stepper import RunningState
 
 
 @pytest.fixture
 def team():
-    return Team(TrainConfig(max_steps=1, device="cpu"))
+    return DistributedContext(TrainConfig(max_steps=1, device="cpu"))
 
 
 def test_batch_norm_moves_once_a_step_by_the_mean_of_its_batches(team):
