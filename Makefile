@@ -45,6 +45,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/support/words.py
 
 # loadscope: a module's fixtures (models, bounds) are made by one worker only.
 pytest: setup

@@ -31,7 +31,7 @@ REPLIES = {"text": "text_answer", "answer": "answer", "speech": "heard"}  # colu
 def as_rows(
     questions: Sequence[Question], recorded: bool, limit: int | None
 ) -> tuple[list[Row], dict[str, str]]:
-    """Rows to measure, and why others of the set are left out.
+    """Rows to measure, and why others of the set are skipped.
 
     Args:
         questions: The set.

@@ -24,7 +24,7 @@ ORIGINAL, CODEC = "original", "codec"  # what stands beside our speech
 
 
 def as_rows(items: Sequence[Item], limit: int | None = None) -> tuple[list[Row], dict[str, str]]:
-    """Rows to measure: answers with the dialogue before them; and why others are left out."""
+    """Rows to measure: answers with the dialogue before them; and why others are skipped."""
     rows: list[Row] = []
     left = {}
     for item in items:

@@ -27,7 +27,7 @@ def attach(
     """Put a trained model's ears and voice on another LLM, without training.
 
     Each word that is heard is written in the new LLM's own tokens, and its answers are read as
-    spelling. Prints what is left out until it is trained, what stands in for it, and which stages
+    spelling. Prints what is skipped until it is trained, what stands in for it, and which stages
     would make it better.
     """
     model = options.model_folder(model)

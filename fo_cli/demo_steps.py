@@ -263,7 +263,7 @@ def held_out(steps: Steps, cfg: DemoConfig, name: str) -> tuple[list[Item], list
     """A held-out set, user side and answers: so many questions, and their share of the rest.
 
     What is no question (back-channels, noises, questions that break off) tests the states only. A
-    question of set (b) whose answer sentence is also a training answer is left out.
+    question of set (b) whose answer sentence is also a training answer is skipped.
     """
     split = SETS[name]
     user = manifest.read(steps.data / "user" / f"{split}.jsonl")

@@ -115,7 +115,7 @@ def train(
         Path | None,
         typer.Option(
             "--cache-hidden",
-            help="Keep what frozen parts give (the LLM's states in output-3) here for later runs.",
+            help="Keep what frozen parts give (LLM hidden states in output-3) here for later runs.",
             metavar="DIR",
         ),
     ] = None,

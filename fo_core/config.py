@@ -42,7 +42,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = str(error).replace("\n", " ")
-        raise ConfigError(f"{path} is not YAML: {where}", do="mend the file") from error
+        raise ConfigError(f"{path} is not YAML: {where}", do="fix the file") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -98,7 +98,7 @@ def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -
         return TypeAdapter(cls).validate_python(tree)
     except ValidationError as error:
         faults = [_fault(cls, dict(e)) for e in error.errors(include_url=False)]
-        raise ConfigError("; ".join(dict.fromkeys(faults)), do="mend the config") from error
+        raise ConfigError("; ".join(dict.fromkeys(faults)), do="fix the config") from error
 
 
 RENAMED = {  # keys of before and their names now; the old ones are refused with the new

@@ -304,7 +304,7 @@ class Answering:
         counts = {f"asked again ({_kind(f)})": 0.0 for f in each.faults}
         for fault in each.faults:
             counts[f"asked again ({_kind(fault)})"] += 1
-        counts |= {"turns": len(turns), "turns left out": len(each.dialogue.turns) - len(turns)}
+        counts |= {"turns": len(turns), "turns skipped": len(each.dialogue.turns) - len(turns)}
         lost = {"id": each.dialogue.id, "turn": each.turn, "reason": each.reason}
         if len(turns) < max(1, self.cfg.min_turns):
             return Made(rejects=[lost], counts=counts)

@@ -59,7 +59,7 @@ class EncodeConfig:
     device: str = "auto"  # cpu, cuda, cuda:N, mps; auto: by this machine
     group: int = 128  # turns that are taken together
     batch_seconds: float = 40.0  # most sound in one batch, s
-    longest: float = 60.0  # s; longer turns are left out
+    longest: float = 60.0  # s; longer turns are skipped
     check: int = 20  # turns that are decoded again and compared; 0 = none
     asr_engine: str = ""  # recogniser (fo_core.engines.asr) that hears some of them; "" = none
     val: float = 0.02  # share of the dialogues that are held out

@@ -49,7 +49,7 @@ class Tally:
 
 
 class Speaking:
-    """What a worker process keeps open: engines with their turnstiles, and the judge.
+    """What a worker process keeps open: engines with their semaphores, and the judge.
 
     Args:
         cfg: Treatment, gates, second tries.

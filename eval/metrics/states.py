@@ -10,7 +10,7 @@ IGNORE = -1  # a chunk without a label
 
 
 def confusion(truth: Sequence[int], predicted: Sequence[int], classes: int = 3) -> list[list[int]]:
-    """Counts ``[truth][predicted]`` over chunks; chunks labelled :data:`IGNORE` are left out.
+    """Counts ``[truth][predicted]`` over chunks; chunks labelled :data:`IGNORE` are skipped.
 
     Raises:
         ValueError: The two lists differ in length, or a state is outside ``0..classes-1``.

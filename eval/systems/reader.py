@@ -57,7 +57,7 @@ class Speech:
 
 
 class _WithoutPrefix(Speaker):
-    """A speaker that is not shown the LLM's states."""
+    """A speaker that is not shown the LLM's hidden states."""
 
     def inputs(self, part: Part) -> tuple[Tensor, Tensor]:
         """As the speaker's, with an empty prefix [1, 0, D]."""

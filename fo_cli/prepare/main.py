@@ -82,7 +82,7 @@ def _print_plan(cfg: Any) -> None:
         "synthesize": f"speech of {voices}",
         "label-states": "recordings with a dialogue state every 160 ms",
         "encode": f"speech tokens by {cfg.encode.model}" if cfg.encode.model
-        else "left out: no model with a trained codec is named yet",
+        else "skipped: no model with a trained codec is named yet",
     }  # fmt: skip
     rows = [(step, what[step], str(DEFAULT / FOLDERS[step])) for step in SOURCES[cfg.source]]
     render.table(("step", "makes", "in"), rows)

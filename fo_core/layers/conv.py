@@ -1,4 +1,4 @@
-"""Convolutions of the listening side: 4x subsampling of features, and a causal 1-d convolution."""
+"""Convolutions of the input branch: 4x subsampling of features, and a causal 1-d convolution."""
 
 from __future__ import annotations
 

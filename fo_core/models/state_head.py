@@ -53,7 +53,7 @@ class StateHead(nn.Module):
         return self.probe_net is not None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [..., classes] of final-normed LLM states [..., H] in any float dtype."""
+        """Logits [..., classes] of final-normed LLM hidden states [..., H] in any float dtype."""
         return self.head(hidden.to(self.head.weight.dtype))
 
     def probabilities(self, hidden: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class BatchConfig:
 
     size: int | None = None  # most items a batch
     seconds: float | None = None  # most sound a batch, s; with both the first reached counts
-    max_seconds: float = 30.0  # longer items are left out
+    max_seconds: float = 30.0  # longer items are skipped
     # seconds kept behind the end of speech, where a manifest says it, in three of four recordings
     tail: Annotated[float, Field(ge=0)] | None = None
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole

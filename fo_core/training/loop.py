@@ -304,7 +304,7 @@ class Run:
             self.metrics = last_metrics(self.folder, step)
 
     def save(self) -> None:
-        """Write a checkpoint of what training changes, and which items were left out."""
+        """Write a checkpoint of what training changes, and which items were skipped."""
         mine = (self.meter.sums, getattr(self.train, "rejects", {}))
         parts = self.team.gather(mine)
         if not self.team.main:

@@ -56,7 +56,7 @@ _QUIET_BATCH = {"workers", "cache_mb"}
 
 
 def trial(cfg: TrainConfig, steps: int) -> TrainConfig:
-    """The same run for a few steps that are only timed: every step logged, the rest left out."""
+    """The same run for a few steps that are only timed: every step logged, the rest skipped."""
     return replace(
         cfg,
         max_steps=steps,

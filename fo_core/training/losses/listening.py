@@ -62,7 +62,7 @@ Chunks = Literal["dynamic", "fixed", "full"]
 
 @dataclass
 class EncodedSpeech:
-    """What the listening side makes of a batch."""
+    """What the input branch makes of a batch."""
 
     frames: Tensor  # [B, T, E] encoder output, 40 ms
     frame_lens: Tensor  # [B]

@@ -34,7 +34,7 @@ from fo_core.training.stage import Batch, Objective, Stage, StageOptions
 
 
 def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
-    """What ``input-3`` needs of its frozen listening side, for a batch of one item."""
+    """What ``input-3`` needs of its frozen input branch, for a batch of one item."""
     heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
     values = {
         "vectors": speech_vectors(model, heard)[0],  # [N, H]

@@ -104,7 +104,7 @@ class CodecMetrics:
 
     On whole held-out items also, each beside that of the items themselves (``_original``), as only
     the difference is the codec's: with a judge its word error rate (``wer``); DNSMOS (``dnsmos``),
-    which is left out with a warning where its networks are not installed.
+    which is skipped with a warning where its networks are not installed.
 
     Attributes:
         terms: For the mel distance.

@@ -30,7 +30,7 @@ def _pad(rows: list[Tensor], model: FreezeOmni) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class SpeechLoss:
-    """``output-2`` and ``output-3``: text, and with a prefix the LLM's states, to speech tokens.
+    """``output-2``, ``output-3``: text, and with a prefix LLM hidden states, to speech tokens.
 
     Attributes:
         prefix: Read the LLM's hidden states (``output-3``).

@@ -32,7 +32,7 @@ def answer_states(model: FreezeOmni, batch: Batch, context: Context = "typed") -
     The state that predicts the end is not used.
 
     Args:
-        model: Its frozen LLM reads, after a spoken question what its frozen listening side hears.
+        model: Its frozen LLM reads, after a spoken question what its frozen input branch hears.
         batch: Of one item. ``text`` is the answer. Task ``tts``: ``messages`` are the dialogue so
             far, question last. Task ``reply``: ``messages`` are the turns before ``question``, of
             which ``wave`` is the recording.
@@ -104,7 +104,7 @@ class Output3(StageOptions):
         return Stage(
             name=self.type,
             options=to_dict(self),
-            summary="prefix stack learns to use the LLM's states while the decoder speaks",
+            summary="prefix stack learns to use the LLM's hidden states while the decoder speaks",
             objectives=(
                 Objective(
                     "prefix", ("speech_decoder.prefix.*",), SpeechLoss(prefix=True), self.optim

@@ -1,4 +1,4 @@
-"""What the losses read is what a live session sees: probes, chunk counts, LLM states."""
+"""What the losses read is what a live session sees: probes, chunk counts, LLM hidden states."""
 
 import dataclasses
 
