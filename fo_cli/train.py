@@ -135,7 +135,7 @@ def train(
     overrides = [*(sets or ()), f"train.device={device.value}"]
     if cache_hidden is not None:
         overrides.append(f"train.cache_hidden={options.writable(cache_hidden, 'cache folder')}")
-    chosen = recipes.recipe(stage, recipe, config, overrides)
+    recipes.recipe(stage, recipe, config, overrides)  # faults are said before anything is read
     options.existing_data(train, "training manifest")
     options.existing_data(valid, "held-out manifest")
     if measure and not dry_run:
@@ -143,38 +143,31 @@ def train(
     if not dry_run:
         options.writable(out, "run folder")
 
-    import torch
-
+    from fo_core.api.training import run_set_up, set_up_stage
     from fo_core.models.llm.report import one_line
     from fo_core.training.distributed import world
-    from fo_core.training.initial_model import begin
 
-    torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
-    start, built = begin(model, train, llm), chosen.stage.build()
-    chosen.stage.prepare(start)
+    made = set_up_stage(
+        stage, model, train, recipe=recipe, config=config, settings=overrides, llm=llm
+    )
     main = world()[0] == 0
     if main:
-        render.note(one_line(start.llm))
+        render.note(one_line(made.model.llm))
     if dry_run:
-        plan = _dry_run(start, built, chosen.train, train, valid, measure)
+        plan = _dry_run(made.model, made.stage, made.recipe.train, train, valid, measure)
         counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}
         if main:
             _say(plan if json else counts, json)
         return
-
-    from fo_core.training.loop import run_stage
-
-    result = run_stage(start, built, chosen.train, train, valid, out, resume=not fresh, force=force)
+    result = run_set_up(made, train, valid, out, resume=not fresh, force=force)
     if not main:
         return
-    trained = {glob.split(".")[0] for o in built.objectives for glob in o.trainable}
-    folder = _save(start, trained, Path(model), out)
     counts = {
         "stage": stage,
         "trainable_parameters": result.trainable_parameters,
         "frozen_parameters": result.frozen_parameters,
         "seconds": round(result.seconds, 1),
-        "model": str(folder),
+        "model": str(out / "model"),
     }
     _say(counts | result.metrics, json)
 
@@ -190,22 +183,6 @@ def _dry_run(
         plan["measured"] = measure(model, stage, cfg, train, valid)
     print_plan(plan)
     return plan
-
-
-def _save(model: FreezeOmni, trained: set[str], start: Path, out: Path) -> Path:
-    """Write the model folder of a finished stage; how it talks is taken over from the start."""
-    from fo_core.dialogue.settings import FILE
-    from fo_core.io.files import write_text
-    from fo_core.models.freeze_omni import PARTS
-    from fo_core.training.report import write_card
-
-    folder = out / "model"
-    model.trained |= trained & set(PARTS)
-    model.save(folder)
-    if (start / FILE).is_file():
-        write_text(folder / FILE, (start / FILE).read_text(encoding="utf-8"))
-    write_card(model, out, folder, start if start.is_dir() else None)
-    return folder
 
 
 def _say(counts: dict[str, Any], json: bool) -> None:
