@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from fo_core.config import load, replace, to_dict
-from fo_core.dialogue.answer import answer_wave
-from fo_core.dialogue.settings import DialogueConfig, read_dialogue
+from fo_core.dialogue.answer import answer_chunks
+from fo_core.dialogue.session import Session
+from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
 from fo_core.models import chat, freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.model_config import LLMConfig
 from fo_core.models.ready import make_ready
 from fo_core.sampling import SamplingConfig
+from fo_core.streaming import CHUNK_SAMPLES
 
 END = "<|im_end|>"
 
@@ -34,6 +36,8 @@ class Reply:
     endless: bool  # a piece of speech was cut at its limit
     ended_by: str  # as of a FileAnswer; "unheard": nothing was heard, so nothing is answered
     first_audio_ms: float | None  # from the end of the question to the first sound
+    heard: str = ""  # words of the question, where the ears tell them
+    work_seconds: float = 0.0  # from the end of the question to the last sound
 
 
 class Talker:
@@ -78,7 +82,9 @@ class Talker:
             CheckpointError: A part that is needed is not trained.
         """
         self.model.require("speech_encoder", "adapter")
-        found = answer_wave(self.model, torch.from_numpy(wave), self.dialogue, speak=speak)
+        session = Session(self.model, for_file(self.dialogue))
+        chunks = list(torch.from_numpy(wave).split(CHUNK_SAMPLES))
+        found = answer_chunks(session, chunks, speak)
         return Reply(
             found.text.strip(),
             found.wave.float().cpu().numpy(),
@@ -87,7 +93,26 @@ class Talker:
             found.endless,
             found.ended_by,
             found.timings.first_audio_ms if found.wave.numel() else None,
+            session.words.strip(),
+            found.timings.reply_ms / 1000,
         )
+
+    def answer_by_sentence(self, question: str) -> Generator[str, None, tuple[str, bool]]:
+        """Answer a typed question, sentence by sentence as they are written.
+
+        Returns:
+            The whole text, and whether the LLM ended it by itself.
+        """
+        cfg = for_file(self.dialogue)
+        session = Session(
+            self.model, replace(cfg, segmenter=replace(cfg.segmenter, early_stops=""))
+        )
+        session.hear_text(question)
+        for event in session.reply(speak=False):
+            yield session.turns[-1].parts[event.part].segment.text
+        answer = session.turns[-1].answer
+        assert answer is not None
+        return answer.text.strip(), answer.ended
 
     def answer_typed(self, questions: Sequence[str], batch: int = 48) -> list[Any]:
         """The frozen LLM's own greedy answers, after the model's own system text and examples."""

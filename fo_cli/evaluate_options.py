@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fo_cli import options, render
 from fo_core.errors import FoError
 from fo_core.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from eval.judges import JudgeSpec
+    from eval.systems.cascade import CascadeSpec
 
 Out = Annotated[
     Path | None,
@@ -39,6 +43,27 @@ JudgeModel = Annotated[
     str | None,
     typer.Option("--judge-model", help="Its folder or hub id.", metavar="SPEC"),
 ]
+Baseline = Annotated[
+    Literal["cascade"] | None,
+    typer.Option(
+        "--baseline",
+        help="cascade: a recogniser, the same LLM and a speech engine answer the same sound.",
+    ),
+]
+BaselineASR = Annotated[
+    str, typer.Option("--baseline-asr", help="Its recogniser.", metavar="NAME[=MODEL]")
+]
+BaselineTTS = Annotated[
+    str, typer.Option("--baseline-tts", help="Its speech engine.", metavar="NAME[=VOICE]")
+]
+SecondJudge = Annotated[
+    str | None,
+    typer.Option(
+        "--second-judge",
+        help="Another recogniser that hears the replies; where the two disagree is shown.",
+        metavar="NAME[=MODEL]",
+    ),
+]
 Dnsmos = Annotated[bool, typer.Option("--dnsmos/--no-dnsmos", help="Rate the sound as well.")]
 Published = Annotated[bool, typer.Option("--published", help="Print the paper's rows beside ours.")]
 
@@ -53,6 +78,39 @@ def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list
         if value not in possible:
             raise FoError(f"{flag} {value!r}", possible=did_you_mean(value, list(possible)))
     return list(dict.fromkeys(values or ()))
+
+
+def cascade(asr: str, tts: str, language: str) -> CascadeSpec:
+    """The baseline of these engines, each ``NAME`` or ``NAME=MODEL`` (of a voice: ``=VOICE``).
+
+    Raises:
+        EngineError: There is none of this name, or its package is missing.
+    """
+    from eval.judges import JudgeSpec
+    from eval.systems.cascade import CascadeSpec
+
+    name, _, model = asr.partition("=")
+    engine, _, voice = tts.partition("=")
+    spec = CascadeSpec(JudgeSpec(name, model or None, language), engine, voice or None)
+    spec.check()
+    return spec
+
+
+def another_judge(spec: str, first: JudgeSpec) -> JudgeSpec:
+    """The second judge, ``NAME`` or ``NAME=MODEL``.
+
+    Raises:
+        EngineError: There is none of this name, or its package is missing.
+        FoError: It is the first one.
+    """
+    from eval import judges
+
+    name, _, model = spec.partition("=")
+    judges.check(name)
+    found = judges.JudgeSpec(name, model or None, first.language)
+    if found == first:
+        raise FoError(f"--second-judge {spec} is the judge itself", possible="another recogniser")
+    return found
 
 
 def needed_model(model: Path | None) -> Path:
