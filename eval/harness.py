@@ -248,7 +248,11 @@ def _do(
                     continue
                 for row, fields in zip(batch, found, strict=True):
                     kept[row["id"]] = fields
-                    mark = {"id": row["id"], "by": digest(step.key), "of": digest(_input(row, step))}
+                    mark = {
+                        "id": row["id"],
+                        "by": digest(step.key),
+                        "of": digest(_input(row, step)),
+                    }
                     file.write(json.dumps(mark | fields, ensure_ascii=False) + "\n")
                 file.flush()
                 progress(step.name, len(kept), len(rows))

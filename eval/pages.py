@@ -13,6 +13,7 @@ from eval.results import Overview, Page, number, spread
 Row = Mapping[str, Any]
 SAMPLES = 8
 
+
 def asr_page(overview: Overview) -> Page:
     """Table 1: a row for each condition and reading, a column for each part, the paper's below."""
     metrics = overview["metrics"]
@@ -62,7 +63,8 @@ VARIANT = {
 }
 TTS_MEASURES = (
     ("wer", "WER", "%"), ("cer", "CER", "%"), ("dnsmos", "DNSMOS", ""),
-    ("dnsmos_p808", "P.808", ""), ("pace", "words/s", ""), ("endless", "endless", "%"),
+    ("utmos", "UTMOS", ""), ("distillmos", "Distill-MOS", ""),
+    ("similarity", "speaker similarity", ""), ("pace", "words/s", ""), ("endless", "endless", "%"),
     ("early_stop", "early stop", "%"), ("loop", "loop", "%"),
 )  # fmt: skip
 
@@ -137,7 +139,8 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
 CODEC_MEASURES = (
     ("wer", "WER", "%"), ("cer", "CER", "%"), ("own_voice", "its own voice", "%"),
     ("lent_voice", "the lent voice", "%"), ("pitch_way", "pitch, way to the lent", "%"),
-    ("dnsmos", "DNSMOS", ""),
+    ("dnsmos", "DNSMOS", ""), ("utmos", "UTMOS", ""), ("distillmos", "Distill-MOS", ""),
+    ("similarity", "speaker similarity", ""),
 )  # fmt: skip
 
 

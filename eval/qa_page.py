@@ -69,8 +69,8 @@ QA_METRICS = (
       for key, name, meaning in (
           ("dnsmos", "DNSMOS", "how the replies sound, 1 to 5, as listeners would say"),
           ("utmos", "UTMOS", "naturalness, 1 to 5, as listeners would say"),
-          ("squim", "SQUIM MOS", "naturalness, 1 to 5, against a clean recording"),
-          ("similarity", "speaker similarity", "cosine to the voice of all replies"),
+          ("distillmos", "Distill-MOS", "quality, 1 to 5, as listeners would say"),
+          ("similarity", "speaker similarity", "cosine to the voice that was asked for"),
       )
       for kind, of in (("", ""), ("cascade_", ", cascade"))),
     Metric("pace", "words a minute", "of the spoken answers", ""),

@@ -23,7 +23,7 @@ from eval.voices import Voice
 from fo_core import audio
 
 if TYPE_CHECKING:
-    from eval.metrics.sound import Rating
+    from eval.systems.sound import Rating
 
 EAR_RATE = 16000
 BATCH = 48  # typed questions at a time
@@ -178,9 +178,7 @@ def _judged(judge: JudgeSpec, out: Path, device: str) -> Any:
     return lambda rows: [one(row) for row in rows]
 
 
-def _cascaded(
-    talker: Talker | None, spec: CascadeSpec, out: Path, speak: bool, device: str
-) -> Any:
+def _cascaded(talker: Talker | None, spec: CascadeSpec, out: Path, speak: bool, device: str) -> Any:
     assert talker is not None
     cascade = Cascade(talker, spec, device)
 

@@ -15,6 +15,7 @@ from fo_core.registry import did_you_mean
 if TYPE_CHECKING:
     from eval.judges import JudgeSpec
     from eval.systems.cascade import CascadeSpec
+    from eval.systems.sound import Rating
 
 Out = Annotated[
     Path | None,
@@ -64,7 +65,28 @@ SecondJudge = Annotated[
         metavar="NAME[=MODEL]",
     ),
 ]
-Dnsmos = Annotated[bool, typer.Option("--dnsmos/--no-dnsmos", help="Rate the sound as well.")]
+Dnsmos = Annotated[
+    bool,
+    typer.Option(
+        "--dnsmos/--no-dnsmos",
+        help="Rate the sound as well: DNSMOS; UTMOS, Distill-MOS and speaker similarity where "
+        "their weights are at hand.",
+    ),
+]
+Utmos = Annotated[
+    str | None,
+    typer.Option(
+        "--utmos",
+        help="UTMOS22 as a TorchScript file; else $FO_UTMOS or utmos-pytorch.",
+        metavar="FILE",
+    ),
+]
+VoiceLike = Annotated[
+    Path | None,
+    typer.Option(
+        "--voice-like", help="A recording of the voice that replies should have.", metavar="CLIP"
+    ),
+]
 Published = Annotated[bool, typer.Option("--published", help="Print the paper's rows beside ours.")]
 
 
@@ -113,6 +135,31 @@ def another_judge(spec: str, first: JudgeSpec) -> JudgeSpec:
     return found
 
 
+def rating(
+    wanted: bool, utmos: str | None, reference: Path | None = None, originals: bool = False
+) -> Rating | None:
+    """What rates the sound of replies.
+
+    Raises:
+        EngineError: A file that was named cannot be used.
+        FoError: There is no such clip.
+    """
+    from eval.systems import sound
+
+    if not wanted:
+        return None
+    if reference is not None:
+        options.existing_file(reference, "clip")
+    return sound.rating(utmos, reference, originals)
+
+
+def about_sound(rate: Rating | None) -> dict[str, Any]:
+    """What results say of the measures of sound: which ran, and why others did not."""
+    if rate is None:
+        return {}
+    return {"sound": rate.key(), "not_measured": dict(rate.missing)}
+
+
 def needed_model(model: Path | None) -> Path:
     """The model folder of a run that is not a rescore: the one that ships if none was named."""
     if model is not None:
@@ -159,6 +206,8 @@ def show(
         for table in section.tables:
             cut = [i for i, name in enumerate(table.head) if name != "meaning"]
             render.table([table.head[i] for i in cut], [[r[i] for i in cut] for r in table.rows])
+    for name, why in overview["about"].get("not_measured", {}).items():
+        render.note(f"not measured: {name}: {why}")
     if overview["skipped"]:
         first = overview["skipped"][0]
         render.note(f"{len(overview['skipped'])} items left out, such as {first['id']}: "

@@ -15,6 +15,7 @@ from fo_core.devices import choose
 from fo_core.errors import FoError
 
 COLUMNS = ("text", "answer", "speech")
+JUDGED = ("judge", "second_judge", "llm_judge", "sound", "not_measured")  # new with every rescore
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -80,6 +81,9 @@ def _command(name: str) -> Any:
         baseline_asr: shared.BaselineASR = "faster-whisper",
         baseline_tts: shared.BaselineTTS = "hibari",
         second_judge: shared.SecondJudge = None,
+        dnsmos: shared.Dnsmos = True,
+        utmos: shared.Utmos = None,
+        voice_like: shared.VoiceLike = None,
         overrides: options.Sets = None,
         limit: shared.Limit = None,
         resume: shared.Resume = True,
@@ -106,6 +110,7 @@ def _command(name: str) -> Any:
         if rescore:
             before = asked_before(out, name)
             about, rows, left = before["about"], before["items"], before["left_out"]
+            about = {k: v for k, v in about.items() if k not in JUDGED}
             replies = before["settings"].get("replies")
             columns = [
                 c
@@ -142,8 +147,10 @@ def _command(name: str) -> Any:
         if second_judge is not None and "speech" in columns:
             second = shared.another_judge(second_judge, ears)
             about |= {"second_judge": second.key()}
+        rate = shared.rating(dnsmos and "speech" in columns, utmos, voice_like)
+        about |= shared.about_sound(rate)
         steps = passes(
-            speaks, key, spoken, ears, grader, out, columns, device, cascade, second
+            speaks, key, spoken, ears, grader, out, columns, device, cascade, second, rate
         )
         with Bars() as bars:
             found = run(

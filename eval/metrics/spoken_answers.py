@@ -54,7 +54,7 @@ def score(row: Row, language: str = "en") -> dict[str, Score]:
         errors = word_errors(row["cascade_answer"], row["cascade_speech_heard"], language)
         found["cascade_speech_wer"] = (errors.errors, errors.words)
     found |= _hearing(row, language) | _second(row, right, language)
-    for name in ("dnsmos", "utmos", "squim", "similarity"):
+    for name in ("dnsmos", "utmos", "distillmos", "similarity"):
         for kind in ("", "cascade_"):
             if row.get(f"{kind}{name}") is not None:
                 found[f"{kind}{name}"] = (row[f"{kind}{name}"], 1)
@@ -113,7 +113,7 @@ def _hearing(row: Row, language: str) -> dict[str, Score]:
     """Errors of all who heard the question: our ears, the cascade's, the judge."""
     ears = {"hearing_wer": "model_heard", "cascade_hearing_wer": "cascade_heard",
             "judge_wer": "heard_question"}  # fmt: skip
-    found = {}
+    found: dict[str, Score] = {}
     for name, field in ears.items():
         if field in row:
             errors = word_errors(row["question"], row[field], language)
