@@ -18,9 +18,9 @@ from eval.judges import JudgeSpec, LLMJudge
 from eval.metrics.spoken_answers import COLUMNS, score
 from eval.sets import Question
 from eval.systems.cascade import Cascade, CascadeSpec
-from eval.talker import Talker
+from eval.systems.talker import Talker
 from eval.voices import Voice
-from fo_core import audio
+from fo_core.io import audio
 
 if TYPE_CHECKING:
     from eval.systems.sound import Rating

@@ -17,8 +17,8 @@ from eval.metrics.speaking import expected_seconds, loops, stops_early, words
 from eval.metrics.wer import char_errors, short_language, word_errors
 from eval.spoken_qa import file_name
 from eval.systems import speaker
-from fo_core import audio
 from fo_core.data.manifest import Item
+from fo_core.io import audio
 
 if TYPE_CHECKING:
     from eval.systems.sound import Rating
@@ -77,7 +77,7 @@ def passes(
         folder: The model.
         model: What its rows depend on.
         top_k: Values to try.
-        variants: Of :data:`eval.reader.VARIANTS`.
+        variants: Of :data:`eval.systems.reader.VARIANTS`.
         judge: Who hears the speech.
         out: Results folder; gets ``speech/``.
         seed: Of the speech tokens.
@@ -101,7 +101,7 @@ def passes(
 def _speaking(
     folder: str, top_k: Sequence[int], variants: Sequence[str], out: Path, seed: int, device: str
 ) -> Any:
-    from eval.reader import VARIANTS, Reader
+    from eval.systems.reader import VARIANTS, Reader
 
     reader = Reader(folder, device, seed)
 

@@ -29,7 +29,7 @@ WRITTEN = {"speech": "answer", "cascade_speech": "cascade_answer"}  # what a hea
 
 
 def score(row: Row, language: str = "en") -> dict[str, Score]:
-    """Numerators and denominators of one question; names: :data:`eval.qa_page.QA_METRICS`."""
+    """Numerators and denominators of one question, by the names of ``report.qa_page``."""
     found: dict[str, Score] = {}
     replies = {column: row[field] for column, field in COLUMNS.items() if field in row}
     right = {column: contains(said, row["answers"]) for column, said in replies.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from eval.judges import JudgeSpec
-from eval.talker import Talker
+from eval.systems.talker import Talker
 
 NAME = "cascade"
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from eval.systems import naturalness, speaker
-from fo_core import audio, dnsmos
+from fo_core.engines import dnsmos
 from fo_core.errors import EngineError
+from fo_core.io import audio
 
 RATE = 16000
 PACKAGES = {"dnsmos": "speechmos", "utmos": "utmos-pytorch", "distillmos": "distillmos",
@@ -34,7 +35,7 @@ class Rating:
 
     def key(self) -> dict[str, Any]:
         """What the scores depend on."""
-        from eval.provenance import package_version
+        from eval.report.provenance import package_version
 
         found: dict[str, Any] = {n: package_version(PACKAGES[n]) for n in self.measured}
         if self.utmos and "utmos" in self.measured:

@@ -4,10 +4,10 @@ import pytest
 
 from eval.metrics.contains import contains
 from eval.metrics.spoken_answers import score
-from eval.qa_page import QA_METRICS, qa_page
+from eval.report.qa_page import QA_METRICS, qa_page
 from eval.sets import Question
 from eval.spoken_qa import as_rows
-from eval.talker import system_text
+from eval.systems.talker import system_text
 from fo_core.models.model_config import LLMConfig
 
 ROW = {

@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from eval.systems import naturalness, sound, speaker
-from fo_core import audio
 from fo_core.errors import EngineError
+from fo_core.io import audio
 
 pytest.importorskip("onnxruntime")
 
