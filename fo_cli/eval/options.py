@@ -102,8 +102,14 @@ def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list
     return list(dict.fromkeys(values or ()))
 
 
-def cascade(asr: str, tts: str, language: str) -> CascadeSpec:
+def cascade(asr: str, tts: str, language: str, answered: bool = False) -> CascadeSpec:
     """The baseline of these engines, each ``NAME`` or ``NAME=MODEL`` (of a voice: ``=VOICE``).
+
+    Args:
+        asr: Its recogniser.
+        tts: Its speech engine.
+        language: Of the questions.
+        answered: It will not be asked any more: the engines need not be there.
 
     Raises:
         EngineError: There is none of this name, or its package is missing.
@@ -114,7 +120,8 @@ def cascade(asr: str, tts: str, language: str) -> CascadeSpec:
     name, _, model = asr.partition("=")
     engine, _, voice = tts.partition("=")
     spec = CascadeSpec(JudgeSpec(name, model or None, language), engine, voice or None)
-    spec.check()
+    if not answered:
+        spec.check()
     return spec
 
 

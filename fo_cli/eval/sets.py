@@ -142,8 +142,8 @@ def _command(name: str) -> Any:
             about |= {"llm_judge": judge_llm}
         cascade = second = None
         if baseline is not None and columns != ["text"]:
-            cascade = shared.cascade(baseline_asr, baseline_tts, known.LANGUAGE)
-            about |= {"cascade": cascade.key()}
+            cascade = shared.cascade(baseline_asr, baseline_tts, known.LANGUAGE, rescore)
+            about = {"cascade": cascade.key()} | about  # a rescore keeps the one that answered
         if second_judge is not None and "speech" in columns:
             second = shared.another_judge(second_judge, ears)
             about |= {"second_judge": second.key()}
