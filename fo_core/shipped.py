@@ -1,5 +1,7 @@
 """Names of models: the one that ships with the package, the newest of this workspace, a folder.
 
+A recorded question ships too, for whoever has none at hand.
+
 A workspace is the current folder: ``data/`` holds manifests, ``runs/STAGE/model`` what stages made.
 """
 
@@ -15,6 +17,7 @@ from fo_core.files import write_json
 DEFAULT = "fo-smol"  # ships with the package
 LATEST = "latest"  # the newest model under runs/
 RUNS = Path("runs")
+EXAMPLE = "example"  # a recorded question that ships: "What is the capital of France?"
 INDEX = "files.json"  # in the folder of the model that ships
 
 
@@ -41,6 +44,14 @@ def model_folder(name: str | Path) -> Path:
         possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/)",
         do="fo models list shows those at hand",
     )
+
+
+def recording(name: str | Path) -> Path:
+    """A recording: a path, or ``example`` where no file of that name is here."""
+    path = Path(name)
+    if str(name) == EXAMPLE and not path.exists():
+        return Path(str(files("fo_core"))) / "examples" / "question.flac"
+    return path
 
 
 def write_index(folder: Path) -> dict[str, int]:
