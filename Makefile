@@ -1,5 +1,6 @@
 # make demo   from nothing to a spoken answer (installs first)
 # make test   linters, types, import directions, tests (installs first)
+# make smoke  the wheel as a user installs it, and one talk; make clients  stock Realtime clients
 # make test-cpus   the numeric tests under each instruction set of this CPU, and with mistakes put
 #                  into the code that they must notice; LEAST=1: only the least instruction set
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,10 +10,10 @@ READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-clients fo-smol demo test test-cpus check pytest format clean
+.PHONY: help setup setup-clients clients smoke fo-smol demo test test-cpus check pytest format clean
 
 help:
-	@echo "make setup | demo | fo-smol | test | test-cpus | check | pytest | format | clean   (EXTRAS=$(EXTRAS))"
+	@echo "make setup | demo | fo-smol | test | test-cpus | check | pytest | clients | smoke | format | clean   (EXTRAS=$(EXTRAS))"
 
 setup: $(READY)
 
@@ -33,6 +34,16 @@ setup-clients:
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install -q openai-agents pipecat-ai livekit-agents livekit-plugins-openai
 
+# They talk to the server; a client that was not installed is a failure here, not a skipped test.
+clients: setup setup-clients
+	FO_CLIENTS=wanted $(BIN)/python -m pytest tests/fo_core/server/test_clients.py
+
+# The wheel in an environment of its own, outside of the checkout: installed by one line, then a talk.
+smoke: setup
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/python tests/support/smoke.py dist --with $(or $(WITH),pip)
+
 # The model that ships, from nothing: FO_DATA=FOLDER make fo-smol (days on a CPU, resumable).
 fo-smol: setup
 	FO=$(BIN)/fo ./recipes/fo-smol.sh
@@ -48,7 +59,7 @@ check: setup
 
 # loadscope: a module's fixtures (models, bounds) are made by one worker only.
 pytest: setup
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadscope -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadscope -m "not slow and not gpu" $(ONLY)
 
 # Both run whatever the first one says; the last line is pytest's.
 test: setup
