@@ -85,16 +85,16 @@ def fetch(
     json: options.Json = False,
 ) -> None:
     """Bring models and their LLMs into the cache, for use without a network."""
-    from fo_core.models import llm_source, llm_wheels
     from fo_core.models.freeze_omni import read_config
+    from fo_core.models.llm import source, wheels
 
     found: dict[str, dict[str, str]] = {}
     for name in names or [str(options.DEFAULT_MODEL)]:
-        if name in llm_wheels.WHEELS:
-            found[name] = {"llm": str(llm_source.resolve(name))}
+        if name in wheels.WHEELS:
+            found[name] = {"llm": str(source.resolve(name))}
             continue
         folder = options.model_folder(name)
-        llm = llm_source.resolve(read_config(folder).llm.spec)
+        llm = source.resolve(read_config(folder).llm.spec)
         found[name] = {"model": str(folder), "llm": str(llm)}
     if json:
         render.as_json(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fo_core import hub
 from fo_core.errors import CheckpointError
-from fo_core.files import write_json
+from fo_core.io.files import write_json
 
 DEFAULT = "fo-smol"  # ships with the package
 LATEST = "latest"  # the newest model under runs/

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fo_cli.main import app
-from fo_core import audio
 from fo_core.data import manifest
+from fo_core.io import audio
 
 DOCS = Path(__file__).parents[1] / "docs"
 TINY = {"--model smol": "--model tiny", "--size smol": "--size tiny"}

@@ -18,7 +18,7 @@ from fo_core import hub, shipped
 from fo_core.errors import CheckpointError
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.llm_tiny import tiny_folder
+from fo_core.models.llm.tiny import tiny_folder
 
 TOKEN = "hf_secretsecretsecretsecret"
 LLM = "someone/tiny-llm"
