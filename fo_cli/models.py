@@ -174,8 +174,7 @@ def join_models(
     json: options.Json = False,
 ) -> None:
     """Put parts that were trained apart into one model: ears of one folder, a voice of another."""
-    for folder in folders:
-        options.existing_folder(folder, "model folder")
+    folders = [options.model_folder(folder) for folder in folders]
     options.writable(out, "model folder")
 
     from fo_core.models.join import join
@@ -268,7 +267,7 @@ def export(
     layout: Annotated[Format, typer.Option("--format", help="Layout.")] = Format.official,
 ) -> None:
     """Write a model that was imported (and perhaps trained on) in the published layout."""
-    options.existing_folder(folder, "model folder")
+    folder = options.model_folder(folder)
     options.writable(out, "export folder")
 
     from fo_core.convert import official

@@ -45,7 +45,7 @@ def is_hub_name(name: str | PurePath) -> bool:
     """Whether this has the form ``user/repo`` or ``user/repo@revision`` and is no path here."""
     text = name.as_posix() if isinstance(name, PurePath) else name
     found = NAME.fullmatch(text) is not None and not text.startswith((".", "-"))
-    return found and not Path(text).exists()
+    return found and not text.endswith((".yaml", ".yml", ".gguf")) and not Path(text).exists()
 
 
 def split_name(name: str | PurePath) -> tuple[str, str | None]:

@@ -40,7 +40,11 @@ def model_folder(name: str | Path) -> Path:
     if str(name) == LATEST:
         return _latest()
     if hub.is_hub_name(path):
-        return hub.pull(path)
+        try:
+            return hub.pull(path)
+        except CheckpointError as error:
+            what = f"there is no folder {path}, and {error.what}"
+            raise CheckpointError(what, error.possible, error.do) from None
     fault = "is not a folder" if path.exists() else "does not exist"
     raise CheckpointError(
         f"model folder {path} {fault}",
@@ -56,6 +60,11 @@ def recording(name: str | Path) -> Path:
     if str(name) == EXAMPLE and not path.exists():
         return Path(str(files("fo_core"))) / "examples" / "question.flac"
     return path
+
+
+def is_name(name: str | Path) -> bool:
+    """Whether this names a model in another way than by its folder; see :func:`model_folder`."""
+    return str(name) in (DEFAULT, LATEST) or hub.is_hub_name(name)
 
 
 def write_index(folder: Path) -> dict[str, int]:

@@ -17,7 +17,10 @@ HEAD = ("stage", "s/step", "audio-s/s", "data", "padding", "products", "TFLOP/s"
 def throughput(
     stage: Annotated[list[str], typer.Option("--stage", help="Stage; may be repeated.")],
     model: Annotated[
-        str, typer.Option("--model", help="Model folder, size or YAML file.", metavar="DIR|SIZE")
+        str,
+        typer.Option(
+            "--model", help="Model folder or name, size or YAML file.", metavar="DIR|SIZE"
+        ),
     ],
     train: Annotated[Path, typer.Option("--train", help="Training manifest.", metavar="JSONL")],
     valid: Annotated[Path, typer.Option("--valid", help="Held-out manifest.", metavar="JSONL")],
@@ -38,9 +41,12 @@ def throughput(
 
     from eval.latency.throughput import measure
     from fo_core.data.manifest import read
+    from fo_core.shipped import is_name
     from fo_core.training.begin import begin
     from fo_core.training.stages import recipe
 
+    if is_name(model):
+        model = str(options.model_folder(model))
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     found = []
     for name in stage:

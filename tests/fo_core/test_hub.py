@@ -208,7 +208,7 @@ def test_what_others_could_not_load_is_not_pushed(server: Hub, folder: Path) -> 
 def test_another_kind_of_model_is_named(server: Hub) -> None:
     with pytest.raises(CheckpointError, match="is no Freeze-Omni model"):
         shipped.model_folder(LLM)
-    with pytest.raises(CheckpointError, match="has no model me/nobody"):
+    with pytest.raises(CheckpointError, match="no folder me/nobody, and the hub has no model"):
         shipped.model_folder("me/nobody")
 
 
@@ -224,6 +224,7 @@ def test_another_kind_of_model_is_named(server: Hub) -> None:
         ("../repo", False),
         ("fo-smol", False),
         ("tests/support", False),
+        ("mine/shape.yaml", False),
     ],
 )
 def test_names_of_the_hub(name: str, is_one: bool) -> None:
