@@ -74,6 +74,14 @@ def test_every_command_is_in_the_readme():
         assert f"fo {name}" in readme
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_what_a_page_outside_the_site_links_to_is_there(name):
+    """Links within the site are checked by its strict build."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / name).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert name == "CONTRIBUTING.md" or len(links) > 20
+
+
 def test_help_is_light():
     """`fo --help` must not wait for torch, lhotse or anything else that is heavy."""
     code = (
