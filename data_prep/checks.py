@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.lines import Line
-from fo_core.audio import info
+from data_prep.runner.lines import Line
 from fo_core.config import config
 from fo_core.data.cuts import CutError, custom_recordings, with_source
 from fo_core.data.manifest import IGNORE, Item, from_cut
 from fo_core.errors import AudioError, DataError
-from fo_core.parts import is_part, read_part
-from fo_core.sound_file import Sound, open_sound
+from fo_core.io.audio import info
+from fo_core.io.parts import is_part, read_part
+from fo_core.io.sound_file import Sound, open_sound
 
 ERROR, WARNING = "error", "warning"
 LEVELS = {  # every check there is, in the order of the table

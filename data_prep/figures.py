@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.label_states import CHUNK, RATE
+from data_prep.steps.label_states import CHUNK, RATE
 from fo_core.data.manifest import Item
 
 COUNTS = 60  # most bars of whole numbers

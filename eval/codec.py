@@ -93,7 +93,7 @@ def passes(
         Pass("voice", {"version": 1}, lambda: _recognised(rows, out)),
     ]
     if mos:
-        from eval.provenance import package_version
+        from eval.report.provenance import package_version
 
         version = {"speechmos": package_version("speechmos")}
         found.append(Pass("dnsmos", version, lambda: rated(out)))
@@ -103,7 +103,7 @@ def passes(
 def _speaking(folder: str, rows: Sequence[Row], out: Path, device: str) -> Any:
     import torch
 
-    from fo_core import audio
+    from fo_core.io import audio
     from fo_core.models.freeze_omni import load_codec
 
     codec, by_id = load_codec(folder, device), {row["id"]: row for row in rows}

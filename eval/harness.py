@@ -23,7 +23,7 @@ from typing import Any
 
 from eval.metrics.bootstrap import interval
 from fo_core.errors import AudioError, DataError, EngineError, FoError
-from fo_core.files import read_json, read_jsonl, write_json, write_jsonl
+from fo_core.io.files import read_json, read_jsonl, write_json, write_jsonl
 
 Row = dict[str, Any]
 Score = tuple[float, float]  # numerator and denominator

@@ -19,9 +19,9 @@ from eval.metrics.contains import contains
 from eval.metrics.speaking import loops, words
 from eval.metrics.wer import char_errors, word_errors
 from eval.sets import Question
-from eval.talker import Talker
+from eval.systems.talker import Talker
 from eval.voices import Voice
-from fo_core import audio
+from fo_core.io import audio
 
 EAR_RATE = 16000
 BATCH = 48  # typed questions at a time
@@ -158,7 +158,7 @@ def _graded(judge: LLMJudge, fields: Mapping[str, str]) -> Any:
 
 
 def score(row: Row, language: str = "en") -> dict[str, Score]:
-    """Numerators and denominators of one question; see :data:`eval.pages.QA_METRICS`."""
+    """Numerators and denominators of one question; see :data:`eval.report.pages.QA_METRICS`."""
     found: dict[str, Score] = {}
     right = {c: contains(row[f], row["answers"]) for c, f in REPLIES.items() if f in row}
     found |= _accuracies(right, "")

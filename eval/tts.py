@@ -16,8 +16,8 @@ from eval.judges import JudgeSpec
 from eval.metrics.speaking import expected_seconds, loops, stops_early, words
 from eval.metrics.wer import char_errors, short_language, word_errors
 from eval.spoken_qa import file_name
-from fo_core import audio
 from fo_core.data.manifest import Item
+from fo_core.io import audio
 
 EAR_RATE = 16000
 ORIGINAL, CODEC = "original", "codec"  # what stands beside our speech
@@ -72,7 +72,7 @@ def passes(
         folder: The model.
         model: What its rows depend on.
         top_k: Values to try.
-        variants: Of :data:`eval.reader.VARIANTS`.
+        variants: Of :data:`eval.systems.reader.VARIANTS`.
         judge: Who hears the speech.
         out: Results folder; gets ``speech/``.
         seed: Of the speech tokens.
@@ -89,7 +89,7 @@ def passes(
         Pass("judge", judge.key(), lambda: judged(judge, out, device)),
     ]
     if mos:
-        from eval.provenance import package_version
+        from eval.report.provenance import package_version
 
         version = {"speechmos": package_version("speechmos")}
         found.append(Pass("dnsmos", version, lambda: rated(out)))
@@ -99,7 +99,7 @@ def passes(
 def _speaking(
     folder: str, top_k: Sequence[int], variants: Sequence[str], out: Path, seed: int, device: str
 ) -> Any:
-    from eval.reader import VARIANTS, Reader
+    from eval.systems.reader import VARIANTS, Reader
 
     reader = Reader(folder, device, seed)
 
@@ -160,7 +160,7 @@ def judged(judge: JudgeSpec, out: Path, device: str) -> Any:
 
 def rated(out: Path) -> Any:
     """Work that adds ``mos``, DNSMOS of the same."""
-    from fo_core.dnsmos import dnsmos
+    from fo_core.engines.dnsmos import dnsmos
 
     def one(row: Row) -> Row:
         heard = waves(row, out).items()

@@ -36,10 +36,10 @@ def attach(
     from dataclasses import asdict
 
     from fo_core.errors import FoError
-    from fo_core.files import write_text
+    from fo_core.io.files import write_text
     from fo_core.models.attach import attach as put
     from fo_core.models.attach import card
-    from fo_core.models.llm_report import one_line
+    from fo_core.models.llm.report import one_line
 
     if out.exists() and any(out.iterdir()):
         raise FoError(f"model folder {out} is not empty", do="name another one, or empty it")

@@ -43,7 +43,7 @@ def _reply_path(out: Path) -> Path:
 
 def _save(out: Path, wave: Tensor, rate: int) -> str | None:
     """Write the reply; None where there is none to write."""
-    from fo_core import audio
+    from fo_core.io import audio
 
     if not wave.numel():
         return None
@@ -72,7 +72,7 @@ def file(
     written. --set overrides how the model talks (dialogue.json of its folder). With --again each
     further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
-    from fo_core import audio
+    from fo_core.io import audio
 
     options.existing_file(question, "question")
     _reply_path(out)

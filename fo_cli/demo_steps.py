@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from data_prep import encode_speech
 from data_prep.chain import SOURCES, ChainConfig, run_chain
+from data_prep.steps import encode_speech
 from eval.qa_run import evaluate_folder
 from fo_cli.children import Progress, peak_memory_mb
 from fo_core import config as configs
@@ -19,10 +19,10 @@ from fo_core.config import config
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.dialogue.settings import DialogueConfig, write_dialogue
-from fo_core.files import write_json
+from fo_core.io.files import write_json
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.normalize import speakable
 from fo_core.training.census import common_voice, ctc_tokens
 from fo_core.training.loop import run_stage

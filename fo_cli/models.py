@@ -133,9 +133,9 @@ def check_llm(
     """Load an LLM and say how it runs and whether it talks, trains, batches and rolls back."""
     from dataclasses import asdict
 
-    from fo_core.devices import choose
-    from fo_core.models.frozen_llm import FrozenLLM
-    from fo_core.models.llm_report import make_report
+    from fo_core.devices.compute import choose
+    from fo_core.models.llm.frozen_llm import FrozenLLM
+    from fo_core.models.llm.report import make_report
 
     found = make_report(FrozenLLM.load(spec, dtype, choose(device)))
     if json:
@@ -208,9 +208,9 @@ def language_model(
 
     from fo_core.data import manifest
     from fo_core.errors import FoError
+    from fo_core.models.encoder.piece_lm import PieceLM
+    from fo_core.models.encoder.vocabulary import PieceVocabulary
     from fo_core.models.freeze_omni import read_config
-    from fo_core.models.piece_lm import PieceLM
-    from fo_core.models.vocabulary import PieceVocabulary
 
     pieces = read_config(folder).ctc.pieces
     if not pieces:

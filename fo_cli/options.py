@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from fo_cli import render
-from fo_core.devices import choose
+from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def ready_model(
 
     from fo_core.dialogue.settings import effective_context
     from fo_core.models.freeze_omni import load
-    from fo_core.models.llm_report import one_line, path_of
-    from fo_core.models.ready import make_ready
+    from fo_core.models.llm.report import one_line, path_of
+    from fo_core.models.packing import make_ready
 
     model = load(folder, device=device)
     bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
@@ -137,7 +137,7 @@ def existing_file(path: Path, what: str) -> Path:
 def say_channels(path: Path, channel: int | None) -> None:
     """Say that several channels of a recording were averaged; after it was answered."""
     from fo_cli import render
-    from fo_core import audio
+    from fo_core.io import audio
 
     channels = audio.info(path).channels
     if channels > 1 and channel is None:

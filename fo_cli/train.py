@@ -122,7 +122,7 @@ def train(
 
     import torch
 
-    from fo_core.models.llm_report import one_line
+    from fo_core.models.llm.report import one_line
     from fo_core.training.begin import begin
     from fo_core.training.team import world
 
@@ -174,7 +174,7 @@ def _dry_run(
 def _save(model: FreezeOmni, trained: set[str], start: Path, out: Path) -> Path:
     """Write the model folder of a finished stage; how it talks is taken over from the start."""
     from fo_core.dialogue.settings import FILE
-    from fo_core.files import write_text
+    from fo_core.io.files import write_text
     from fo_core.models.freeze_omni import PARTS
     from fo_core.training.card import write_card
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fo_core.errors import CheckpointError
-from fo_core.files import write_json
+from fo_core.io.files import write_json
 
 DEFAULT = "fo-smol"  # ships with the package
 LATEST = "latest"  # the newest model under runs/

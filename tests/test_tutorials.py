@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fo_cli.main import app
-from fo_core import audio
 from fo_core.data import manifest
-from fo_core.models.llm_tiny import write_tiny
+from fo_core.io import audio
+from fo_core.models.llm.tiny import write_tiny
 
 DOCS = Path(__file__).parents[1] / "docs" / "tutorials"
 TINY = {"--model smol": "--model tiny", "--size smol": "--size tiny"}

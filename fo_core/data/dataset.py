@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fo_core import audio
 from fo_core.data.augment import AugmentConfig, augment, augment_item, check_folders
 from fo_core.data.collate import Batch, find_task
 from fo_core.data.lazy import LazyItems
@@ -18,6 +17,7 @@ from fo_core.data.manifest import Item
 from fo_core.data.sampler import epoch_batches
 from fo_core.data.selection import Selection
 from fo_core.errors import DataError, FoError
+from fo_core.io import audio
 
 log = logging.getLogger(__name__)
 Place = tuple[int, int]  # an epoch, a batch of it

@@ -22,7 +22,7 @@ import numpy as np
 from fo_core.data.manifest import Item, from_cut, read, read_lines
 from fo_core.data.shards import is_shards, pairs_of, shard_items
 from fo_core.errors import DataError
-from fo_core.files import cache_dir, replacing
+from fo_core.io.files import cache_dir, replacing
 
 log = logging.getLogger(__name__)
 WINDOW = 8192  # items that are held at a time

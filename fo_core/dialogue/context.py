@@ -14,7 +14,7 @@ from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.session import ROOM, Session
 from fo_core.dialogue.states import Event
 from fo_core.dialogue.writer import Answer
-from fo_core.models.llm_state import LLMState
+from fo_core.models.llm.state import LLMState
 from fo_core.models.steps import Steps
 
 Prefixes = Recent[tuple[int, ...], LLMState]  # system texts that were read, by their ids

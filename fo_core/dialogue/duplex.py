@@ -19,9 +19,9 @@ from fo_core.dialogue.session import Session
 from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.writer import Answer
-from fo_core.models.chat import encode
+from fo_core.models.llm.chat import encode
+from fo_core.models.llm.tools import ToolResult
 from fo_core.models.steps import Steps
-from fo_core.models.tools import ToolResult
 
 HEARING = (DialogueState.LISTENING, DialogueState.JUDGING)
 

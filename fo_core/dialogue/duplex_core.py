@@ -41,11 +41,11 @@ from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import DialogueState, Event, transition
 from fo_core.dialogue.turns import TurnConfig
 from fo_core.dialogue.writer import Answer, Writer
+from fo_core.engines.vad import Vad, make_vad
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm.tools import ToolCall
 from fo_core.models.steps import Steps
-from fo_core.models.tools import ToolCall
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS, SAMPLE_RATE
-from fo_core.vad import Vad, make_vad
 
 IDLE, LISTENING = DialogueState.IDLE, DialogueState.LISTENING
 SPEAKING, JUDGING = DialogueState.SPEAKING, DialogueState.JUDGING

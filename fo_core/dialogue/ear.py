@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fo_core.dialogue.commands import Queued
 from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
+from fo_core.engines.vad import WINDOW, Vad, VadState, make_vad
 from fo_core.errors import AudioError
 from fo_core.streaming import CHUNK_SAMPLES
-from fo_core.vad import WINDOW, Vad, VadState, make_vad
 
 HYSTERESIS = 0.15  # voice that began goes on down to this much below the threshold
 

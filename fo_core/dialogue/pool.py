@@ -29,10 +29,10 @@ from fo_core.dialogue.scheduler import Group, Slot
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.dialogue.turns import TurnConfig
+from fo_core.engines.vad import Vad, make_vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
-from fo_core.vad import Vad, make_vad
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from fo_core import layers
-from fo_core.checkpoint import fingerprint, load_tensors, save_tensors
 from fo_core.errors import CheckpointError, FoError
-from fo_core.files import cache_dir, mark_of
+from fo_core.io.checkpoint import fingerprint, load_tensors, save_tensors
+from fo_core.io.files import cache_dir, mark_of
 from fo_core.layers.kv_cache import KVCache
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_backbone import LeanBackbone
-from fo_core.models.llm_state import LLMState
+from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.state import LLMState
 
 log = logging.getLogger(__name__)
 

@@ -33,11 +33,11 @@ from fo_core.dialogue.states import (
 )
 from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
 from fo_core.dialogue.writer import Writer
-from fo_core.models.chat import ChatParts, encode
-from fo_core.models.ctc import collapse
+from fo_core.models.encoder.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm.chat import ChatParts, encode
+from fo_core.models.llm.tools import ToolResult, results_ids
 from fo_core.models.steps import LLMRequest, Steps, drive
-from fo_core.models.tools import ToolResult, results_ids
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
 ANSWER_ROOM = 256  # positions of the LLM's own context that a question leaves to its answer

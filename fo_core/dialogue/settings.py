@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fo_core.checkpoint import read_json
 from fo_core.config import config, load, replace, to_dict
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
 from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
-from fo_core.files import write_json
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.io.checkpoint import read_json
+from fo_core.io.files import write_json
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.sampling import Compat, SamplingConfig
 
 FILE = "dialogue.json"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.tool_calls import CallSegmenter
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_state import LLMState
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.state import LLMState
 from fo_core.models.steps import LLMRequest, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, sample
 

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fo_core.devices import multiplies
+from fo_core.devices.compute import multiplies
 
 Weights = Literal["same", "fp16", "bf16", "int8"]  # "same": the dtype that the linear has
 

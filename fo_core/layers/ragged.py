@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fo_core.layers.sight import sight
+from fo_core.layers.attention_mask import sight
 from fo_core.layers.transformer import KVCache, LlamaStack
 
 

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fo_core.layers.attention_mask import Sight, attend, sight
 from fo_core.layers.fused import Fused, fuse_linears, pack_linears, run_linears
 from fo_core.layers.kv_cache import KVCache, LayerKind, LlamaConfig
 from fo_core.layers.norms import factor, make_norm
+from fo_core.layers.one_token import RowLayer, run_row
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope, rotate
-from fo_core.layers.row import RowLayer, run_row
-from fo_core.layers.sight import Sight, attend, sight
 
 __all__ = ["KVCache", "LlamaConfig", "LlamaStack"]
 

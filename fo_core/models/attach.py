@@ -15,16 +15,17 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from fo_core.checkpoint import load_into, load_tensors
 from fo_core.config import replace
 from fo_core.errors import CheckpointError
-from fo_core.models import freeze_omni, llm_source
-from fo_core.models.adapter import ConvAdapterConfig
-from fo_core.models.duration_decoder import DurationDecoderConfig
+from fo_core.io.checkpoint import load_into, load_tensors
+from fo_core.models import freeze_omni
+from fo_core.models.adapter.conv_adapter import ConvAdapterConfig
+from fo_core.models.adapter.word_adapter import WordAdapter, WordAdapterConfig
+from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
+from fo_core.models.encoder.piece_lm import PieceLM
 from fo_core.models.freeze_omni import CtcConfig, FreezeOmni, FreezeOmniConfig
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.piece_lm import PieceLM
-from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
+from fo_core.models.llm import source as llm_source
+from fo_core.models.llm.frozen_llm import FrozenLLM
 
 Fate = Literal["kept", "rewritten", "untrained"]
 

@@ -11,9 +11,9 @@ from fo_core.data import manifest
 from fo_core.data.lazy import some_items
 from fo_core.errors import FoError
 from fo_core.models import freeze_omni
+from fo_core.models.encoder.vocabulary import make_pieces
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.vocabulary import make_pieces
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.registry import did_you_mean
 from fo_core.training.census import common_sounds, common_voice, ctc_tokens
 
@@ -88,7 +88,7 @@ def _fresh(config: FreezeOmniConfig, train: Path) -> FreezeOmni:
 
 def _with_llm(folder: Path, train: Path, llm: str) -> FreezeOmni:
     """A folder's encoder and codec around another LLM; says which stages must run again."""
-    from fo_core.checkpoint import load_into, load_tensors
+    from fo_core.io.checkpoint import load_into, load_tensors
 
     old = freeze_omni.read_config(folder)
     config = replace(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fo_core.checkpoint import load_tensors, save_tensors
 from fo_core.config import to_dict
+from fo_core.io.checkpoint import load_tensors, save_tensors
 from fo_core.training.stage import Batch, Stage
 from fo_core.training.team import Team
 

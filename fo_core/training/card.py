@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fo_core.checkpoint import read_json
-from fo_core.files import write_json, write_text
+from fo_core.io.checkpoint import read_json
+from fo_core.io.files import write_json, write_text
 from fo_core.models.freeze_omni import FreezeOmni, describe
 
 STAGES = "stages.json"  # the card's own facts, one entry a stage, beside the card

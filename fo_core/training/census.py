@@ -8,7 +8,7 @@ from typing import Any
 
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
-from fo_core.models.chat import encode
+from fo_core.models.llm.chat import encode
 
 
 def ctc_tokens(tokenizer: Any, texts: Iterable[str]) -> tuple[int, ...]:

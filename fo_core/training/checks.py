@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from fo_core.checkpoint import fingerprint
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
-from fo_core.models.duration_decoder import DurationDecoder
+from fo_core.io.checkpoint import fingerprint
+from fo_core.models.decoder.duration_decoder import DurationDecoder
 from fo_core.training.stage import Stage
 
 LOOKED_AT = 20000  # items whose texts are read

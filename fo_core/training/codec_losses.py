@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
-from fo_core.models.mel import LogMel
-from fo_core.models.token_codec import CodecOutput
+from fo_core.models.codec.mel import LogMel
+from fo_core.models.codec.token_codec import CodecOutput
 
 
 @config

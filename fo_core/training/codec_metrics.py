@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from fo_core import audio, dnsmos
-from fo_core.audio import Wave
 from fo_core.data.manifest import Item
+from fo_core.engines import dnsmos
 from fo_core.errors import EngineError
+from fo_core.io import audio
+from fo_core.io.audio import Wave
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import SAMPLE_RATE
 from fo_core.training.codec_losses import CodecLosses

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fo_core.models.chat import ChatParts, encode
+from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.training.llm_rows import Rows, pack, run
 
 

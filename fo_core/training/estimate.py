@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fo_core.models.chat import encode
+from fo_core.models.llm.chat import encode
 from fo_core.training.cache import ItemCache
 from fo_core.training.feed import to_device
 from fo_core.training.run_config import TrainConfig, trial

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fo_core.checkpoint import read_json, save_tensors
 from fo_core.errors import StageError
-from fo_core.files import write_json
+from fo_core.io.checkpoint import read_json, save_tensors
+from fo_core.io.files import write_json
 from fo_core.training import snapshot
 from fo_core.training.stage import Batch, Stage
 

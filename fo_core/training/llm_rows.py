@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fo_core.errors import DataError
-from fo_core.models.chat import ChatParts, encode
+from fo_core.models.llm.chat import ChatParts, encode
 
 Past = tuple[Tensor, Tensor]
 

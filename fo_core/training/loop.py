@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fo_core.checkpoint import load_tensors, read_json
 from fo_core.config import to_dict
 from fo_core.errors import StageError
-from fo_core.files import write_json
+from fo_core.io.checkpoint import load_tensors, read_json
+from fo_core.io.files import write_json
 from fo_core.training import report, snapshot
 from fo_core.training.cache import ItemCache, place
 from fo_core.training.checks import check_data

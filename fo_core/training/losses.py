@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from fo_core.errors import StageError
 from fo_core.layers.masks import padding_mask
-from fo_core.models.chat import ChatParts, encode
+from fo_core.models.encoder.whisper_encoder import WhisperEncoder
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.models.state_head import STATES
-from fo_core.models.whisper_encoder import WhisperEncoder
 from fo_core.training.distil import text_divergence
 from fo_core.training.error_rate import token_errors, word_errors
 from fo_core.training.hearing import (

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from fo_core.checkpoint import read_json
-from fo_core.files import replacing, write_json
+from fo_core.io.checkpoint import read_json
+from fo_core.io.files import replacing, write_json
 from fo_core.training.stage import Stage, StageResult, parameter_count
 
 

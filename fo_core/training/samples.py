@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fo_core import audio
-from fo_core.files import replacing
+from fo_core.io import audio
+from fo_core.io.files import replacing
 from fo_core.training.draws import seed_draws
 from fo_core.training.feed import to_device
 from fo_core.training.held_out import HeldOut, model_device

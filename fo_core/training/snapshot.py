@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from fo_core.checkpoint import load_tensors, read_json, save_tensors
 from fo_core.errors import CheckpointError, FoError
-from fo_core.files import write_json
+from fo_core.io.checkpoint import load_tensors, read_json, save_tensors
+from fo_core.io.files import write_json
 
 _STEP = "step-"
 _BEST = "best-"

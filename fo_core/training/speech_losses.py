@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fo_core.errors import DataError
-from fo_core.models.chat import encode
-from fo_core.models.duration_decoder import DurationDecoder
+from fo_core.models.decoder.duration_decoder import DurationDecoder
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm.chat import encode
 from fo_core.training.codec_losses import CodecLosses
 from fo_core.training.hearing import encode_speech, speech_vectors
 from fo_core.training.llm_rows import Dialogues, pack, run

@@ -18,9 +18,9 @@ from torch import nn
 
 from fo_core.config import config, load, merge, read_yaml, to_dict
 from fo_core.errors import ConfigError, StageError
-from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
+from fo_core.models.codec.discriminators import Discriminators, DiscriminatorsConfig
+from fo_core.models.encoder.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 from fo_core.registry import did_you_mean
 from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
 from fo_core.training.codec_metrics import CodecMetrics

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import nn
 
-from fo_core.devices import multiplies
+from fo_core.devices.compute import multiplies
 from fo_core.errors import StageError
 from fo_core.training.run_config import TrainConfig
 

@@ -3,10 +3,10 @@
 import pytest
 
 from eval.metrics.contains import contains
-from eval.pages import QA_METRICS, qa_page
+from eval.report.pages import QA_METRICS, qa_page
 from eval.sets import Question
 from eval.spoken_qa import as_rows, score
-from eval.talker import system_text
+from eval.systems.talker import system_text
 from fo_core.models.model_config import LLMConfig
 
 ROW = {

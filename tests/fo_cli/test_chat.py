@@ -166,7 +166,7 @@ def test_again_is_one_talk(tiny_model):
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
-    from fo_core.models.ready import make_ready
+    from fo_core.models.packing import make_ready
 
     session = Session(make_ready(freeze_omni.load(tiny_model), "fp16"), read_dialogue(tiny_model))
     expected = []

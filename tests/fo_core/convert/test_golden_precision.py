@@ -13,7 +13,7 @@ from fo_core.dialogue.settings import for_file, read_dialogue
 from fo_core.layers import conv, packed
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.ready import make_ready
+from fo_core.models.packing import make_ready
 
 # The largest relative error of a weight; of int8, half a step of a row whose largest weight is four
 # times an ordinary one.

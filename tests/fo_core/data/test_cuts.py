@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from data_prep.checks import CheckConfig, check
-from data_prep.lines import Line
-from data_prep.runner import RunConfig
-from data_prep.shard import ShardConfig
-from data_prep.shard import run as shard
+from data_prep.runner.lines import Line
+from data_prep.runner.run import RunConfig
+from data_prep.steps.shard import ShardConfig
+from data_prep.steps.shard import run as shard
 from eval.speech_data import as_rows, from_file
 from fo_core.data import manifest
 from fo_core.data.dataset import Sounds

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from fo_core import audio
 from fo_core.config import load
 from fo_core.data import manifest
 from fo_core.data.augment import AugmentConfig, augment
@@ -15,6 +14,7 @@ from fo_core.data.dataset import Loader, Sounds, crop, make_loader
 from fo_core.data.manifest import Item
 from fo_core.data.sampler import epoch_batches
 from fo_core.errors import ConfigError, DataError
+from fo_core.io import audio
 
 COUNT = 40
 

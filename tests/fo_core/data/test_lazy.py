@@ -161,9 +161,9 @@ def test_each_window_is_looked_at_before_it_trains(path: Path) -> None:
 def test_shards_are_the_blocks_of_a_set(tmp_path: Path) -> None:
     import numpy as np
 
-    from data_prep.runner import RunConfig
-    from data_prep.shard import ShardConfig, run
-    from fo_core import audio
+    from data_prep.runner.run import RunConfig
+    from data_prep.steps.shard import ShardConfig, run
+    from fo_core.io import audio
 
     items = []
     for n in range(20):

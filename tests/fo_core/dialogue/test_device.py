@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from pretended_device import DEVICE, PretendedDevice
 
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
@@ -14,9 +15,8 @@ from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.turns import DuplexConfig, TurnConfig
 from fo_core.dialogue.vocoder import VocoderConfig
-from fo_core.models.ready import make_ready
+from fo_core.models.packing import make_ready
 from fo_core.sampling import SamplingConfig
-from fo_core.testing_device import DEVICE, PretendedDevice
 
 SAMPLED = SamplingConfig(temperature=0.8, top_k=4)
 CFG = DialogueConfig(

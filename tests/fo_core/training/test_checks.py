@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from fo_core.checkpoint import fingerprint
 from fo_core.errors import DataError
+from fo_core.io.checkpoint import fingerprint
 from fo_core.training.checks import check_data
 from fo_core.training.stages import recipe
 

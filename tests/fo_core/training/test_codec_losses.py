@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fo_core.errors import ConfigError
-from fo_core.models.codec import TiCodec, TiCodecConfig
-from fo_core.models.discriminators import Discriminators, DiscriminatorsConfig
-from fo_core.models.istft_codec import IstftCodec, IstftCodecConfig
-from fo_core.models.token_codec import CodecOutput
+from fo_core.models.codec.discriminators import Discriminators, DiscriminatorsConfig
+from fo_core.models.codec.istft_codec import IstftCodec, IstftCodecConfig
+from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
+from fo_core.models.codec.token_codec import CodecOutput
 from fo_core.training.codec_losses import (
     CodecLossConfig,
     CodecLosses,

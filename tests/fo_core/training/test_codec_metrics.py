@@ -4,12 +4,14 @@ import logging
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 
-from fo_core import audio, dnsmos, testing
 from fo_core.data import manifest
 from fo_core.data.collate import codec as collate
+from fo_core.engines import dnsmos
 from fo_core.errors import EngineError
+from fo_core.io import audio
 from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
 from fo_core.training.codec_metrics import CodecMetrics
 
@@ -18,7 +20,7 @@ from fo_core.training.codec_metrics import CodecMetrics
 def batch(tmp_path_factory):
     folder, items = tmp_path_factory.mktemp("voice"), []
     for name in "ab":
-        wave = testing.say("abcdefgh", 24000)
+        wave = tiny_models.say("abcdefgh", 24000)
         audio.write(folder / f"{name}.wav", wave, 24000)
         items.append(manifest.describe(folder / f"{name}.wav", id=name, text="a b c"))
     return collate([(item, item.load_audio(24000)) for item in items])

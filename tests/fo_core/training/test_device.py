@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from pretended_device import DEVICE, PretendedDevice
 
-from fo_core.testing_device import DEVICE, PretendedDevice
 from fo_core.training import team
 from fo_core.training.loop import run_stage
 from fo_core.training.stages import NAMES, recipe

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_tiny import write_tiny
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.tiny import write_tiny
 from fo_core.training import llm_rows
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.data.collate import find_task
 from fo_core.dialogue.listener import Listener
 from fo_core.errors import DataError
-from fo_core.models.chat import encode
+from fo_core.models.llm.chat import encode
 from fo_core.training.cache import ItemCache, one_item
 from fo_core.training.distil import text_divergence
 from fo_core.training.error_rate import token_errors, word_errors, words
@@ -29,7 +29,7 @@ def batch_of(items, task="states"):
 
 
 def model_with(llm, **parts):
-    return testing.tiny_model(llm=llm, **parts)
+    return tiny_models.tiny_model(llm=llm, **parts)
 
 
 CTC = {"adapter": {"type": "ctc", "max_run": 2}, "state_head": {"probe": True}}

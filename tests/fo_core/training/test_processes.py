@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_models
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from fo_cli.main import app
-from fo_core import testing
 from fo_core.data import manifest
 from fo_core.errors import StageError
 from fo_core.training import report
@@ -34,7 +34,7 @@ def files(data, tmp_path_factory):
     for name, (questions, answers) in zip(("train", "val"), data, strict=True):
         manifest.write(folder / f"{name}-input.jsonl", questions)
         manifest.write(folder / f"{name}-output.jsonl", answers)
-    testing.tiny_model().save(folder / "model", ("speech_encoder", "adapter", "speech_decoder"))
+    tiny_models.tiny_model().save(folder / "model", ("speech_encoder", "adapter", "speech_decoder"))
     return folder
 
 

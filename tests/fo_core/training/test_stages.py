@@ -8,9 +8,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.config import load, read_yaml, replace, to_dict
 from fo_core.data import manifest
 from fo_core.engines.asr import ASR
@@ -33,7 +33,7 @@ CONTEXTS = ("typed", "spoken")
 
 
 def fresh(llm, **parts):
-    model = testing.tiny_model(llm=llm, **parts)
+    model = tiny_models.tiny_model(llm=llm, **parts)
     model.trained |= {"speech_encoder", "ctc_head", "adapter", "speech_decoder"}
     return model
 
@@ -144,7 +144,7 @@ from fo_core.data import manifest
 from fo_core.training.loop import run_stage
 from fo_core.training.stages import recipe
 cfg = recipe("input-1", "tiny", overrides=["train.curves=false", *{sets!r}])
-run_stage(testing.tiny_model(), cfg.stage.build(), cfg.train, {str(tmp_path / "t.jsonl")!r},
+run_stage(tiny_models.tiny_model(), cfg.stage.build(), cfg.train, {str(tmp_path / "t.jsonl")!r},
           {str(tmp_path / "v.jsonl")!r}, {str(tmp_path / "cut")!r}, progress=False)
 """
     manifest.write(tmp_path / "t.jsonl", data[0][0])
@@ -212,7 +212,7 @@ def test_shuffled_targets_are_not_learned(
 
 def test_a_stage_out_of_order_is_refused(tiny_llm, data, tmp_path):
     with pytest.raises(StageError, match="starts from a trained speech_encoder"):
-        run(testing.tiny_model(llm=tiny_llm), "input-2", data, tmp_path)
+        run(tiny_models.tiny_model(llm=tiny_llm), "input-2", data, tmp_path)
 
 
 def test_the_gan_begins_when_it_is_told_to(model, data, tmp_path):
@@ -237,7 +237,7 @@ def test_a_codec_is_heard_seen_and_judged(model, data, tmp_path, monkeypatch):
     sets = ["train.max_steps=4", "stage.exchange_voices=true", "stage.judge=any", "train.ema=0.5"]
     result = run(model, "output-1", data, tmp_path, *sets)
     assert {"val_wer", "val_wer_original", "val_perplexity"} <= set(result.metrics)
-    assert 1.0 < result.metrics["val_perplexity"] <= testing.CODES
+    assert 1.0 < result.metrics["val_perplexity"] <= tiny_models.CODES
     rows = [row for row in result.history if "codec.voice" in row]
     assert rows and rows[-1]["codec.voice"] > 0
     for step in (0, 4):
