@@ -187,6 +187,22 @@ def test_the_picture_names_what_is_in_the_code():
 
 def test_the_files_that_the_pages_name_are_there():
     named = {f for page in PAGES for f in re.findall(r"`([\w/]+/\w+\.py)`", page.read_text())}
-    missing = [f for f in named if "NAME" not in f and not f.startswith("runs/") and not (
+    missing = [f for f in named if not re.search("[A-Z]{3}|^runs/", f) and not (
         (ROOT / f).is_file() or (ROOT / "fo_core" / f).is_file())]  # fmt: skip
     assert len(named) > 20 and missing == []
+
+
+def test_the_voice_and_the_set_of_the_extending_page_work(tmp_path):
+    text = (ROOT / "docs/extending.md").read_text()
+    voice, questions = ({} for _ in range(2))
+    for block, names in zip(
+        re.findall(r"```python\n(.*?)```", text, re.DOTALL), (voice, questions), strict=True
+    ):
+        exec(compile(block, "extending.md", "exec"), names)
+    engine = voice["Engine"]()
+    sound = engine.synthesize("hello", engine.voices("en")[0])
+    assert sound.dtype == "float32" and 0.1 < abs(sound).max() < 1 and len(sound) == 5 * 1280
+    file = tmp_path / "my_questions_1.json"
+    file.write_text('[{"question": "Who?", "answers": ["me"], "wav": "a.wav"}]')
+    (found,) = questions["read"](file)
+    assert (found.text, list(found.answers)) == ("Who?", ["me"])
