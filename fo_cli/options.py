@@ -25,7 +25,10 @@ def model_folder(name: str | Path) -> Path:
     return shipped.model_folder(name)
 
 
-MODEL_HELP = "Model folder; fo-smol ships with the package; latest: the newest in runs/."
+MODEL_HELP = (
+    "Model folder; fo-smol ships with the package; latest: the newest in runs/; "
+    "user/repo[@revision]: of the hub."
+)
 DEFAULT_MODEL = Path("fo-smol")
 Model = Annotated[
     Path,

@@ -45,9 +45,9 @@ def train(
         str | None,
         typer.Option(
             "--model",
-            help="Model folder to start from, fo-smol (ships with the package), latest; or, for a "
-            "new model, paper, smol, smol-open, tiny or a YAML file. Without: what the stage "
-            "before left in runs/, else fo-smol.",
+            help="Model to start from: a folder, fo-smol (ships with the package), latest, "
+            "user/repo[@revision] of the hub; or, for a new model, paper, smol, smol-open, tiny or "
+            "a YAML file. Without: what the stage before left in runs/, else fo-smol.",
             metavar="DIR|NAME|YAML",
         ),
     ] = None,

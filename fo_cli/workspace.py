@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fo_core.errors import FoError
-from fo_core.shipped import DEFAULT, LATEST, RUNS, model_folder
+from fo_core.shipped import DEFAULT, RUNS, is_name, model_folder
 
 if TYPE_CHECKING:
     from fo_core.training.stage import StageOptions
@@ -43,7 +43,7 @@ def of_stage(
         FoError: The workspace has no data for the stage, or no model of a name.
     """
     named = model is not None
-    if model in (DEFAULT, LATEST):
+    if model is not None and is_name(model):
         model = str(model_folder(model))
     if train is None:
         train = _data(stage)

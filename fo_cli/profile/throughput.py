@@ -39,9 +39,12 @@ def throughput(
 
     from eval.latency.throughput import measure
     from fo_core.data.manifest import read
+    from fo_core.shipped import is_name
     from fo_core.training import recipes
     from fo_core.training.initial_model import begin
 
+    if is_name(model):
+        model = str(options.model_folder(model))
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     found = []
     for name in stage:

