@@ -111,12 +111,9 @@ def every_step(
     json: options.Json = False,
 ) -> None:
     """Every step of a source that is not done yet, and the report at the end."""
-    named = {**inputs_of(inputs, source), "encode.model": _named(model)}
-    cfg = chain_config(
-        read_config(config, out, bool(inputs)),
-        sets,
-        {**how(num_workers, engine, limit), **named},
-    )
+    data = read_config(config, out, bool(inputs))
+    named = {**inputs_of(inputs, source, data.get("source")), "encode.model": _named(model)}
+    cfg = chain_config(data, sets, {**how(num_workers, engine, limit), **named})
     options.writable(out, "data folder")
     say_steps(run_steps(out, cfg, None), out, json)
 

@@ -103,8 +103,9 @@ def sample(
         "tools": tools or None,
     }
     given = {f"sample.{key}": value for key, value in named.items()}
-    given |= {**inputs_of(inputs, source), **how(None, None, limit)}
-    cfg = chain_config(read_config(config, out, bool(inputs)), sets, given)
+    data = read_config(config, out, bool(inputs))
+    given |= {**inputs_of(inputs, source, data.get("source")), **how(None, None, limit)}
+    cfg = chain_config(data, sets, given)
     options.writable(out, "data folder")
     done = run_steps(out, cfg, ("sample",))
     say_steps(done, out, json)
