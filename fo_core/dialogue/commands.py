@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.dialogue.turns import TurnConfig
 
 
 @dataclass(frozen=True)

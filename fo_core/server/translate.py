@@ -304,7 +304,7 @@ class Translator:
             "audio_end_ms": event.at * 1000 // SAMPLE_RATE,
             "state": max(shares, key=lambda name: shares[name]),
             "probabilities": {name: round(value, 4) for name, value in shares.items()},
-            "judging": event.judging,
+            "overlap": event.overlap,
         }
 
     @translate.register

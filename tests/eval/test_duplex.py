@@ -145,10 +145,9 @@ def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
     """A tiny model whose state head always answers: sound comes back after the user's noise."""
     from eval.duplex_talk import talk_through
     from fo_core.dialogue.segmenter import SegmenterConfig
-    from fo_core.dialogue.settings import DialogueConfig
+    from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
     from fo_core.dialogue.speaker import SpeakerConfig
     from fo_core.dialogue.states import StateRule
-    from fo_core.dialogue.turns import DuplexConfig
     from fo_core.dialogue.vocoder import VocoderConfig
     from fo_core.models.freeze_omni import PARTS
     from fo_core.testing import tiny_model

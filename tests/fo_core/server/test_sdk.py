@@ -211,8 +211,8 @@ def test_other_formats(server: Any, sdk: Any, rate: int) -> None:
 
 def test_semantic_and_server_vad_answer_by_themselves(serve: Any, sdk: Any, mumbler: Any) -> None:
     """With a state head that always says "answer" every stretch of noise is a question."""
+    from fo_core.dialogue.settings import DuplexConfig
     from fo_core.dialogue.states import StateRule
-    from fo_core.dialogue.turns import DuplexConfig
 
     eager = {
         "states": StateRule(answer_threshold=0.0, ignore_threshold=1.0),
