@@ -126,10 +126,15 @@ class Conversation:
 
     def read_text(self, number: int, text: str) -> Steps[None]:
         """A typed message in place of a spoken one."""
-        turn = self.begin(number)
-        turn.heard.append(self.model.llm.embed(encode(self.model.llm.tokenizer, text)))
-        yield from self._feed(self._opening(), turn.heard)
-        turn.open = False
+        self.turns.append(self.text_turn(number, text))
+        self.turns[-1].open = True
+        yield from self._feed(self._opening(), self.turns[-1].heard)
+        self.turns[-1].open = False
+
+    def text_turn(self, number: int, text: str) -> Turn:
+        """The same, not read yet."""
+        llm = self.model.llm
+        return Turn(self.length, number, heard=[llm.embed(encode(llm.tokenizer, text))])
 
     def read_results(self, number: int, results: Sequence[ToolResult]) -> Steps[None]:
         """What functions gave back, in place of a question."""

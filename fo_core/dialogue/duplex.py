@@ -264,6 +264,8 @@ class Duplex:
             self.tasks.queue.put(command)
         elif self.turns.listening:
             self.emit(ev.Error("nothing_to_answer", "the user is speaking"))
+        elif command.apart:
+            self.tasks.start_input(self.engine.reply_apart(command))
         elif self.conversation.pending:
             self._for_one_reply(system, tools)
             self.turns.go(Event.REPLY_START)

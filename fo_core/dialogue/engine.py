@@ -17,6 +17,7 @@ import numpy as np
 from fo_core.config import replace
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import AudioChunk
+from fo_core.dialogue.commands import Respond
 from fo_core.dialogue.conversation import Conversation, Prefixes
 from fo_core.dialogue.history import Spoken
 from fo_core.dialogue.recent import Recent
@@ -149,14 +150,12 @@ class DialogueEngine:
     def _end_turn(self, how: ev.How, answer: bool) -> None:
         """The user's turn is over."""
         active, turns = self.candidate or self.conversation, self._turns
-        turn, asked = active.turns[-1], how
+        turn = active.turns[-1]
         if how not in ev.DISMISSED and not active.was_heard():
             how = "unheard"
         turns.end(turn.number, how)
         if how in ev.DISMISSED:
             self.drop_turn(Event.IGNORE if how == "ignore" else Event.DROP)
-            if asked == "commit":
-                self._emit(ev.Error("empty_commit", "nothing was heard in the sound"))
             return
         if turns.state is DialogueState.OVERLAP:
             self.stop_reply("turn_detected")
@@ -179,16 +178,47 @@ class DialogueEngine:
 
     # --- replying ---
 
-    def start_reply(self, speak: bool | None = None, max_tokens: int | None = None) -> None:
-        """Answer the newest turn."""
+    def start_reply(
+        self,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        conversation: Conversation | None = None,
+    ) -> None:
+        """Answer the newest turn, of another conversation than the user's if one is given."""
         cfg, limit = self.cfg, max_tokens or self.max_tokens
         if limit is not None:
             limit = min(limit, cfg.segmenter.max_tokens)
             cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
         aloud = self.speak if speak is None else speak
-        self.reply = ReplyJob(self.conversation, cfg, aloud, self.calls, self._emit, self._now)
+        conversation = conversation or self.conversation
+        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now)
         self._emit(ev.ReplyStarted(self.reply.number))
         self._tasks.start_reply(self._make_reply(self.reply))
+
+    def reply_apart(self, command: Respond) -> Steps[None]:
+        """Answer on a fork of the conversation, which goes with the answer."""
+        if self.unread:
+            yield from self._read_context()
+        twin, number = self.conversation.fork(), self._turns.number()
+        if command.messages is not None:
+            twin.turns = []
+        for role, text in command.messages or ():
+            if role == "user":
+                twin.insert(twin.text_turn(number, text))
+            else:
+                twin.add_answer(text, lambda: number)
+        system = twin.system if command.system is None else command.system
+        if twin.use(system, command.tools or twin.tools) or command.messages is not None:
+            yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
+        if twin.pending:
+            twin.turns[-1].number = number
+        elif command.system:
+            yield from twin.read_text(number, command.system)
+        else:
+            self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
+            return
+        self._turns.go(Event.REPLY_START)
+        self.start_reply(command.speak, command.max_tokens, twin)
 
     def _make_reply(self, reply: ReplyJob) -> Steps[None]:
         if self.unread:

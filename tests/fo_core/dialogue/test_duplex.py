@@ -522,3 +522,48 @@ def test_a_reply_that_is_being_made_may_be_truncated(tiny_model, vad):
         assert len(of(events, ev.Interrupted)) == cancel and len(of(events, ev.Truncated)) != cancel
         assert duplex.conversation.turns[0].answer.text == ""
         check_context(duplex)
+
+
+def test_a_reply_apart_leaves_no_trace(tiny_model, vad):
+    """Out of band: with the history or without, and what comes after is as if it had not been."""
+    duplexes = [Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, speak=False) for _ in range(2)]
+    for duplex in duplexes:
+        duplex.send(do.HearText("hello"))
+        list(duplex.run())
+    apart, plain = duplexes
+    length = apart.conversation.length
+    told = do.Respond(apart=True, system="Name the topic.", id="mine")
+    messages = do.Respond(apart=True, system="Shout.", messages=[("user", "hello")])
+    answers = []
+    for command in (told, messages):
+        apart.send(command)
+        events = list(apart.run())
+        done = of(events, ev.ReplyDone)[0]
+        answers.append(done.text)
+        assert not of(events, ev.Transcript | ev.TurnEnded | ev.Error) and done.cause == command.id
+        assert [turn.number for turn in apart.conversation.turns] == [0]
+        assert apart.conversation.length == length and apart.state is DialogueState.IDLE
+    fresh = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, speak=False, system="Shout.")
+    fresh.send(do.HearText("hello"))
+    assert answers[1] == of(fresh.run(), ev.ReplyDone)[0].text
+    for duplex in duplexes:
+        duplex.send(do.HearText("and now?"))
+    assert of(apart.run(), ev.ReplyDone)[0].text == of(plain.run(), ev.ReplyDone)[0].text
+    apart.send(do.Respond(apart=True, id="empty"))
+    assert [e.code for e in of(apart.run(), ev.Error)] == ["nothing_to_answer"]
+
+
+def test_a_reply_apart_may_be_interrupted(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.send(do.HearText("hello"))
+    list(duplex.run())
+    duplex.send(do.Played(10**9))
+    text = duplex.conversation.turns[0].answer.text
+    duplex.send(do.Respond(apart=True, system="Name the topic."))
+    list(duplex.run(steps=40))
+    assert duplex.tasks.reply is not None
+    duplex.send(do.Interrupt())
+    events = list(duplex.run())
+    assert of(events, ev.ReplyDone)[0].status == "cancelled" and not of(events, ev.Error)
+    assert [turn.answer.text for turn in duplex.conversation.turns] == [text]
+    check_context(duplex)

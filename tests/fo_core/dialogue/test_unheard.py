@@ -70,8 +70,7 @@ def test_an_unheard_commit_is_empty(hears_nothing, sound):
     duplex.send(do.Commit())
     events += duplex.run()
     assert [e.how for e in of(events, ev.TurnEnded)] == ["unheard"]
-    assert [e.code for e in of(events, ev.Error)] == ["empty_commit"]
-    assert not of(events, ev.ReplyStarted | ev.Transcript)
+    assert not of(events, ev.ReplyStarted | ev.Transcript | ev.Error)
     assert duplex.state is DialogueState.IDLE and duplex.conversation.length == before
     duplex.send(do.Respond())
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["nothing_to_answer"]
