@@ -20,27 +20,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from data_prep import (
-    answers,
-    domain_questions,
-    encode_turns,
-    label_turns,
-    sample,
-    synthesize_turns,
-    texts,
-)
-from data_prep.answers import AnswersConfig
-from data_prep.domain_questions import DomainConfig
-from data_prep.encode_turns import EncodeConfig
-from data_prep.label_turns import TurnStatesConfig
-from data_prep.runner import Progress, RunConfig, StepReport, quiet
-from data_prep.sample import SampleConfig
-from data_prep.speakers import READERS, SIDES, SynthesizeConfig
-from data_prep.speakers import check as check_voices
-from data_prep.texts import TextsConfig
+from data_prep.runner.run import Progress, RunConfig, StepReport, quiet
+from data_prep.sources import domain_questions, texts
+from data_prep.sources.domain_questions import DomainConfig
+from data_prep.sources.texts import TextsConfig
+from data_prep.steps import answers, encode_turns, label_turns, sample, synthesize_turns
+from data_prep.steps.answers import AnswersConfig
+from data_prep.steps.encode_turns import EncodeConfig
+from data_prep.steps.label_turns import TurnStatesConfig
+from data_prep.steps.sample import SampleConfig
+from data_prep.steps.speakers import READERS, SIDES, SynthesizeConfig
+from data_prep.steps.speakers import check as check_voices
 from fo_core.config import config, to_dict
 from fo_core.errors import DataError, FoError
-from fo_core.files import write_json, write_text
+from fo_core.io.files import write_json, write_text
 
 FOLDERS = {  # step -> its folder, in the order of the steps
     "sample": "sample",
@@ -83,12 +76,12 @@ def run_chain(
     progress: Progress = quiet,
     source: Path | Sequence[Path] | None = None,
 ) -> dict[str, Any]:
-    """Run steps in their order; those that the source does not have are left out.
+    """Run steps in their order; those that the source does not have are skipped.
 
     Args:
         cfg: The whole run. Its limit is of the first of the steps.
         out: The data's folder.
-        steps: Which ones; encode is left out where no model is named and others are asked for.
+        steps: Which ones; encode is skipped where no model is named and others are asked for.
         progress: Called with (step, done, total).
         source: Manifest (for label-states and encode also several, or a folder of them) for the
             first of the steps, instead of that of the step before it.

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fo_core import audio
 from fo_core.config import config
 from fo_core.engines.asr import ASR, Recogniser
 from fo_core.errors import DataError, EngineError
+from fo_core.io import audio
 from fo_core.normalize import speakable
 
 PACE = {  # letters (Chinese: characters) a second: the fewest and the most

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from data_prep.runner import Row, rows_of
-from fo_core.files import replacing
+from data_prep.runner.run import Row, rows_of
+from fo_core.io.files import replacing
 
 RESERVED = ("manifest", "rejects", "journal")  # files of a step's folder
 

@@ -17,14 +17,14 @@ from typing import Any
 
 from data_prep import figures
 from data_prep.chain import FOLDERS, sides_of
-from data_prep.cuts import file_stem
-from data_prep.encode_turns import DECODED
-from data_prep.runner import Row, rows_of
-from fo_core import page
+from data_prep.runner.cuts import file_stem
+from data_prep.runner.run import Row, rows_of
+from data_prep.steps.encode_turns import DECODED
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError, FoError
-from fo_core.files import read_json, replacing, write_json, write_text
+from fo_core.io import page
+from fo_core.io.files import read_json, replacing, write_json, write_text
 
 LISTEN = 10  # items to listen to
 DECODINGS = 3  # of them decoded from their tokens
@@ -183,7 +183,7 @@ def _sources(reports: dict[str, Any], settings: dict[str, Any]) -> list[tuple[st
     known = LICENCES.get(source, "not known here: see where it comes from")
     rows = [(Path(path).name, known) for path in paths]
     if source == "domain":
-        rows.append(("questions: data_prep/domain.py", known))
+        rows.append(("questions: data_prep/sources/domain.py", known))
     llm = settings.get("regenerate", {}).get("llm")
     if llm and "regenerate" in reports:
         rows.append((f"answers: {llm}", LICENCES.get(llm, "see the model's card")))

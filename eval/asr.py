@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from eval.harness import Evaluation, Pass, Row, Score
 from eval.metrics.wer import word_errors
-from fo_core import audio
+from fo_core.io import audio
 
 if TYPE_CHECKING:
-    from eval.hearing import Condition
+    from eval.systems.hearing import Condition
 
 EAR_RATE = 16000
 MAX_SECONDS = 120.0
@@ -42,12 +42,12 @@ def passes(
 
 
 def _hearing(folder: str, how: Sequence[Condition], asked: list[str] | None, device: str) -> Any:
-    from eval.hearing import hear, readings_of
+    from eval.systems.hearing import hear, readings_of
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
-    from fo_core.models.ready import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    model = make_ready(freeze_omni.load(folder, device))
+    model = pack_for_inference(freeze_omni.load(folder, device))
     readings, vad = readings_of(model, asked), read_dialogue(folder).duplex.vad
 
     def one(row: Row) -> Row:

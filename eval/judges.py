@@ -30,7 +30,7 @@ class JudgeSpec:
 
     def key(self) -> dict[str, Any]:
         """What its transcripts depend on, the package's version among it."""
-        from eval.provenance import package_version
+        from eval.report.provenance import package_version
         from fo_core.engines.asr import ASR
 
         module = ASR.load(self.name)

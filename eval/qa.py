@@ -22,9 +22,9 @@ from eval.metrics import states
 from eval.metrics.agreement import agreement
 from eval.metrics.contains import accuracy
 from eval.metrics.wer import total, word_errors
-from fo_core import audio
 from fo_core.data.manifest import Item
-from fo_core.files import read_jsonl, write_json, write_jsonl
+from fo_core.io import audio
+from fo_core.io.files import read_jsonl, write_json, write_jsonl
 
 Progress = Callable[[str, int, int], None]
 Row = dict[str, Any]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.judges import JudgeSpec
-from eval.probe import ModelProbe
-from eval.provenance import fingerprint
 from eval.qa import Progress, evaluate, questions
+from eval.report.provenance import fingerprint
+from eval.systems.probe import ModelProbe
 from fo_core.data.manifest import Item
 
 

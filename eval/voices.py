@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.harness import Row, Work
-from fo_core import audio
 from fo_core.errors import DataError
-from fo_core.files import cache_dir
+from fo_core.io import audio
+from fo_core.io.files import cache_dir
 
 RATE = 16000
 RECORDINGS = "recordings"  # in place of an engine: the set's own

@@ -43,7 +43,7 @@ def _reply_path(out: Path) -> Path:
 
 def _save(out: Path, wave: Tensor, rate: int) -> str | None:
     """Write the reply; None where there is none to write."""
-    from fo_core import audio
+    from fo_core.io import audio
 
     if not wave.numel():
         return None
@@ -53,7 +53,10 @@ def _save(out: Path, wave: Tensor, rate: int) -> str | None:
 
 @app.command("file")
 def file(
-    question: Annotated[Path, typer.Argument(help="Recorded question, any format and rate.")],
+    question: Annotated[
+        Path,
+        typer.Argument(help="Recorded question, any format and rate; example: one that ships."),
+    ],
     model: options.Model = options.DEFAULT_MODEL,
     out: Annotated[
         Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
@@ -72,9 +75,10 @@ def file(
     written. --set overrides how the model talks (dialogue.json of its folder). With --again each
     further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
-    from fo_core import audio
+    from fo_core.io import audio
+    from fo_core.shipped import recording
 
-    options.existing_file(question, "question")
+    question = options.existing_file(recording(question), "question")
     _reply_path(out)
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 

@@ -61,10 +61,10 @@ def check_settings(steps: Any, cfg: DemoConfig) -> None:
     Raises:
         FoError: The folder was begun with other settings.
     """
-    from fo_core.checkpoint import read_json
     from fo_core.config import to_dict
     from fo_core.errors import FoError
-    from fo_core.files import write_json
+    from fo_core.io.checkpoint import read_json
+    from fo_core.io.files import write_json
 
     path, settings = steps.out / "settings.json", to_dict(cfg)
     if not path.is_file():

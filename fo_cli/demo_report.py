@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.provenance import PACKAGES, machine, versions
-from eval.report import write_report
+from eval.report.provenance import PACKAGES, machine, versions
+from eval.report.writer import write_report
 from fo_cli.demo_steps import INPUT, OUTPUT, TRAINS, DemoConfig, Steps
-from fo_core.checkpoint import read_json
 from fo_core.errors import CheckpointError
-from fo_core.files import read_jsonl
+from fo_core.io.checkpoint import read_json
+from fo_core.io.files import read_jsonl
 
 ORDER = ("prepare-data", "model", *INPUT, "output-1", "encode", *OUTPUT[1:])
 

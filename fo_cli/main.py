@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fo_cli import chat, evaluate, models, prepare_data, profile, render
+from fo_cli import chat, models, render
 from fo_cli.attach import attach
 from fo_cli.demo import demo
 from fo_cli.errors import PoliteGroup
+from fo_cli.eval import main as evaluate
+from fo_cli.prepare import main as prepare_data
+from fo_cli.profile import main as profile
 from fo_cli.serve import serve
 from fo_cli.train import train
 

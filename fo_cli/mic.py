@@ -16,8 +16,8 @@ from fo_core.errors import FoError
 if TYPE_CHECKING:
     import numpy as np
 
+    from fo_core.devices.echo import EchoCanceller
     from fo_core.dialogue.live import Live, LiveTurn
-    from fo_core.echo import EchoCanceller
 
 BLOCK = 320  # samples at 16 kHz: 20 ms
 TAIL_SECONDS = 30.0  # longest wait for the answer after the end of a file
@@ -99,7 +99,7 @@ def _turn(interrupt: str | None, detect: str | None, sets: list[str]) -> list[st
 
 
 def _list_devices(json: bool) -> None:
-    from fo_core.sound_card import devices
+    from fo_core.devices.sound_card import devices
 
     rows = devices()
     if json:
@@ -125,10 +125,10 @@ class _Talking:
         weights: str,
         device: str,
     ) -> None:
-        from fo_core import audio
         from fo_core.dialogue.live import Live
         from fo_core.dialogue.pool import Pool, PoolConfig
         from fo_core.dialogue.settings import read_dialogue
+        from fo_core.io import audio
 
         dialogue = read_dialogue(folder, sets)
         self.wave = (
@@ -182,8 +182,8 @@ class _Talking:
         """Talk with a microphone until Ctrl-C."""
         import queue
 
-        from fo_core.echo import EchoCanceller
-        from fo_core.sound_card import SoundCard
+        from fo_core.devices.echo import EchoCanceller
+        from fo_core.devices.sound_card import SoundCard
 
         rate = self.pool.sample_rate
         echo: EchoCanceller | None = None if headphones else EchoCanceller(rate)
@@ -249,7 +249,7 @@ def _recorder(folder: Path | None, rate: int) -> Iterator[Any]:
         return
     import soundfile
 
-    from fo_core.audio import to_int16
+    from fo_core.io.audio import to_int16
 
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -335,7 +335,7 @@ def _rows(turns: list[LiveTurn]) -> list[dict[str, Any]]:
 
 
 def _summary(talking: _Talking, record: Path | None, json: bool) -> None:
-    from fo_core.files import write_json
+    from fo_core.io.files import write_json
 
     live = talking.live
     found = {"turns": _rows(live.turns), "dismissed": live.dismissed, "errors": talking.errors}

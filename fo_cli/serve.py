@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fo_cli import options, render
-from fo_core.devices import choose
+from fo_core.devices.compute import choose
 from fo_core.errors import EngineError, FoError
 
 KEY_VARIABLE = "FO_API_KEY"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.containers import bounded_lines
+from data_prep.sources.containers import bounded_lines
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str, str]]:

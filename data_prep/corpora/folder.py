@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
 from data_prep.corpora._text import text_lines
-from fo_core.sound_file import ENDINGS
+from fo_core.io.sound_file import ENDINGS
 
 SUMMARY = "a folder of sounds with a .txt (or .lab) beside each"
 LAYOUT = "a folder with a.wav and a.txt, b.flac and b.txt ..., also in folders below"

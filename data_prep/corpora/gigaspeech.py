@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
 from data_prep.corpora.wenetspeech import entries
-from data_prep.outcome import unforeseen
+from data_prep.runner.outcome import unforeseen
 
 SUMMARY = "GigaSpeech: 10,000 h of English from books, podcasts and the web"
 LAYOUT = "a folder with GigaSpeech.json and the audio files it names"

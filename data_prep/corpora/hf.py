@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
-from data_prep.outcome import unforeseen
-from fo_core import audio
+from data_prep.runner.outcome import unforeseen
 from fo_core.errors import DataError, EngineError, FoError, first_line
-from fo_core.files import replacing
+from fo_core.io import audio
+from fo_core.io.files import replacing
+from fo_core.io.sound_file import ENDINGS, full_scale
 from fo_core.registry import did_you_mean
-from fo_core.sound_file import ENDINGS, full_scale
 
 SUMMARY = "a Hugging Face dataset: a hub id, or a folder"
 LAYOUT = "OWNER/NAME on the hub, or a folder of save_to_disk(), of parquet files or of sounds"

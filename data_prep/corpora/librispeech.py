@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
 from data_prep.corpora._text import text_lines
-from data_prep.outcome import unforeseen
+from data_prep.runner.outcome import unforeseen
 
 SUMMARY = "LibriSpeech: 1,000 h of read English books"
 LAYOUT = "a folder with dev-clean, train-clean-100 ..., each SPEAKER/CHAPTER/*.flac and *.trans.txt"

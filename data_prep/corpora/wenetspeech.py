@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora import Broken, CorpusOptions, Utterance, not_found
-from data_prep.outcome import unforeseen
+from data_prep.runner.outcome import unforeseen
 from fo_core.errors import DataError
 
 SUMMARY = "WenetSpeech: 10,000 h of Mandarin from the web"

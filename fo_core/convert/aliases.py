@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fo_core.errors import CheckpointError
-from fo_core.models import llm_source
+from fo_core.models.llm import source as llm_source
 
 PREFIX = "llm_decoder."
 SPELLINGS = [

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fo_core.checkpoint import load_tensors, read_json
 from fo_core.config import to_dict
 from fo_core.convert import keymap
 from fo_core.convert.aliases import check_aliases
@@ -29,7 +28,8 @@ from fo_core.convert.reader import SafetensorsWriter, read_cmvn, read_pt, tensor
 from fo_core.convert.settings import check_llm, model_config, read_settings
 from fo_core.dialogue.settings import official_server, write_dialogue
 from fo_core.errors import CheckpointError
-from fo_core.files import write_json, write_text
+from fo_core.io.checkpoint import load_tensors, read_json
+from fo_core.io.files import write_json, write_text
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 
 TEXTS = (

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fo_core.errors import CheckpointError, first_line
-from fo_core.files import replacing
+from fo_core.io.files import replacing
 
 TYPES = {
     torch.float64: ("F64", 8),
@@ -117,7 +117,7 @@ class SafetensorsWriter:
     Args:
         path: Target; it appears only when all went well.
         shapes: Name → (dtype, shape), known before.
-        meta: Kept as JSON in the header, as :func:`fo_core.checkpoint.save_tensors` does.
+        meta: Kept as JSON in the header, as :func:`fo_core.io.checkpoint.save_tensors` does.
         mapped: Names whose tensors come from :func:`read_pt`; their pages are given back once they
             are written, so that memory does not grow with the file.
     """

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fo_core.checkpoint import read_json
 from fo_core.config import load, read_yaml
 from fo_core.convert.schema import CODEC, DECODER, SERVER, TRAIN, TRAINER, checked
 from fo_core.errors import CheckpointError, ConfigError
+from fo_core.io.checkpoint import read_json
 from fo_core.models.freeze_omni import FreezeOmniConfig
 
 END_TOKEN = "<|im_end|>"  # ends a turn and every part of the chat template

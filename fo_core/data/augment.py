@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 from pydantic import Field
 
-from fo_core import audio
 from fo_core.config import config
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
-from fo_core.sound_file import ENDINGS
+from fo_core.io import audio
+from fo_core.io.sound_file import ENDINGS
 
 CHUNK_SECONDS = 0.16  # of one state label
 TELEPHONE_RATE, TELEPHONE_LOW = 8000, 300.0  # Hz

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fo_core import audio
-from fo_core.audio import Wave
 from fo_core.data.cuts import custom_recordings, cut_sound, cut_words, say_unused
 from fo_core.errors import AudioError, DataError
-from fo_core.files import replacing
+from fo_core.io import audio
+from fo_core.io.audio import Wave
+from fo_core.io.files import replacing
 
 NEMO = "fo prepare-data import nemo makes a manifest of one of NeMo's"
 IGNORE = -1  # a chunk whose state is not judged

@@ -18,7 +18,7 @@ from typing import Any
 
 from fo_core.data.manifest import Item, from_cut
 from fo_core.errors import DataError
-from fo_core.parts import as_url, fetch, open_file, part
+from fo_core.io.parts import as_url, fetch, open_file, part
 
 INDEX = "shards.json"
 FOLDER = "shar"  # of our sets: lhotse wants a folder of its own

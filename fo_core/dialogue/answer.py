@@ -58,6 +58,7 @@ class FileAnswer:
     states: list[tuple[float, float, float]] = field(default_factory=list)  # of every chunk
     finished: bool = True  # the LLM ended the answer by itself
     endless: bool = False  # a piece of speech was cut at its limit
+    question: str = ""  # what the CTC head heard, or what was typed
 
 
 def answer_wave(
@@ -154,6 +155,8 @@ class _Asked:
         elif isinstance(event, ev.TurnEnded):
             found.ended_by = "input-end" if event.how == "commit" else event.how
             self._over = True
+        elif isinstance(event, ev.Transcript):
+            found.question = event.text
         elif isinstance(event, ev.ReplyStarted):
             self._reply = self._duplex.engine.reply
         elif isinstance(event, ev.TextDelta):

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fo_core.dialogue.commands import Queued
 from fo_core.dialogue.settings import TurnConfig
+from fo_core.engines.vad import WINDOW, Vad, VadState, make_vad
 from fo_core.errors import AudioError
 from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
-from fo_core.vad import WINDOW, Vad, VadState, make_vad
 
 WINDOW_MS = 1000 * WINDOW / SAMPLE_RATE  # of the voice activity detector
 HYSTERESIS = 0.15  # voice that began goes on down to this much below the threshold

@@ -23,12 +23,12 @@ from fo_core.dialogue.settings import DialogueConfig, effective_context
 from fo_core.dialogue.states import StateProbabilities
 from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.writer import Answer
-from fo_core.models.chat import ChatParts, encode
-from fo_core.models.ctc import collapse
+from fo_core.models.encoder.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.llm_state import LLMState
+from fo_core.models.llm.chat import ChatParts, encode
+from fo_core.models.llm.state import LLMState
+from fo_core.models.llm.tools import ToolResult, results_ids
 from fo_core.models.steps import LLMRequest, Steps
-from fo_core.models.tools import ToolResult, results_ids
 
 ROOM = 1024  # positions of the LLM's cache that are allocated at once
 ANSWER_ROOM = 256  # positions of the LLM's own context that a question leaves to its answer

@@ -27,11 +27,11 @@ from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.turn_taking import TurnTaking
+from fo_core.engines.vad import Vad
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm.tools import ToolResult
 from fo_core.models.steps import Steps
-from fo_core.models.tools import ToolResult
 from fo_core.streaming import CHUNK_SAMPLES
-from fo_core.vad import Vad
 
 
 class Duplex:

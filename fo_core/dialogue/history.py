@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fo_core.dialogue.segmenter import Tokenizer
 from fo_core.dialogue.writer import Answer, Part
-from fo_core.models.tools import ToolResult
+from fo_core.models.llm.tools import ToolResult
 
 
 @dataclass

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fo_core.models.adapter.word_adapter import WordAdapterState
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.word_adapter import WordAdapterState
 from fo_core.streaming import CHUNK_SAMPLES, FRAMES_PER_CHUNK
 
 

@@ -29,10 +29,10 @@ from fo_core.dialogue.commands import Command, Configure
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
+from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
-from fo_core.vad import Vad
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at

@@ -23,8 +23,8 @@ from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import Speaker
 from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.dialogue.writer import Answer, Part, Writer
+from fo_core.models.llm.tools import ToolCall
 from fo_core.models.steps import Steps
-from fo_core.models.tools import ToolCall
 
 Calls = Recent[str, ToolCall]  # of functions, by the call's id
 

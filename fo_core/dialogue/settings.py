@@ -6,25 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fo_core.checkpoint import read_json
 from fo_core.config import config, load, replace, to_dict
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
-from fo_core.files import write_json
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.io.checkpoint import read_json
+from fo_core.io.files import write_json
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.sampling import Compat, SamplingConfig
 
 FILE = "dialogue.json"
 TEXT_SAMPLING = SamplingConfig(temperature=0.8, top_k=20, top_p=0.8)
-
-GONE = {  # keys of older folders
-    "duplex.turn.patience_ms": "duplex.turn.end_of_turn_timeout_ms",
-    "mode": None,
-    "write_ahead": None,
-}
+GONE = ("mode", "write_ahead")  # keys of older folders, without effect now
 
 
 @config
@@ -116,22 +111,10 @@ def read_dialogue(folder: str | Path, overrides: Sequence[str] = ()) -> Dialogue
     """
     path = Path(folder) / FILE
     data = read_json(path) if path.is_file() else {}
-    given = {item.partition("=")[0]: "--set" for item in overrides}
-    for old, new in GONE.items():
-        where = given.get(old) or (path if _holds(data, old.split(".")) else None)
-        if where is not None:
-            raise ConfigError(
-                f"{where}: {old} is {'now ' + new if new else 'no setting any more'}",
-                do=f"rename it in {where}" if new else f"take it out of {where}",
-            )
+    for key in GONE:
+        if isinstance(data, dict) and key in data:
+            raise ConfigError(f"{path}: {key} is no setting any more", do="take it out")
     return load(DialogueConfig, data, overrides)
-
-
-def _holds(data: Any, path: Sequence[str]) -> bool:
-    """Whether there is a value at the end of a path of keys."""
-    if not path:
-        return True
-    return isinstance(data, Mapping) and path[0] in data and _holds(data[path[0]], path[1:])
 
 
 def write_dialogue(folder: str | Path, cfg: DialogueConfig) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.errors import DataError
-from fo_core.models import chat
-from fo_core.models.tools import Tool, ToolCall, ToolFormat, read_calls
+from fo_core.models.llm import chat
+from fo_core.models.llm.tools import Tool, ToolCall, ToolFormat, read_calls
 
 Choice = Literal["auto", "none", "required"] | dict[str, str]  # {"type": "function", "name": ...}
 

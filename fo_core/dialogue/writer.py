@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.tool_calls import CallSegmenter
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_state import LLMState
-from fo_core.models.steps import LLMRequest, Steps
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.state import LLMState
+from fo_core.models.steps import LLMRequest, Steps, drive
 from fo_core.sampling import Compat, SamplingConfig, sample
 
 
@@ -77,6 +77,12 @@ class Writer:
     def calls(self) -> CallSegmenter | None:
         """The functions that the answer calls; None where there are none to call."""
         return self._segmenter if isinstance(self._segmenter, CallSegmenter) else None
+
+    @torch.inference_mode()
+    def parts(self) -> Iterator[Part]:
+        """Generate; each piece is yielded when its last token is there."""
+        while not self.done:
+            yield from drive(self.advance())
 
     def advance(self) -> Steps[list[Part]]:
         """One token further: the pieces that are complete now (most often none)."""

@@ -2,7 +2,7 @@
 
 What is heard leaves the model as words (a CTC head over pieces of spelling, an adapter that writes
 words in the LLM's own tokens) and what is spoken is read as spelling, so neither knows the LLM.
-What does know it (task and prompt vectors, state head, the prefix of LLM states) is left out until
+What does know it (task and prompt vectors, state head, the prefix stack) is skipped until
 a stage trains it with the new LLM.
 """
 
@@ -15,16 +15,17 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from fo_core.checkpoint import load_into, load_tensors
 from fo_core.config import replace
 from fo_core.errors import CheckpointError
-from fo_core.models import freeze_omni, llm_source
-from fo_core.models.adapter import ConvAdapterConfig
-from fo_core.models.duration_decoder import DurationDecoderConfig
+from fo_core.io.checkpoint import load_into, load_tensors
+from fo_core.models import freeze_omni
+from fo_core.models.adapter.conv_adapter import ConvAdapterConfig
+from fo_core.models.adapter.word_adapter import WordAdapter, WordAdapterConfig
+from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
+from fo_core.models.encoder.piece_lm import PieceLM
 from fo_core.models.freeze_omni import CtcConfig, FreezeOmni, FreezeOmniConfig
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.piece_lm import PieceLM
-from fo_core.models.word_adapter import WordAdapter, WordAdapterConfig
+from fo_core.models.llm import source as llm_source
+from fo_core.models.llm.frozen_llm import FrozenLLM
 
 Fate = Literal["kept", "rewritten", "untrained"]
 
@@ -154,7 +155,9 @@ def _keep(folder: Path, old: FreezeOmniConfig, model: FreezeOmni) -> Iterator[Pa
             "answers are written, not spoken", "output-2",
         )  # fmt: skip
     elif _load(folder, "speech_decoder", model):
-        dropped = "; its prefix of LLM states is left out" if old.speech_decoder.prefix else ""
+        dropped = (
+            "; its prefix of LLM hidden states is skipped" if old.speech_decoder.prefix else ""
+        )
         yield PartFate("speech_decoder", "kept", f"it reads spelling{dropped}", "", "output-3")
 
 

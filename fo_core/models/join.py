@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from fo_core import config as configs
-from fo_core.checkpoint import fingerprint, load_tensors, read_json, save_tensors
 from fo_core.errors import CheckpointError
-from fo_core.files import write_json, write_text
-from fo_core.models import piece_lm
+from fo_core.io.checkpoint import fingerprint, load_tensors, read_json, save_tensors
+from fo_core.io.files import write_json, write_text
+from fo_core.models.encoder import piece_lm
 from fo_core.models.freeze_omni import PARTS, FreezeOmniConfig, read_config
 
 SECTIONS = {"ctc_head": "ctc"}  # part -> section of the config, where their names differ

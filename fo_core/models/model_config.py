@@ -9,18 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fo_core import config as cfg
-from fo_core.checkpoint import read_json
 from fo_core.config import config
 from fo_core.errors import CheckpointError, ConfigError
-from fo_core.models.adapter import ConvAdapterConfig
-from fo_core.models.codec import TiCodecConfig
-from fo_core.models.ctc_adapter import CtcAdapterConfig
-from fo_core.models.duration_decoder import DurationDecoderConfig
-from fo_core.models.istft_codec import IstftCodecConfig
-from fo_core.models.speech_decoder import SpeechDecoderConfig
-from fo_core.models.speech_encoder import SpeechEncoderConfig
-from fo_core.models.whisper_encoder import WhisperEncoderConfig
-from fo_core.models.word_adapter import WordAdapterConfig
+from fo_core.io.checkpoint import read_json
+from fo_core.models.adapter.conv_adapter import ConvAdapterConfig
+from fo_core.models.adapter.ctc_adapter import CtcAdapterConfig
+from fo_core.models.adapter.word_adapter import WordAdapterConfig
+from fo_core.models.codec.istft_codec import IstftCodecConfig
+from fo_core.models.codec.ticodec import TiCodecConfig
+from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
+from fo_core.models.decoder.speech_decoder import SpeechDecoderConfig
+from fo_core.models.encoder.speech_encoder import SpeechEncoderConfig
+from fo_core.models.encoder.whisper_encoder import WhisperEncoderConfig
 
 
 @config

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_state import LLMState
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.state import LLMState
 
 if TYPE_CHECKING:
-    from fo_core.models.speech_decoder import SpeechDecoder, SpeechState
+    from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechState
 
 
 @dataclass(frozen=True)

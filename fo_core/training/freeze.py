@@ -1,4 +1,4 @@
-"""Freezing: what globs select, which modules stay in eval mode, proof that the rest stood still."""
+"""Freezing: what globs select, which modules stay in eval mode, fingerprints of the rest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fo_core.checkpoint import fingerprint
 from fo_core.errors import StageError
+from fo_core.io.checkpoint import fingerprint
 
 
 def select(model: nn.Module, globs: Sequence[str]) -> dict[str, nn.Parameter]:

@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from data_prep import encode_turns, label_turns
 from data_prep.chain import FOLDERS, ChainConfig, run_chain
-from data_prep.encode_turns import EncodeConfig
-from data_prep.label_turns import TurnStatesConfig
 from data_prep.report import write_report
-from data_prep.runner import RunConfig, quiet
+from data_prep.runner.run import RunConfig, quiet
+from data_prep.steps import encode_turns, label_turns
+from data_prep.steps.encode_turns import EncodeConfig
+from data_prep.steps.label_turns import TurnStatesConfig
 from fo_core.config import load, read_yaml, to_dict
 from fo_core.data import manifest
 from fo_core.data.dataset import make_loader
 from fo_core.errors import ConfigError, DataError, FoError
-from fo_core.files import write_json
+from fo_core.io.files import write_json
 
 REPO = Path(__file__).resolve().parents[2]
 TINY = {
@@ -43,9 +43,9 @@ flite = pytest.mark.skipif(shutil.which("flite") is None, reason="no flite here"
 def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from fo_core.checkpoint import save_tensors
+    from fo_core.io.checkpoint import save_tensors
     from fo_core.models import freeze_omni
-    from fo_core.models.istft_codec import IstftCodec
+    from fo_core.models.codec.istft_codec import IstftCodec
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
@@ -287,7 +287,7 @@ def corpus(folder: Path, number: int = 8, **known: Any) -> Path:
     """A manifest of sounds with texts and nobody's role, as ``import`` makes it."""
     import numpy as np
 
-    from fo_core import audio
+    from fo_core.io import audio
 
     items = []
     for i in range(number):
@@ -374,7 +374,7 @@ def test_encode_says_what_is_missing_and_lists_bad_sounds(
 ) -> None:
     import numpy as np
 
-    from fo_core import audio
+    from fo_core.io import audio
 
     rows = []
     for i in range(9):
@@ -404,11 +404,11 @@ def test_encode_says_what_is_missing_and_lists_bad_sounds(
     for row in (made := [json.loads(x) for x in (tmp_path / "a" / "manifest.jsonl").open()]):
         row["custom"]["spoken"] = "What it is."
     (tmp_path / "a" / "manifest.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
-    ears = EncodeConfig(str(codec), check=3, ears="faster-whisper")
+    ears = EncodeConfig(str(codec), check=3, asr_engine="faster-whisper")
     found = encode_turns.check(tmp_path / "a" / "manifest.jsonl", ears)
     assert found["cer_of_the_sounds"] == 0 and found["cer_decoded"] == 1
     with pytest.raises(FoError, match="faster-wisper"):
-        encode_turns.ready(EncodeConfig(str(codec), ears="faster-wisper"))
+        encode_turns.ready(EncodeConfig(str(codec), asr_engine="faster-wisper"))
     with pytest.raises(DataError, match="is not what was encoded"):  # the codec is not trained
         encode_turns.run(EncodeConfig(str(codec), check=5), source, tmp_path / "b", how, quiet)
     with pytest.raises(ConfigError, match="--model"):

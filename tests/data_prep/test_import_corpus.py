@@ -8,10 +8,10 @@ import soundfile
 
 from data_prep.corpora import CORPORA, Broken, CorpusOptions, Utterance
 from data_prep.import_corpus import run
-from data_prep.runner import RunConfig
-from fo_core import audio
+from data_prep.runner.run import RunConfig
 from fo_core.data import manifest
 from fo_core.errors import DataError, EngineError
+from fo_core.io import audio
 
 ONE = RunConfig(workers=1)
 

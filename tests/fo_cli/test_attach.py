@@ -1,11 +1,11 @@
 import json
 
+import tiny_models
 from typer.testing import CliRunner
 
 from fo_cli.main import app
-from fo_core import testing
 from fo_core.models.freeze_omni import PARTS
-from fo_core.models.llm_tiny import write_tiny
+from fo_core.models.llm.tiny import write_tiny
 
 run = CliRunner().invoke
 WORDS = {
@@ -15,7 +15,7 @@ WORDS = {
 
 
 def test_attach_says_what_is_left_out_and_the_model_writes_an_answer(tmp_path):
-    testing.tiny_model(**WORDS).save(tmp_path / "m", PARTS)
+    tiny_models.tiny_model(**WORDS).save(tmp_path / "m", PARTS)
     llm, out = write_tiny(tmp_path / "llm", seed=7), tmp_path / "new"
     args = ["attach", str(llm), "--model", str(tmp_path / "m"), "--out", str(out)]
     found = run(app, args)

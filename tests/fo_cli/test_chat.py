@@ -166,9 +166,9 @@ def test_again_is_one_talk(tiny_model):
     from fo_core.dialogue.answer import ask_text, file_talk
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
-    from fo_core.models.ready import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    model = make_ready(freeze_omni.load(tiny_model), "fp16")
+    model = pack_for_inference(freeze_omni.load(tiny_model), "fp16")
     talk = file_talk(model, read_dialogue(tiny_model), speak=False)
     expected = [ask_text(talk, text).text for text in ("hello", "and you", "why")]
     args = ["chat", "text", "hello", "--model", str(tiny_model), "--again"]

@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from fo_cli.main import app
+from fo_core.devices.sound_card import SoundCard
 from fo_core.models import freeze_omni
-from fo_core.sound_card import SoundCard
 
 run = CliRunner().invoke
 HEAR = [

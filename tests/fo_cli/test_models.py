@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_core.models.freeze_omni import PARTS
-from fo_core.models.llm_tiny import write_tiny, write_tokenizer
+from fo_core.models.llm.tiny import write_tiny, write_tokenizer
 
 run = CliRunner().invoke
 

@@ -74,7 +74,7 @@ def write(folder: Path, kind: str, **more: Any) -> Path:
     import torch
     import transformers as hf
 
-    from fo_core.models.llm_tiny import write_tokenizer
+    from fo_core.models.llm.tiny import write_tokenizer
 
     folder.mkdir(parents=True)
     size = write_tokenizer(folder)

@@ -40,7 +40,7 @@ def labels_one_late(patch: Patch) -> None:
 
 
 def a_norm_left_out(patch: Patch) -> None:
-    from fo_core.models.speech_encoder import EncoderLayer as It
+    from fo_core.models.encoder.speech_encoder import EncoderLayer as It
 
     right = It.forward
 
@@ -87,7 +87,7 @@ def rotary_frequencies_off(patch: Patch) -> None:
 
 
 def no_final_norm(patch: Patch) -> None:
-    patch.setattr("fo_core.models.llm_backbone.quick_norm", lambda norm, x: x)
+    patch.setattr("fo_core.models.llm.backbone.quick_norm", lambda norm, x: x)
 
 
 def gate_and_up_exchanged(patch: Patch) -> None:
@@ -106,11 +106,11 @@ def states_one_off(patch: Patch) -> None:
 
 
 def a_slope_of_a_hundredth(patch: Patch) -> None:
-    patch.setattr("fo_core.models.generator.SLOPE", 0.01)
+    patch.setattr("fo_core.models.codec.generator.SLOPE", 0.01)
 
 
 def louder_stages(patch: Patch) -> None:
-    from fo_core.models.generator import Generator as It
+    from fo_core.models.codec.generator import Generator as It
 
     right = It.add_voice
     patch.setattr(It, "add_voice", lambda self, x, *args: right(self, x * 1.001, *args))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pocketsphinx import Decoder
 
-from fo_core import audio
 from fo_core.errors import EngineError
+from fo_core.io import audio
 
 EXTRA = "judge"
 PACKAGE = "pocketsphinx"

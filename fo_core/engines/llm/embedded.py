@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fo_core.engines.llm import transformers
-from fo_core.models.llm_source import EMBEDDED
+from fo_core.models.llm.source import EMBEDDED
 
 EXTRA = "embedded"
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from fo_core.engines.endpoint import check_url, post
 from fo_core.engines.llm import Answer, Draw, Message
 from fo_core.errors import EngineError
-from fo_core.models.thoughts import without_thoughts
+from fo_core.models.llm.reasoning import without_thoughts
 
 T = TypeVar("T")
 

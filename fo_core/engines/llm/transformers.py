@@ -21,9 +21,9 @@ from torch import Tensor
 
 from fo_core.engines.llm import Answer, Draw, Message
 from fo_core.errors import EngineError
-from fo_core.models import chat
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_state import LLMState
+from fo_core.models.llm import chat
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.state import LLMState
 
 KEEP = 0.7  # share of rows still busy at which the others leave the batch
 MARGINS = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.06}  # logits

@@ -9,11 +9,11 @@ import aiohttp
 import edge_tts
 import numpy as np
 
-from fo_core import audio
 from fo_core.engines.endpoint import AGAIN, ServiceDown, pause_after
 from fo_core.engines.tts import CLIP, check_request, of_language
 from fo_core.errors import AudioError, EngineError
-from fo_core.sound_file import decode
+from fo_core.io import audio
+from fo_core.io.sound_file import decode
 
 EXTRA = "edge"
 VOICES = [  # some of the service's several hundred, one language after the other

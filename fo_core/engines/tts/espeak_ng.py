@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fo_core import audio
 from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
+from fo_core.io import audio
 
 EXTRA = ""  # no Python package: a Debian one
 INSTALL = "apt-get install espeak-ng"

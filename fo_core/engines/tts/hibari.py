@@ -17,7 +17,7 @@ from hibari import voices as hibari_voices
 
 from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
-from fo_core.files import cache_dir, replacing
+from fo_core.io.files import cache_dir, replacing
 
 EXTRA = "hibari"
 MORE_VOICES = (

@@ -19,7 +19,7 @@ from kokoro_onnx import Kokoro
 
 from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
-from fo_core.files import cache_dir, replacing
+from fo_core.io.files import cache_dir, replacing
 
 EXTRA = "kokoro"
 MORE_VOICES = (

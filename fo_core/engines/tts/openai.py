@@ -6,11 +6,11 @@ import os
 
 import numpy as np
 
-from fo_core import audio
 from fo_core.engines.endpoint import check_url, post
 from fo_core.engines.tts import CLIP, check_request
 from fo_core.errors import AudioError, EngineError
-from fo_core.sound_file import decode
+from fo_core.io import audio
+from fo_core.io.sound_file import decode
 
 EXTRA = ""
 VOICES = ["alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer"]

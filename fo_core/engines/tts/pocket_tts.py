@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from pocket_tts import TTSModel
 
-from fo_core import audio
 from fo_core.engines.tts import CLIP, check_request, clip_of
 from fo_core.errors import EngineError
+from fo_core.io import audio
 
 EXTRA = "pocket"
 LONGEST_CLIP = 30.0  # s; what follows is not used

@@ -11,8 +11,8 @@ from rounding import bounds, near, roundings
 from torch import Tensor
 
 from fo_core.dialogue.vocoder import Vocoder, VocoderConfig, cut_point, pcm16
-from fo_core.models.codec import TiCodec, TiCodecConfig
-from fo_core.models.quantizer import Quantizer, QuantizerConfig
+from fo_core.models.codec.quantizer import Quantizer, QuantizerConfig
+from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
 
 GROUPS = {"quantizer_modules": "quantizer", "quantizer_modules_globaltokens": "global_quantizer"}
 

@@ -1,4 +1,4 @@
-"""The listening side against the reference tensors: features, encoder, adapter, chunk by chunk."""
+"""The input branch against the reference tensors: features, encoder, adapter, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fo_core.convert.keymap import ADAPTER, ENCODER
 from fo_core.features import KaldiFbank
-from fo_core.models.adapter import ConvAdapter, ConvAdapterConfig
-from fo_core.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from fo_core.models.adapter.conv_adapter import ConvAdapter, ConvAdapterConfig
+from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 
 def exact(module: nn.Module) -> Any:

@@ -10,7 +10,7 @@ from rounding import bounds, near, roundings
 from torch import Tensor
 from two_turns import Ended
 
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.state_head import StateHead
 from fo_core.sampling import filter_logits

@@ -11,7 +11,7 @@ from rounding import bounds, near, roundings
 from torch import Tensor
 
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, Segment, Segmenter
-from fo_core.models.speech_decoder import SpeechDecoder, SpeechDecoderConfig
+from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.sampling import SamplingConfig, filter_logits
 from fo_core.text import speakable
 

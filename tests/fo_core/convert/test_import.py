@@ -2,8 +2,8 @@
 
 import torch
 
-from fo_core.checkpoint import load_tensors, read_json
 from fo_core.convert.official import MODULES, export_official, import_official, read_tensors
+from fo_core.io.checkpoint import load_tensors, read_json
 from fo_core.models import freeze_omni
 
 

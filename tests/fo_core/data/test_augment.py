@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.label_states import CHUNK, chunk_states
-from fo_core import audio
+from data_prep.steps.label_states import CHUNK, chunk_states
 from fo_core.config import load, to_dict
 from fo_core.data import augment as module
 from fo_core.data.augment import AugmentConfig, augment, augment_item, faster, stretched
 from fo_core.data.dataset import make_loader
 from fo_core.data.manifest import IGNORE, Item
 from fo_core.errors import DataError
+from fo_core.io import audio
 
 RATE = 16000
 STILL = AugmentConfig(gain_db=(0.0, 0.0), noise_share=0.0, tilt_share=0.0)
@@ -219,7 +219,7 @@ def test_a_loader_gives_labels_that_fit_the_changed_sound(tmp_path: Path) -> Non
 
 
 def test_an_empty_folder_of_noises_is_refused_before_the_first_item(tmp_path: Path) -> None:
-    """Fails if the items that draw noise are left out one by one instead."""
+    """Fails if the items that draw noise are skipped one by one instead."""
     for name in ("noise", "room"):
         cfg = replace(STILL, **{f"{name}_share": 0.1, f"{name}_files": str(tmp_path)})
         with pytest.raises(DataError, match="no sound in"):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fo_core import audio
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
+from fo_core.io import audio
 
 
 def items(folder: Path, count: int = 3) -> list[Item]:

@@ -17,7 +17,7 @@ from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
-from fo_core.files import write_json
+from fo_core.io.files import write_json
 from fo_core.models.steps import drive
 from fo_core.sampling import SamplingConfig
 
@@ -140,13 +140,13 @@ def test_dialogue_json_round_trips(tmp_path):
 
 def test_an_old_key_of_dialogue_json_is_named_with_its_new_name(tmp_path):
     write_json(tmp_path / "dialogue.json", {"duplex": {"turn": {"patience_ms": 2000}}})
-    with pytest.raises(ConfigError, match="is now duplex.turn.end_of_turn_timeout_ms.*rename it"):
+    with pytest.raises(ConfigError, match="patience_ms is duplex.turn.end_of_turn_timeout_ms now"):
         read_dialogue(tmp_path)
     write_json(tmp_path / "dialogue.json", {"write_ahead": True})
     with pytest.raises(ConfigError, match="write_ahead is no setting any more.*take it out"):
         read_dialogue(tmp_path)
     write_json(tmp_path / "dialogue.json", {})
-    with pytest.raises(ConfigError, match="--set: duplex.turn.patience_ms is now"):
+    with pytest.raises(ConfigError, match="patience_ms is duplex.turn.end_of_turn_timeout_ms now"):
         read_dialogue(tmp_path, ["duplex.turn.patience_ms=1"])
 
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue.answer import ask_text, file_talk
@@ -19,8 +19,8 @@ from fo_core.dialogue.transcribe import repeat
 from fo_core.engines.llm.transformers import Engine
 from fo_core.errors import CheckpointError, EngineError
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_tiny import write_tiny
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.tiny import write_tiny
 from fo_core.sampling import SamplingConfig
 
 GREEDY = DialogueConfig(
@@ -49,7 +49,7 @@ class Scripted:
 def model(tmp_path: Path) -> FreezeOmni:
     folder = write_tiny(tmp_path / "llm")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [256, 92]}))
-    return testing.tiny_model(llm=FrozenLLM.load(str(folder)))
+    return tiny_models.tiny_model(llm=FrozenLLM.load(str(folder)))
 
 
 def talk_with(model: FreezeOmni, cfg: DialogueConfig = GREEDY, system: str | None = None) -> Duplex:
@@ -111,7 +111,7 @@ def test_thoughts_are_not_spoken_and_leave_the_history(
 def test_thoughts_without_end_are_closed(
     model: FreezeOmni, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fo_core.models.thoughts.LONGEST", 30)
+    monkeypatch.setattr("fo_core.models.llm.reasoning.LONGEST", 30)
     script = Scripted(model.llm, monkeypatch)
     script.say("<think>An hour, or two, or thrIt is noon.<|im_end|>")
     assert ask(talk_with(model)).strip() == "It is noon."
@@ -120,7 +120,7 @@ def test_thoughts_without_end_are_closed(
 def test_the_llms_own_context_bounds_a_talk(tmp_path: Path) -> None:
     """L7: an index error in the middle of a talk, or gibberish."""
     folder = write_tiny(tmp_path / "llm", max_position_embeddings=300)
-    model = testing.tiny_model(llm=FrozenLLM.load(str(folder)))
+    model = tiny_models.tiny_model(llm=FrozenLLM.load(str(folder)))
     assert effective_context(model.llm, GREEDY) == 150 < GREEDY.duplex.context
     with pytest.raises(CheckpointError, match="the system text takes .* which has 172.*shorten"):
         talk_with(model, system="Be brief. " * 30)
@@ -140,7 +140,7 @@ def test_dropped_turns_and_barge_ins_leave_nothing_behind(any_llm: Path) -> None
     """L3, L4: a turn that was dropped or probed ended the talk, or was still there."""
     llm = FrozenLLM.load(str(any_llm))
     torch.manual_seed(0)
-    model = testing.tiny_model(llm=llm, state_head={"probe": True})
+    model = tiny_models.tiny_model(llm=llm, state_head={"probe": True})
     noise = 0.3 * torch.randn(2560, generator=torch.Generator().manual_seed(1))
     manual = replace(GREEDY, duplex=DuplexConfig(vad="energy", turn=TurnConfig(detect="manual")))
     talk = Duplex(model, manual, speak=False)

@@ -267,7 +267,7 @@ def test_a_model_that_raises_for_one_harms_no_other(tiny_model, vad, monkeypatch
             raise RuntimeError("the batch broke")
         return run_ragged(stack, rows, caches, shifts)
 
-    import fo_core.models.frozen_llm as frozen_llm
+    import fo_core.models.llm.frozen_llm as frozen_llm
 
     marked: list = []
     run_ragged = frozen_llm.run_ragged

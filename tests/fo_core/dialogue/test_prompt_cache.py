@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fo_core.dialogue import prompt_cache
-from fo_core.models import llm_tiny
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm import tiny
+from fo_core.models.llm.frozen_llm import FrozenLLM
 
 IDS = [token % 250 for token in range(40)]
 
@@ -13,7 +13,7 @@ IDS = [token % 250 for token in range(40)]
 @pytest.fixture
 def llm(tmp_path, monkeypatch):
     monkeypatch.setenv("FO_CACHE", str(tmp_path))
-    llm_tiny.tiny_folder()
+    tiny.tiny_folder()
     return FrozenLLM.load("tiny").pack("fp16")
 
 

@@ -108,8 +108,8 @@ def test_an_unheard_voice_over_the_answer_does_not_stop_it(hears_nothing, vad, h
 
 
 def test_an_unheard_transcript_is_empty(hears_nothing, sound):
-    from eval.hearing import Condition
-    from eval.hearing import hear as hear_wave
+    from eval.systems.hearing import Condition
+    from eval.systems.hearing import hear as hear_wave
 
     assert transcribe(hears_nothing, torch.from_numpy(sound)).llm == ""
     for how in (Condition(), Condition(4, False)):

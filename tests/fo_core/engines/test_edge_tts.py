@@ -277,9 +277,9 @@ def test_several_threads_ask_at_the_same_time(service: Service) -> None:
 
 def test_dialogues_are_spoken_through_all_that(service: Service, tmp_path: Path) -> None:
     """The step synthesize over a service that throttles, cuts off and says nothing now and then."""
-    from data_prep import synthesize
-    from data_prep.runner import RunConfig
-    from data_prep.synthesize_turns import SynthesizeConfig, run
+    from data_prep.runner.run import RunConfig
+    from data_prep.steps import synthesize
+    from data_prep.steps.synthesize_turns import SynthesizeConfig, run
     from fo_core.config import load
     from fo_core.data import manifest
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from fo_core import audio
 from fo_core.engines.tts import TTS
 from fo_core.errors import EngineError
+from fo_core.io import audio
 
 
 class StandIn:

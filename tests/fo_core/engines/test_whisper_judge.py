@@ -13,7 +13,7 @@ import torch
 
 from fo_core.engines.asr import ASR
 from fo_core.errors import EngineError
-from fo_core.models import whisper_weights
+from fo_core.models.encoder import whisper_weights
 
 PARTS = {
     "self_attention/layer_norm": "self_attn_layer_norm",

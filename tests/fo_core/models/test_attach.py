@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.config import replace
 from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.segmenter import SegmenterConfig
@@ -18,7 +18,7 @@ from fo_core.errors import CheckpointError
 from fo_core.models import freeze_omni
 from fo_core.models.attach import attach
 from fo_core.models.freeze_omni import PARTS
-from fo_core.models.frozen_llm import FrozenLLM
+from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.training.freeze import freeze_all_but, select
 
 PIECES = (*"abcdefghijklmnopqrstuvwxyz'", *(f" {c}" for c in "abcdefgh"), "ab", " the")
@@ -31,7 +31,7 @@ SPELLS = {"type": "durations", "dim": 32, "codes": 16, "heads": 2, "ffn": 48, "l
 
 
 def saved(folder: Path, **parts: Any) -> Path:
-    model = testing.tiny_model(**parts)
+    model = tiny_models.tiny_model(**parts)
     model.save(folder, PARTS)
     return folder
 
@@ -85,7 +85,9 @@ def test_a_words_vectors_are_the_new_llms_own_tokens(
 def test_a_head_over_tokens_is_read_as_its_strings(
     tmp_path: Path, random_llm: Callable[[str], Path]
 ) -> None:
-    tokens = testing.tiny_model().llm.tokenizer("abcdefgh", add_special_tokens=False)["input_ids"]
+    tokens = tiny_models.tiny_model().llm.tokenizer("abcdefgh", add_special_tokens=False)[
+        "input_ids"
+    ]
     source = saved(tmp_path / "m", ctc={"tokens": tokens}, adapter={"type": "ctc"})
     made = attach(source, str(random_llm("mistral")), "float32")
     assert made.model.config.ctc.pieces == tuple("abcdefgh") and not made.speaks
@@ -102,7 +104,7 @@ def test_what_cannot_be_attached_is_said_by_name(
     bytes_ = saved(tmp_path / "b", ctc={"tokens": [200, 201]}, adapter={"type": "ctc"})
     with pytest.raises(CheckpointError, match="classes of the CTC head are no pieces"):
         attach(bytes_, "tiny")
-    model = testing.tiny_model(**WORDS)
+    model = tiny_models.tiny_model(**WORDS)
     model.save(tmp_path / "half", ["codec"])
     with pytest.raises(CheckpointError, match="no trained ctc_head"):
         attach(tmp_path / "half", "tiny")

@@ -3,16 +3,16 @@
 from types import SimpleNamespace
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.config import replace
 from fo_core.errors import ConfigError
-from fo_core.models import whisper_encoder
+from fo_core.models.encoder import whisper_encoder
+from fo_core.models.encoder.speech_encoder import SpeechEncoderConfig
+from fo_core.models.encoder.whisper_encoder import WhisperEncoderConfig
 from fo_core.models.freeze_omni import PARTS, FreezeOmniConfig, build, load
 from fo_core.models.prompt import PromptEmbeddings
-from fo_core.models.speech_encoder import SpeechEncoderConfig
-from fo_core.models.whisper_encoder import WhisperEncoderConfig
 
 
 @pytest.mark.parametrize("encoder", [SpeechEncoderConfig, WhisperEncoderConfig])
@@ -41,7 +41,9 @@ def test_t4_what_a_part_starts_from_is_read_only_where_the_folder_lacks_the_part
     small = WhisperEncoderConfig(path=None, dim=16, heads=2, layers=1)
     start = whisper_encoder.WhisperEncoder(small).state_dict()
     start = {name: part for name, part in start.items() if not name.startswith("merge.")}
-    config = replace(testing.tiny_model().config, speech_encoder=replace(small, path="anywhere"))
+    config = replace(
+        tiny_models.tiny_model().config, speech_encoder=replace(small, path="anywhere")
+    )
     model = build(config)
     assert sorted(set(read)) == ["embedding", "whisper"]
     model.save(tmp_path, ("speech_encoder", "task", "prompt"))

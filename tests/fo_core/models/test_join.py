@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fo_core.checkpoint import load_tensors
 from fo_core.config import load, replace
 from fo_core.errors import CheckpointError
+from fo_core.io.checkpoint import load_tensors
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmniConfig
-from fo_core.models.frozen_llm import FrozenLLM
 from fo_core.models.join import join
+from fo_core.models.llm.frozen_llm import FrozenLLM
 
 SMALL = {
     "llm": {"spec": "tiny", "dtype": "float32"},

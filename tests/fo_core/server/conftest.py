@@ -134,8 +134,7 @@ def _client(server: Server, key: str = "none") -> Any:
 def mumbler() -> Any:
     """A tiny model that says letters and never ends by itself."""
     import torch
-
-    from fo_core.testing import tiny_model
+    from tiny_models import tiny_model
 
     model = tiny_model().eval()
     ids = model.llm.tokenizer("abcdefghijklmnopqrstuvwxyz .", add_special_tokens=False)
@@ -152,7 +151,7 @@ def mumbler() -> Any:
 def scripted(monkeypatch: Any, mumbler: Any) -> Any:
     """``scripted("first answer", "second")``: what the LLM writes next, in place of its own."""
     from fo_core.dialogue.writer import Writer
-    from fo_core.models import chat
+    from fo_core.models.llm import chat
 
     texts: list[str] = []
     choose, tokenizer = Writer._choose, mumbler.llm.tokenizer

@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 @pytest.fixture(scope="module")
 def demo() -> Any:
     from fo_core.models.freeze_omni import load
-    from fo_core.models.ready import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    return make_ready(load(DEMO / "model"))
+    return pack_for_inference(load(DEMO / "model"))
 
 
 def questions(count: int) -> list[tuple[str, str]]:
     """Text and base64 PCM (with silence after it) of the first held-out questions."""
-    from fo_core.audio import resample
     from fo_core.data.manifest import read
+    from fo_core.io.audio import resample
 
     found = []
     for item in read(DEMO / "data" / "user" / "heldout_a.jsonl"):

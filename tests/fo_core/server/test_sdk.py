@@ -345,5 +345,3 @@ def test_responses_out_of_band_leave_no_trace(server: Any, sdk: Any) -> None:
 def message(text: str) -> dict[str, Any]:
     content = [{"type": "input_text", "text": text}]
     return {"type": "message", "role": "user", "content": content}
-
-    asyncio.run(talk())

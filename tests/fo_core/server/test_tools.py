@@ -15,10 +15,10 @@ from fo_core.dialogue.segmenter import Segmenter, SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
-from fo_core.models import chat
 from fo_core.models.freeze_omni import PARTS
-from fo_core.models.llm_tiny import CHATML
-from fo_core.models.tools import FALLBACK, ToolCall, ToolResult, results_ids, tool_format
+from fo_core.models.llm import chat
+from fo_core.models.llm.tiny import CHATML
+from fo_core.models.llm.tools import FALLBACK, ToolCall, ToolResult, results_ids, tool_format
 
 LONG = SegmenterConfig(max_tokens=400, careful=False)  # room for calls, a token a byte
 WEATHER = {

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.data.collate import find_task
-from fo_core.models.chat import encode
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.training.hearing import encode_speech, speech_vectors
-from fo_core.training.llm_rows import Dialogues
-from fo_core.training.losses import TranscriptLoss
-from fo_core.training.speech_losses import answer_states
+from fo_core.models.llm.chat import encode
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.training.losses.listening import encode_speech, speech_vectors
+from fo_core.training.losses.llm_rows import Dialogues
+from fo_core.training.stages.input_2 import TranscriptLoss
+from fo_core.training.stages.output_3 import answer_states
 
 WINDOWED = ["mistral-window", "qwen2-window", "gemma2", "gemma3", "phi3", "cohere2", "mixtral"]
 
@@ -55,7 +55,7 @@ def test_losses_beyond_the_window_equal_transformers_own(
     folder = random_llm(kind)
     llm = FrozenLLM.load(str(folder))
     assert llm.backbone.window == 6
-    model = testing.tiny_model(llm=llm)
+    model = tiny_models.tiny_model(llm=llm)
     batch = batch_of(data[0][0][:4], "qa")
     parts = TranscriptLoss().parts(model)
     before = llm.embed([*parts.system_ids, *parts.opening(True)])[0]
@@ -82,7 +82,7 @@ def test_losses_beyond_the_window_equal_transformers_own(
 
 
 def test_one_step_of_input_2_trains_the_adapter_and_not_the_llm(any_llm: Path, data: Any) -> None:
-    model: FreezeOmni = testing.tiny_model(llm=FrozenLLM.load(str(any_llm)))
+    model: FreezeOmni = tiny_models.tiny_model(llm=FrozenLLM.load(str(any_llm)))
     before = model.llm.fingerprint()
     optimiser = torch.optim.AdamW(model.adapter.parameters(), lr=1e-4)
     batch = batch_of(data[0][0][:3], "qa")

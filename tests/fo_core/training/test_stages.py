@@ -5,21 +5,22 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny_models
 import torch
 
-from fo_core import testing
 from fo_core.config import load, read_yaml, replace, to_dict
 from fo_core.data import manifest
 from fo_core.engines.asr import ASR
 from fo_core.errors import ConfigError, StageError
 from fo_core.models.freeze_omni import FreezeOmniConfig
 from fo_core.training.cache import ItemCache, place
-from fo_core.training.estimate import measure
-from fo_core.training.loop import plan_stage, run_stage
-from fo_core.training.stages import NAMES, SIZES, Recipe, recipe, shipped
+from fo_core.training.estimate import measure, plan_stage
+from fo_core.training.loop import run_stage
+from fo_core.training.recipes import NAMES, RECIPES, Recipe, recipe, shipped
 
 MOVES = {
     "input-1": {"speech_encoder", "ctc_head"},
@@ -33,7 +34,7 @@ CONTEXTS = ("typed", "spoken")
 
 
 def fresh(llm, **parts):
-    model = testing.tiny_model(llm=llm, **parts)
+    model = tiny_models.tiny_model(llm=llm, **parts)
     model.trained |= {"speech_encoder", "ctc_head", "adapter", "speech_decoder"}
     return model
 
@@ -139,12 +140,13 @@ def test_kill_9_in_the_middle_loses_nothing(tiny_llm, data, tmp_path):
     sets = ["train.max_steps=60", "train.save_every=2", "train.validate_every=1000"]
     script = f"""
 import sys
-from fo_core import testing
+sys.path.insert(0, {str(Path(tiny_models.__file__).parent)!r})
+import tiny_models
 from fo_core.data import manifest
 from fo_core.training.loop import run_stage
-from fo_core.training.stages import recipe
+from fo_core.training.recipes import recipe
 cfg = recipe("input-1", "tiny", overrides=["train.curves=false", *{sets!r}])
-run_stage(testing.tiny_model(), cfg.stage.build(), cfg.train, {str(tmp_path / "t.jsonl")!r},
+run_stage(tiny_models.tiny_model(), cfg.stage.build(), cfg.train, {str(tmp_path / "t.jsonl")!r},
           {str(tmp_path / "v.jsonl")!r}, {str(tmp_path / "cut")!r}, progress=False)
 """
     manifest.write(tmp_path / "t.jsonl", data[0][0])
@@ -212,7 +214,7 @@ def test_shuffled_targets_are_not_learned(
 
 def test_a_stage_out_of_order_is_refused(tiny_llm, data, tmp_path):
     with pytest.raises(StageError, match="starts from a trained speech_encoder"):
-        run(testing.tiny_model(llm=tiny_llm), "input-2", data, tmp_path)
+        run(tiny_models.tiny_model(llm=tiny_llm), "input-2", data, tmp_path)
 
 
 def test_the_gan_begins_when_it_is_told_to(model, data, tmp_path):
@@ -237,7 +239,7 @@ def test_a_codec_is_heard_seen_and_judged(model, data, tmp_path, monkeypatch):
     sets = ["train.max_steps=4", "stage.exchange_voices=true", "stage.judge=any", "train.ema=0.5"]
     result = run(model, "output-1", data, tmp_path, *sets)
     assert {"val_wer", "val_wer_original", "val_perplexity"} <= set(result.metrics)
-    assert 1.0 < result.metrics["val_perplexity"] <= testing.CODES
+    assert 1.0 < result.metrics["val_perplexity"] <= tiny_models.CODES
     rows = [row for row in result.history if "codec.voice" in row]
     assert rows and rows[-1]["codec.voice"] > 0
     for step in (0, 4):
@@ -322,7 +324,7 @@ def test_a_plan_says_steps_memory_and_time(model, data):
     assert found["seconds"] == pytest.approx(12 * found["seconds_a_step"])
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", RECIPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_recipe_loads_and_builds(name, size):
     found = recipe(name, size)
@@ -332,9 +334,9 @@ def test_every_shipped_recipe_loads_and_builds(name, size):
     assert shipped(name, size).read_text().startswith("#")
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_every_shipped_size_loads(size):
-    path = shipped("input-1").parent.parent / "sizes" / f"{size}.yaml"
+@pytest.mark.parametrize("size", RECIPES)
+def test_every_shipped_model_loads(size):
+    path = shipped("input-1").parents[2] / "models" / f"{size}.yaml"
     load(FreezeOmniConfig, read_yaml(path))
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretended_device import DEVICE, PretendedDevice
 
 from fo_core.engines import LLM
 from fo_core.engines.llm import Answer, Draw
 from fo_core.engines.llm.transformers import Engine, shared_length
 from fo_core.errors import EngineError
-from fo_core.models import chat
-from fo_core.models.frozen_llm import FrozenLLM
-from fo_core.models.llm_tiny import write_tiny
-from fo_core.testing_device import DEVICE, PretendedDevice
+from fo_core.models.llm import chat
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.tiny import write_tiny
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["lean", "transformers"])

@@ -1,0 +1,293 @@
+"""How fast a model talks: every step of the stream, and the time to first audio with its legs.
+
+The steps are those of the engine itself. Beside each stands its bound: the bytes of weights that it
+has to read over the memory bandwidth measured in the same run.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from eval.latency.bounds import CODEC, Cost, Footprint, bandwidth, footprint, now, peak
+from eval.latency.original import original
+from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, noise, quiet_duplex, talk
+from fo_core.devices.compute import working_dtype
+from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.listener import Listener
+from fo_core.dialogue.settings import TEXT_SAMPLING
+from fo_core.dialogue.vocoder import VocoderConfig, cut_point
+from fo_core.layers.packed import Weights
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.packing import pack_for_inference
+from fo_core.sampling import sample
+
+AGES = (5, 20, 60)  # seconds of talk before a chunk
+LENGTHS = (30, 800, 2000)  # positions in the LLM's cache
+SPANS = ((10, 50), (210, 250))  # speech tokens over which the rate is taken
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number."""
+
+    key: str
+    label: str
+    value: float  # median of the runs (legs: of the run with the median total)
+    unit: str  # "ms" | "tokens/s" | "" for a ratio
+    bound: float | None = None  # what no program can beat (latency_bounds), same unit
+    original: float | None = None  # the original program's, measured on such a machine
+
+
+@dataclass
+class Report:
+    """All rows of one model."""
+
+    size: str
+    weights: Weights
+    threads: int
+    repeat: int
+    bandwidth: float  # bytes a second
+    peak: float  # operations a second in the codec's dtype
+    share: float = 1.0  # CPU time over time of the parts on one thread: 1 on a quiet machine
+    growth: list[float] = field(default_factory=list)  # whole listening steps of 60 s of talk, ms
+    rows: list[Row] = field(default_factory=list)
+
+    def __getitem__(self, key: str) -> Row:
+        return next(row for row in self.rows if row.key == key)
+
+
+def measure(
+    model: FreezeOmni,
+    size: str = "model",
+    weights: Weights = "same",
+    threads: int = 1,
+    repeat: int = 5,
+    steps: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Make a model ready and measure it; it is for inference only afterwards.
+
+    Args:
+        model: Its speech must not end by itself (:func:`eval.latency.models.endless`).
+        size: A name for the report; "small" and "paper" have figures of the original.
+        weights: Precision of the packed matrices.
+        threads: Of torch.
+        repeat: Runs behind each median; at least 5 for numbers that are told to others.
+        steps: False: make it ready only; the report has no rows.
+        say: Told what is measured next.
+    """
+    torch.set_num_threads(threads)
+    say("measuring the memory, packing")
+    codec_dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
+    device = model.device
+    report = Report(
+        size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)
+    )
+    bench = Bench(model, report, footprint(model, weights))
+    pack_for_inference(model, weights)
+    if not steps:
+        return report
+    parts = (bench.chunks, bench.growth, bench.llm, bench.decoder, bench.codec, bench.first_audio)
+    began, used = time.perf_counter(), time.process_time()
+    with torch.inference_mode():
+        for part in parts:
+            say(f"{size}: {part.__name__.replace('_', ' ')}")
+            part()
+    report.share = (time.process_time() - used) / (time.perf_counter() - began)
+    bench.finish()
+    return report
+
+
+class Bench:
+    """Fills a report, one part of the stream at a time."""
+
+    def __init__(self, model: FreezeOmni, report: Report, reads: Footprint) -> None:
+        self.model, self.report, self.reads = model, report, reads
+        self.repeat = report.repeat
+        self.found: list[tuple[str, str, float, list[Cost], str]] = []
+        self.noise = noise()
+        self.device = model.device
+
+    def now(self) -> float:
+        """Seconds, when all that was asked of the device is done."""
+        return now(self.device)
+
+    def milliseconds(self, work: Callable[[], object], before: int = 2) -> float:
+        """Median time of ``work`` after ``before`` runs to warm up."""
+        spent = []
+        for index in range(before + self.repeat):
+            began = self.now()
+            work()
+            if index >= before:
+                spent.append(self.now() - began)
+        return 1000 * statistics.median(spent)
+
+    def add(self, key: str, label: str, value: float, *costs: int | Cost, unit: str = "ms") -> None:
+        """One row; ``costs``: bytes of weights, or more, of what is done one after the other."""
+        exact = [cost if isinstance(cost, Cost) else Cost(cost) for cost in costs]
+        self.found.append((key, label, value, exact, unit))
+
+    def finish(self) -> None:
+        """Measure the memory once more (other programs may have used it) and write the rows."""
+        report = self.report
+        report.bandwidth = max(report.bandwidth, bandwidth(device=self.device))
+        for key, label, value, costs, unit in self.found:
+            bound = None
+            if costs:
+                seconds = sum(cost.seconds(report.bandwidth, report.peak) for cost in costs)
+                bound = 1 / seconds if unit == "tokens/s" else 1000 * seconds
+            theirs = original(report.size, key, report.threads)
+            report.rows.append(Row(key, label, value, unit, bound, theirs))
+        order = ["chunk", "listen", "llm", "prefill", "ar", "codec", "cut", "first"]
+        report.rows.sort(key=lambda row: order.index(row.key.split("_")[0]))
+
+    def chunks(self) -> None:
+        """A chunk after 5, 20 and 60 s: runs of the three take turns, so that noise hits all."""
+        listener, waiting = Listener(self.model), {}
+        for index in range(round(AGES[-1] / 0.16)):
+            listener.hear(self.noise[index % CHUNKS])
+            for age in AGES:
+                if index + 1 == round(age / 0.16):
+                    waiting[age] = listener.fork()
+        spent: dict[int, list[float]] = {age: [] for age in AGES}
+        for _ in range(2 + max(3 * self.repeat, 5)):
+            for age, old in waiting.items():
+                twin = old.fork()
+                began = self.now()
+                twin.hear(self.noise[0])
+                spent[age].append(1000 * (self.now() - began))
+        median = {age: statistics.median(times[2:]) for age, times in spent.items()}
+        for age in AGES:
+            label = f"features, encoder, adapter: a chunk after {age} s"
+            self.add(f"chunk_{age}", label, median[age], self.reads.listen)
+        self.add("chunk_ratio", "the same, 60 s over 5 s", median[60] / median[5], unit="")
+
+    def growth(self) -> None:
+        """Whole listening steps, LLM and all, over 60 s of one turn; old and young take turns."""
+        cfg, took = dialogue(40), self.report.growth
+        old, young = quiet_duplex(self.model, cfg), quiet_duplex(self.model, cfg)
+
+        def step(duplex: Duplex, index: int) -> float:
+            began = self.now()
+            hear(duplex, self.noise[index % CHUNKS])
+            return 1000 * (self.now() - began)
+
+        pairs = 2 * self.repeat + 3
+        first, last = round(AGES[0] / 0.16), round(AGES[-1] / 0.16)
+        took += [step(old, index) for index in range(last - pairs // 2)]
+        for index in range(first - pairs // 2):
+            step(young, index)
+        ratios = []
+        for index in range(pairs):
+            before = step(young, index)
+            took.append(step(old, index))
+            ratios.append(took[-1] / before)
+        label = "whole listening step with the LLM, 60 s over 5 s"
+        self.add("listen_ratio", label, statistics.median(ratios), unit="")
+
+    def llm(self) -> None:
+        """Two vectors, and one token with its choice, at several lengths of the cache."""
+        llm = self.model.llm
+        state = llm.init_state(1, LENGTHS[-1] + 8)
+        ids = torch.arange(LENGTHS[-1], device=self.device).view(1, -1) % llm.vocab_size
+        for block in ids.split(250, dim=1):
+            llm.step(llm.embed(block), state)
+
+        def chunk() -> None:
+            llm.step(llm.embed([0, 1]), state)
+            state.crop(state.length - 2)
+
+        def token() -> None:
+            hidden, _ = llm.step(llm.embed([0]), state)
+            how = TEXT_SAMPLING
+            int(sample(llm.logits(hidden[:, -1]), how.temperature, how.top_k, how.top_p))
+            state.crop(state.length - 1)
+
+        chunks, tokens = {}, {}
+        for length in reversed(LENGTHS):
+            state.crop(length)
+            chunks[length] = self.milliseconds(chunk)
+            tokens[length] = self.milliseconds(token)
+        r = self.reads
+        for n in LENGTHS:
+            label = f"LLM, a chunk (2 vectors), {n} positions"
+            self.add(f"llm_chunk_{n}", label, chunks[n], r.llm)
+        for n in LENGTHS:
+            self.add(f"llm_token_{n}", f"LLM, a token, {n} positions", tokens[n], r.llm + r.head)
+
+    def _speech(self, count: int = 48) -> Iterator[int]:
+        decoder = self.model.speech_decoder
+        vectors = 0.1 * torch.randn(2, 1, count, decoder.cfg.dim).to(decoder.embedding.weight)
+        return decoder.generate(vectors[0], vectors[1])
+
+    def decoder(self) -> None:
+        """The first token of a sentence, and tokens a second early and late in it."""
+        spent = self.milliseconds(lambda: next(self._speech()), before=1)
+        reads = self.reads.prefill + 2 * self.reads.speak
+        label = "speech decoder, prefill (48 text, 48 state vectors) and first token"
+        self.add("prefill", label, spent, reads)
+        rates: dict[int, list[float]] = {span[0]: [] for span in SPANS}
+        for _ in range(self.repeat):
+            stamps = []
+            for _token in self._speech():
+                stamps.append(self.now())
+                if len(stamps) > SPANS[-1][1]:
+                    break
+            for start, stop in SPANS:
+                rates[start].append((stop - start) / (stamps[stop] - stamps[start]))
+        for start, stop in SPANS:
+            label = f"speech decoder, tokens {start} to {stop}"
+            rate = statistics.median(rates[start])
+            self.add(f"ar_{start}", label, rate, self.reads.speak, unit="tokens/s")
+
+    def codec(self) -> None:
+        """The calls that the vocoder makes, and its search for a pause."""
+        codec, voice = self.model.codec, self.model.voice()
+        for count, keep in CODEC:
+            tokens = torch.randint(codec.codes, (1, count, 1)).to(self.device)
+            decode = functools.partial(codec.decode, tokens, voice, keep)
+            spent = self.milliseconds(decode, before=1)
+            label = f"codec, {count} tokens in, {keep[1] - keep[0]} kept"
+            self.add(f"codec_{count}", label, spent, self._codec_cost(count))
+        wave, window = torch.randn(24000), VocoderConfig().cut_window
+        spent = self.milliseconds(lambda: cut_point(wave, window, 9.0))
+        self.add("cut", "search for the cut in 24000 samples", spent)
+
+    # --- time to first audio ---
+
+    def first_audio(self) -> None:
+        """Last chunk arrived → first audio, with its legs; and a whole listening step."""
+        heard: list[float] = []
+        talk(self.model, self.noise, dialogue(40))  # warms up
+        for first in (40, 20):
+            cfg = dialogue(first)
+            runs = [talk(self.model, self.noise, cfg) for _ in range(self.repeat)]
+            heard += [step for run in runs for step in run.heard]
+            legs = sorted(runs, key=lambda run: run.total)[len(runs) // 2].legs
+            key, label = f"first_{first}", f"time to first audio, {first} tokens kept first"
+            costs = self._costs(first)
+            self.add(key, label, sum(legs.values()), *costs.values())
+            for leg, spent in legs.items():
+                self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, costs[leg])
+        reads_all = self.reads.listen + self.reads.llm
+        self.add("listen", "whole listening step of 160 ms", statistics.median(heard), reads_all)
+
+    def _codec_cost(self, tokens: int) -> Cost:
+        return Cost(self.reads.codec, self.reads.codec_flops[tokens])
+
+    def _costs(self, first: int) -> dict[str, int | Cost]:
+        r, tokens = self.reads, first + VocoderConfig().overlap
+        return {
+            "listen": r.listen + r.llm,
+            "read": r.llm,
+            "write": SENTENCE * r.head + (SENTENCE - 1) * r.llm,
+            "prefill": r.prefill + 2 * r.speak,
+            "speak": (tokens - 1) * r.speak,
+            "codec": self._codec_cost(tokens),
+        }

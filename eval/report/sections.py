@@ -1,0 +1,285 @@
+"""What a report says, before how it looks: named sections of tables from the plain ``report`` dict.
+
+Markdown and HTML render the same sections, so they cannot disagree. A value that is not in the
+dict is shown as "not measured"; nothing is made up and nothing is skipped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SET_A = "(a) unseen wordings of known facts"
+SET_B = "(b) unseen facts"
+MISSING = "not measured"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured value: its key in the dict, its name, what it tells, and which way is better."""
+
+    key: str
+    name: str
+    meaning: str
+    unit: str = "ratio"  # ratio, ms, or x (a factor)
+    better: str = "lower"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A bound that set (a) is to meet, fixed before anything was measured."""
+
+    key: str
+    bound: float
+    at_most: bool
+
+    def met(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells; ``numeric`` columns are set to the right."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph and its tables; ``figures`` names what belongs here in HTML."""
+
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: str = ""  # "curves", "samples" or nothing
+
+
+MEASURES = (
+    Measure("input1_wer", "input-1 WER", "what the streaming encoder hears (greedy CTC)"),
+    Measure("input2_wer", "input-2 WER", "what the frozen LLM repeats from the adapter's vectors"),
+    Measure(
+        "answer_agreement",
+        "answer agreement",
+        "the answer to the spoken question is the LLM's answer to the typed one",
+        better="higher",
+    ),
+    Measure(
+        "text_accuracy",
+        "text accuracy",
+        "the LLM's answer to the typed question holds the right answer",
+        better="higher",
+    ),
+    Measure(
+        "speech_accuracy",
+        "speech accuracy",
+        "the spoken reply, as the judge hears it, holds the right answer",
+        better="higher",
+    ),
+    Measure("wer_original", "judge on the original", "the judge's own error on the TTS voice"),
+    Measure("wer_codec", "judge on the codec", "the same speech through the codec"),
+    Measure("wer_reply", "judge on our reply", "the reply's speech against the text it speaks"),
+    Measure("wer_reply_excess", "reply − original", "what our voice adds to the judge's error"),
+    Measure("state_f1_macro", "state F1, macro", "mean over the dialogue states", better="higher"),
+    Measure("first_audio_ms", "first audio, median", "end of question to first sound", "ms"),
+    Measure("first_audio_ms_p90", "first audio, 90 %", "nine of ten replies start sooner", "ms"),
+    Measure("rtf", "real-time factor", "seconds of work per second of reply", "x"),
+)
+
+AIMS = (
+    Aim("input1_wer", 0.15, True),
+    Aim("answer_agreement", 0.6, False),
+    Aim("wer_reply_excess", 0.35, True),
+    Aim("state_f1_macro", 0.8, False),
+)
+
+
+def value_of(results: Mapping[str, Any], key: str) -> float | None:
+    """One measured value of a set; the derived ones are worked out here."""
+    if key == "wer_reply_excess":
+        reply, original = results.get("wer_reply"), results.get("wer_original")
+        return None if reply is None or original is None else reply - original
+    if key == "state_f1_macro":
+        return (results.get("state_f1") or {}).get("macro")
+    return results.get(key)
+
+
+def shown(value: Any, unit: str = "ratio") -> str:
+    """A number as text: ratios with three decimals, milliseconds whole, factors with two."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if unit == "ms":
+        return f"{value:,.0f} ms"
+    if unit == "x":
+        return f"{value:.2f} ×"
+    return f"{value:.3f}"
+
+
+def verdicts(report: Mapping[str, Any]) -> list[tuple[Aim, float | None, bool | None]]:
+    """Every aim with the value of set (a) and whether it was met; None where not measured."""
+    found = [(aim, value_of(report, aim.key)) for aim in AIMS]
+    return [(aim, value, None if value is None else aim.met(value)) for aim, value in found]
+
+
+def sections(report: Mapping[str, Any], curves: Mapping[str, Any]) -> list[Section]:
+    """All sections in the order of the report; those without anything to say are skipped."""
+    found = [
+        _parts(report),
+        _aims(report),
+        _results(report),
+        _states(report),
+        Section("Hear it", figures="samples", text="Held-out questions and what came back."),
+        _stages(report),
+        Section("Loss curves", figures="curves") if curves else None,
+        _steps(report),
+        _frozen(report),
+        _machine(report),
+    ]
+    return [section for section in found if section is not None]
+
+
+def _parts(report: Mapping[str, Any]) -> Section | None:
+    parts = report.get("parts")
+    if not parts:
+        return None
+    rows = tuple((str(part), str(which)) for part, which in parts.items())
+    text = "These modules made every number and every sound below."
+    return Section("What spoke", text, (Table(("part", "type"), rows),))
+
+
+def _aims(report: Mapping[str, Any]) -> Section:
+    names = {measure.key: measure.name for measure in MEASURES}
+    marks = {True: "✔ met", False: "✘ missed", None: "– not measured"}
+    rows = tuple(
+        (
+            names[aim.key],
+            f"{'≤' if aim.at_most else '≥'} {aim.bound}",
+            shown(value),
+            marks[met] if value is None or met else f"{marks[met]} by {abs(value - aim.bound):.3f}",
+        )
+        for aim, value, met in verdicts(report)
+    )
+    text = f"Bounds on set {SET_A}, fixed beforehand. No number was tuned on held-out questions."
+    return Section("Aims", text, (Table(("measure", "aim", "measured", "verdict"), rows, (1, 2)),))
+
+
+def _results(report: Mapping[str, Any]) -> Section:
+    unseen = report.get("unseen_facts") or {}
+    rows: list[tuple[str, ...]] = [
+        (
+            measure.name,
+            shown(value_of(report, measure.key), measure.unit),
+            shown(value_of(unseen, measure.key), measure.unit),
+            measure.better,
+            measure.meaning,
+        )
+        for measure in MEASURES
+    ]
+    counts = [str(r.get("items", MISSING)) for r in (report, unseen)]
+    rows.insert(0, ("questions", *counts, "", "spoken held-out questions in the set"))
+    text = (
+        f"{SET_A}: new wordings and new recordings of facts whose reply the speaking side was "
+        f"trained on, the closed domain's own use. {SET_B}: facts that no training data held in "
+        "any form. Error rates are shares of words and can pass 1."
+    )
+    head = ("measure", SET_A, SET_B, "better", "what it tells")
+    return Section("Results on held-out questions", text, (Table(head, tuple(rows), (1, 2)),))
+
+
+def _states(report: Mapping[str, Any]) -> Section | None:
+    sets = [(SET_A, report), (SET_B, report.get("unseen_facts") or {})]
+    rows = []
+    for name, results in sets:
+        for state, score in (results.get("state_f1") or {}).items():
+            if state in ("macro", "confusion"):
+                continue
+            known = score if isinstance(score, Mapping) else {"f1": score}
+            cells = [shown(known.get(k)) for k in ("precision", "recall", "f1")]
+            rows.append((name, str(state), *cells, str(known.get("support", MISSING))))
+    if not rows:
+        return None
+    head = ("set", "state", "precision", "recall", "F1", "chunks")
+    text = "The state head's word after every 160 ms of speech, against the labels."
+    return Section("Dialogue states", text, (Table(head, tuple(rows), (2, 3, 4, 5)),))
+
+
+def _stages(report: Mapping[str, Any]) -> Section | None:
+    rows = []
+    for name, stage in (report.get("stages") or {}).items():
+        known = dict(stage)
+        rows.append(
+            (
+                str(name),
+                str(known.get("summary", "")),
+                _count(known.get("trainable_parameters")),
+                _count(known.get("frozen_parameters")),
+                _count(known.get("steps")),
+                _pair(known.get("first_val_loss"), known.get("last_val_loss")),
+            )
+        )
+    if not rows:
+        return None
+    head = ("stage", "trains", "trainable", "frozen", "steps", "held-out loss, first → last")
+    text = "Six stages over one loop. Losses of different stages are not comparable."
+    return Section("Training", text, (Table(head, tuple(rows), (2, 3, 4, 5)),))
+
+
+def _steps(report: Mapping[str, Any]) -> Section | None:
+    steps: Sequence[Mapping[str, Any]] = report.get("steps") or ()
+    if not steps:
+        return None
+    rows = []
+    for step in steps:
+        seconds, memory = step.get("seconds"), step.get("peak_memory_mb")
+        rows.append(
+            (
+                str(step.get("name", "")),
+                MISSING if seconds is None else f"{seconds:,.1f}",
+                MISSING if memory is None else f"{memory:,.0f}",
+            )
+        )
+    total = sum(step.get("seconds") or 0.0 for step in steps)
+    wall = report.get("wall_seconds")
+    text = f"All steps together took {total / 60:.1f} minutes"
+    text += f" ({wall / 60:.1f} of wall time: lanes ran side by side)." if wall else "."
+    head = ("step", "seconds", "peak memory, MB")
+    return Section("Time and memory", text, (Table(head, tuple(rows), (1, 2)),))
+
+
+def _frozen(report: Mapping[str, Any]) -> Section | None:
+    before, after = report.get("llm_fingerprint_before"), report.get("llm_fingerprint_after")
+    if before is None and after is None:
+        return None
+    same = before == after
+    text = (
+        "The LLM's weights are bit for bit what they were before training."
+        if same
+        else "The LLM's weights CHANGED: this run broke its promise."
+    )
+    rows = (("before", str(before)), ("after", str(after)))
+    return Section("Frozen LLM", text, (Table(("LLM weights", "fingerprint"), rows),))
+
+
+def _machine(report: Mapping[str, Any]) -> Section | None:
+    rows = [("seed", str(report["seed"]))] if "seed" in report else []
+    for group in ("machine", "versions"):
+        found = report.get(group)
+        if isinstance(found, Mapping):
+            rows += [(str(k), str(v)) for k, v in found.items()]
+        elif found is not None:
+            rows.append((group, str(found)))
+    if not rows:
+        return None
+    return Section("Machine and versions", "", (Table(("what", "value"), tuple(rows)),))
+
+
+def _count(value: Any) -> str:
+    return MISSING if value is None else f"{value:,}"
+
+
+def _pair(first: Any, last: Any) -> str:
+    return MISSING if first is None or last is None else f"{first:.3f} → {last:.3f}"

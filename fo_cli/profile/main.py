@@ -1,0 +1,132 @@
+"""``fo profile``: how fast a model talks on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fo_cli import options, render
+from fo_cli.profile.serve import serve
+from fo_cli.profile.throughput import throughput
+from fo_core.devices.compute import choose
+from fo_core.errors import FoError
+
+if TYPE_CHECKING:
+    from fo_core.models.freeze_omni import FreezeOmni
+
+app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
+app.command("throughput")(throughput)
+app.command("serve")(serve)
+
+RANDOM = ("small", "paper", "smol", "tiny")  # models of these shapes have random weights
+Weights = Literal["same", "fp16", "bf16", "int8"]
+
+
+@app.command("latency")
+def latency(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help=f"{options.MODEL_HELP} Or small, paper, smol, tiny: random weights of that shape. "
+            "May be repeated; fo-smol if none.",
+            metavar="DIR|NAME",
+        ),
+    ] = None,
+    old_size: options.OldLatencySize = None,
+    weights: Annotated[Weights, typer.Option(help="Precision of the packed matrices.")] = "same",
+    device: options.Device = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
+    steps: Annotated[bool, typer.Option(help="Time the single steps.")] = True,
+    runs: Annotated[int, typer.Option(min=1, help="Talks behind the paper's four legs.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, help="Talks before them.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first talk; each has the next.")] = 0,
+    first_chunk: Annotated[
+        int, typer.Option(min=1, help="Speech tokens of the first audio, in the four legs.")
+    ] = 40,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", help="Write the last talk as a Chrome trace.", metavar="JSON"),
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option("--timeline", help="Write the last talk as a picture.", metavar="PNG"),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown tables of each model.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Time every step of the stream, and the paper's four legs from a decision to the first sound.
+
+    Beside each step stands its bound (bytes of weights over the memory bandwidth measured in the
+    same run) and, for the shapes small and paper, what the original program took on two cores of a
+    shared EPYC; beside the legs the paper's table 4, which was measured on a GPU. Numbers of a busy
+    machine are numbers of a busy machine.
+    """
+    names = list(dict.fromkeys(model or [str(options.DEFAULT_MODEL)]))
+    folders = {name: None if name in RANDOM else options.model_folder(name) for name in names}
+    if markdown and json:
+        raise FoError("--markdown and --json exclude each other")
+    device = choose(device)
+    if device != "cpu" and weights != "same":
+        raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
+    for path, what in ((trace, "trace"), (timeline, "timeline")):
+        if path is not None:
+            options.writable(path, what)
+
+    from eval.latency import table
+    from eval.latency.legs import measure_legs
+    from eval.latency.stream import measure
+    from eval.latency.trace import write_timeline, write_trace
+    from fo_core.layers import kernels
+
+    say = render.note if sys.stderr.isatty() else (lambda text: None)
+    reports, legs = [], []
+    for name, folder in folders.items():
+        say(f"{name}: loading")
+        ready = _model(name, folder).to(device)
+        reports.append(measure(ready, name, weights, threads, repeat, steps, say))
+        legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, say))
+    if trace is not None:
+        write_trace(trace, legs[-1].talks[-1])
+    if timeline is not None:
+        last = reports[-1]
+        title = f"{last.size}, weights {last.weights}, threads {threads}"
+        write_timeline(timeline, legs[-1].talks[-1], title)
+    used = kernels.taken([weights]) if device == "cpu" else {}
+    if json:
+        found = [
+            table.as_dict(report) | {"four_legs": table.legs_dict(own)}
+            for report, own in zip(reports, legs, strict=True)
+        ]
+        machine = table.machine() | {"device": device, "kernels": used}
+        render.as_json({"machine": machine, "reports": found})
+    elif markdown:
+        render.result(table.markdown(reports, legs, used))
+    else:
+        if used:
+            render.result(kernels.say(used))
+        for report, own in zip(reports, legs, strict=True):
+            render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
+            if report.rows:
+                render.table(table.HEAD, [table.cells(row) for row in report.rows])
+                render.result(table.report_notes(report))
+            render.table(table.LEGS_HEAD, [table.leg_cells(leg) for leg in own.legs])
+            render.result(table.legs_notes(own))
+
+
+def _model(name: str, folder: Path | None) -> FreezeOmni:
+    from eval.latency.models import endless, random_model
+
+    if folder is None:
+        return random_model(name)
+    from fo_core.models.freeze_omni import load
+
+    loaded = load(folder)
+    loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
+    return endless(loaded)

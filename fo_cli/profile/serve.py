@@ -1,0 +1,109 @@
+"""``fo profile serve``: how many users a model carries on this machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fo_cli import options, render
+from fo_core.errors import FoError
+
+if TYPE_CHECKING:
+    from eval.latency.load import Load
+
+
+def serve(
+    questions: Annotated[
+        list[Path], typer.Argument(help="Sound files with a question each.", metavar="WAV...")
+    ],
+    model: options.Model = options.DEFAULT_MODEL,
+    sessions: Annotated[
+        list[int] | None,
+        typer.Option("--sessions", min=1, help="Users at a time; may be repeated."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of every user's script.")] = 60.0,
+    slot: Annotated[float, typer.Option(min=1.0, help="Seconds from question to question.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that share the model.")] = 2,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Steps of several users that run together; 1 = none.")
+    ] = 8,
+    weights: options.Weights = "auto",
+    device: options.Device = "auto",
+    sets: options.Sets = None,
+    json: options.Json = False,
+) -> None:
+    """Let scripted users talk to a pool in real time, and check every sample of every reply.
+
+    First audio: from the arrival of the sound that decided a turn to the reply's first audio.
+    Every reply is compared with what the same user gets alone; greedy sampling makes that equal.
+    """
+    import torch
+
+    from eval.latency.load import alone, run, script
+    from fo_core.dialogue.settings import read_dialogue
+    from fo_core.io import audio
+
+    for path in questions:
+        options.existing_file(path, "question")
+    waves = [audio.read(path, 16000) for path in questions]
+    wave = script(waves, slot, seconds)
+    model = options.model_folder(model)
+    dialogue = read_dialogue(model, sets or ())
+    torch.set_num_threads(1)
+    loaded = options.ready_model(model, dialogue, weights, device)
+    say = render.note if sys.stderr.isatty() else (lambda text: None)
+    say(f"alone: {wave.size / 16000:.0f} s of sound")
+    wanted = alone(loaded, dialogue, wave, batch)
+    if not wanted:
+        raise FoError("the model answered none of the questions", do="give questions it answers")
+    runs = [
+        run(loaded, dialogue, wave, count, workers, batch, wanted, say=say)
+        for count in sessions or [1, 4]
+    ]
+    if json:
+        render.as_json(
+            {
+                "workers": workers,
+                "batch": batch,
+                "weights": weights,
+                "runs": [asdict(r) for r in runs],
+            }
+        )
+        return
+    head = (
+        "users", "replies", "first audio p50", "p95", "longest", "chunk lag p50", "p95",
+        "differing", "other history", "out of order", "missing", "batch", "cores", "memory MiB",
+    )  # fmt: skip
+    render.table(head, [_cells(found) for found in runs])
+    for found in runs:
+        if found.faults:
+            render.note(f"{found.sessions} users: {_faults(found.faults)}")
+
+
+def _faults(faults: dict[str, Any]) -> str:
+    return ", ".join(f"{code} {count}" for code, count in sorted(faults.items()))
+
+
+def _cells(load: Load) -> list[str]:
+    lag = load.chunk_lag
+    batch = "/".join(
+        f"{load.mean_batch.get(kind, 0):.1f}" for kind in ("LLMRequest", "DecoderRequest")
+    )
+    return [
+        str(load.sessions),
+        str(load.replies),
+        *(f"{value:.0f} ms" for value in load.first_audio),
+        f"{lag[0]:.0f} ms",
+        f"{lag[1]:.0f} ms",
+        *(
+            str(value)
+            for value in (load.differing, load.other_history, load.out_of_order, load.missing)
+        ),
+        batch,
+        f"{load.cores:.2f}",
+        f"{load.memory_mib[0]:.0f} to {load.memory_mib[-1]:.0f}" if load.memory_mib else "",
+    ]

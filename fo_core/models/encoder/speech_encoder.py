@@ -1,0 +1,250 @@
+"""The paper's speech encoder: 4x convolutional subsampling, then Transformer layers over chunks.
+
+Paper, section 2.2; the layers are those of the published checkpoints (GOLDEN, "Encoder"). One code
+path: the whole utterance with a chunk mask and the stream with a bounded cache run the same
+layers, and give the same numbers.
+
+Parameters: ``cmvn.{mean,istd}`` (buffers), ``subsampling.{conv1,conv2,out}``,
+``input.{linear,norm}``, ``layers.N.attention.{query,key,value,out,position,bias_u,bias_v}``,
+``layers.N.{ffn_in,ffn_out,norm1,norm2[,concat]}``, ``norm`` (only if norm first).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fo_core.config import config
+from fo_core.features import GlobalCmvn
+from fo_core.layers.attention import AttentionState, LabelledAttention
+from fo_core.layers.conv import ConvSubsampling
+from fo_core.layers.masks import attention_mask, filled_mask
+from fo_core.layers.positions import LabelTable, sinusoids
+from fo_core.models.encoder.chunk_encoder import ChunkEncoder
+from fo_core.streaming import CONTEXT_FRAMES
+
+OFFICIAL_POSITIONS = 5000  # length of the original's position table
+
+
+@config
+class SpeechEncoderConfig:
+    """The paper's encoder; defaults are its size."""
+
+    type: Literal["paper"] = "paper"
+    mel: int = 80  # feature bins
+    dim: int = 1024  # E, width
+    heads: int = 16  # attention heads; must divide dim
+    ffn: int = 4096  # width of the feed-forward layers
+    layers: int = 24  # Transformer layers
+    chunk: int = 4  # frames (40 ms) a chunk, when forward names none; and of the stream
+    left: int = 16  # chunks of left context, when forward names none; -1: all
+    input_layer: Literal["linear", "none"] = "linear"  # between subsampling and layers
+    norm_first: bool = True  # layer norms before the sub-layers (and one at the end), or after
+    concat_after: bool = False  # join attention's input and output by a linear, not a sum
+    dropout: float = 0.1  # on sub-layers' outputs and inside the feed-forward
+    attention_dropout: float = 0.0  # on attention weights
+    position_dropout: float = 0.1  # on the layers' input and the position rows
+    positions: int = 16384  # labels before they start again at 0 (frames; 11 minutes)
+    compat: Literal["none", "official"] = "none"  # official: the published program's label quirks
+
+
+@dataclass
+class SpeechEncoderState:
+    """One stream, or a batch of streams of different ages."""
+
+    context: Tensor  # [B, 3, mel] the last feature frames, before normalisation
+    caches: list[AttentionState]  # one a layer, [B, heads, chunk * left, ..]
+    position: Tensor  # [B] int64 on the CPU: frames so far (official: the counter)
+    filled: Tensor  # [B] int64 on the CPU: places of the cache in use
+    first_label: Tensor  # [B] int64 on the CPU: label of the cache's first place (official)
+    chunk: int  # output frames a chunk
+    left: int  # chunks of left context; -1: all, the cache grows
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward (relu), with norms before or after."""
+
+    def __init__(self, cfg: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.norm_first = cfg.norm_first
+        self.attention = LabelledAttention(cfg.dim, cfg.heads, cfg.attention_dropout)
+        self.ffn_in = nn.Linear(cfg.dim, cfg.ffn)
+        self.ffn_out = nn.Linear(cfg.ffn, cfg.dim)
+        self.norm1 = nn.LayerNorm(cfg.dim)
+        self.norm2 = nn.LayerNorm(cfg.dim)
+        self.concat = nn.Linear(2 * cfg.dim, cfg.dim) if cfg.concat_after else None
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        rows: Tensor,
+        mask: Tensor | None,
+        cache: AttentionState | None = None,
+        limit: int | None = None,
+    ) -> tuple[Tensor, AttentionState | None]:
+        """``[B, T, E]`` and label rows -> ``[B, T, E]`` and, with a cache, the next cache."""
+        y = self.norm1(x) if self.norm_first else x
+        if cache is None:
+            a = self.attention(y, rows, mask)
+        else:
+            a, cache = self.attention.step(y, rows, cache, limit, mask)
+        if self.concat is not None:
+            x = x + self.concat(torch.cat([y, a], -1))
+        else:
+            x = x + self.dropout(a)
+        if not self.norm_first:
+            x = self.norm1(x)
+        y = self.norm2(x) if self.norm_first else x
+        x = x + self.dropout(self.ffn_out(self.dropout(F.relu(self.ffn_in(y)))))
+        return (x if self.norm_first else self.norm2(x)), cache
+
+
+class InputLayer(nn.Module):
+    """Linear, layer norm, dropout, relu."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, E] -> [B, T, E]``."""
+        return F.relu(self.dropout(self.norm(self.linear(x))))
+
+
+class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
+    """The paper's encoder; see :class:`ChunkEncoder`."""
+
+    features = "kaldi-fbank"
+
+    def __init__(self, cfg: SpeechEncoderConfig) -> None:
+        super().__init__(cfg)
+        self.cfg = cfg
+        self.cmvn = GlobalCmvn(cfg.mel)
+        self.subsampling = ConvSubsampling(cfg.mel, cfg.dim)
+        linear = cfg.input_layer == "linear"
+        self.input = InputLayer(cfg.dim, cfg.dropout) if linear else None
+        self.layers = nn.ModuleList(EncoderLayer(cfg) for _ in range(cfg.layers))
+        self.norm = nn.LayerNorm(cfg.dim) if cfg.norm_first else None
+        self.position_dropout = nn.Dropout(cfg.position_dropout)
+        self._labels = LabelTable(cfg.dim, self._attentions)
+
+    @property
+    def _attentions(self) -> list[LabelledAttention]:
+        return [layer.attention for layer in self.layers]  # type: ignore[misc]
+
+    def forward(
+        self,
+        feats: Tensor,
+        lens: Tensor | None = None,
+        chunk: int | None = None,
+        left: int | None = None,
+        context: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode whole utterances; see :class:`ChunkEncoder`."""
+        feats, out_lens = self._framed(feats, lens, context)
+        x = self.embed(feats)
+        time = x.shape[1]
+        chunk, left = self._chunks(chunk, left)
+        mask = attention_mask(time, chunk, left, None if lens is None else out_lens, x.device)
+        labels = torch.arange(time, device=x.device) % self.cfg.positions
+        table = self.position_dropout(sinusoids(labels, self.dim).to(x.dtype))
+        for layer, attention in zip(self.layers, self._attentions, strict=True):
+            x, _ = layer(x, attention.label_rows(table), mask)
+        return self.finish(x), out_lens
+
+    def init_state(
+        self, batch_size: int, chunk: int | None = None, left: int | None = None
+    ) -> SpeechEncoderState:
+        """The state of a stream before its first frame (chunk and left None: the config's)."""
+        chunk, left = self._chunks(chunk, left)
+        assert chunk > 0, "a stream needs a chunk"
+        places = chunk * max(left, 0)
+        if self.cfg.compat == "official":
+            places = max(places, 1)
+        zeros = torch.zeros(batch_size, dtype=torch.int64)
+        return SpeechEncoderState(
+            self.cmvn.mean.new_zeros(batch_size, CONTEXT_FRAMES, self.cfg.mel),
+            [attention.init_state(batch_size, places) for attention in self._attentions],
+            zeros,
+            zeros,
+            zeros - places,
+            chunk,
+            left,
+        )
+
+    def step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
+        """Encode the next chunk; the published program takes several at once, seeing each other."""
+        if self.cfg.compat == "official":
+            return self._step(feats, state)
+        return super().step(feats, state)
+
+    def _step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
+        feats = torch.cat([state.context, feats.to(state.context)], 1)
+        x = self.embed(feats)
+        count, places = x.shape[1], state.caches[0].keys.shape[2]
+        if self.cfg.compat == "official":
+            state = self._official_labels(state, places)
+            labels = (state.first_label + places)[:, None] + torch.arange(count)
+            advance = state.chunk
+        else:
+            labels = (state.position[:, None] + torch.arange(count)) % self.cfg.positions
+            advance = count
+        rows = self._labels.rows(labels)
+        grows = self.cfg.compat == "none" and state.left < 0
+        mask = None if grows else filled_mask(state.filled, places, count, x.device)
+        caches = []
+        for i, layer in enumerate(self.layers):
+            limit = None if grows else places
+            x, cache = layer(x, rows[:, :, i], mask, state.caches[i], limit)
+            caches.append(cache)
+        filled = state.filled + count
+        return self.finish(x), SpeechEncoderState(
+            feats[:, feats.shape[1] - CONTEXT_FRAMES :],
+            caches,
+            state.position + advance,
+            filled if grows else filled.clamp_max(places),
+            state.first_label + count,
+            state.chunk,
+            state.left,
+        )
+
+    def _official_labels(self, state: SpeechEncoderState, places: int) -> SpeechEncoderState:
+        """The published program's labels: counter taken modulo M, all keys labelled anew.
+
+        From the call left + 2 on every label lags its frame by one chunk, and after M frames labels
+        restart at 0 while the cache stays (GOLDEN, "Position labels"). Cached keys carry their
+        labels, so where a label changes, the difference of the rows is added.
+        """
+        chunk, window = state.chunk, (state.left + 1) * state.chunk
+        position = state.position % (chunk * (OFFICIAL_POSITIONS // chunk) - window)
+        first = (position - window).clamp_min(0) + state.filled - places
+        caches = state.caches
+        if bool(((first != state.first_label) & (state.filled > 0)).any()):
+            index = torch.arange(places)
+            old = self._labels.rows((state.first_label[:, None] + index).clamp_min(0))
+            new = self._labels.rows((first[:, None] + index).clamp_min(0))
+            change = (new - old).permute(2, 0, 3, 1, 4)  # [layers, B, heads, C, K]
+            caches = [
+                AttentionState(cache.keys + change[i], cache.values)
+                for i, cache in enumerate(caches)
+            ]
+        return replace(state, position=position, first_label=first, caches=caches)
+
+    def embed(self, feats: Tensor) -> Tensor:
+        """Normalise and subsample: ``[B, T + 3, mel] -> [B, T / 4, E]``, the layers' input."""
+        x = self.subsampling(self.cmvn(feats).to(self.subsampling.out.weight.dtype))
+        if self.input is not None:
+            x = self.input(x)
+        return self.position_dropout(x * math.sqrt(self.dim))
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The final norm, if there is one."""
+        return x if self.norm is None else self.norm(x)

@@ -1,0 +1,185 @@
+"""Turn taking: what counts as taken, times on the recording's clock, the bench's folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eval.duplex.recordings import read_bench, read_states
+from eval.duplex.turn_taking import evaluation, in_sound, nods, score, stretches, takes_turn
+from eval.harness import Pass, run
+from fo_core.data.manifest import describe
+from fo_core.errors import DataError
+from fo_core.io import audio
+
+RATE = 16000
+
+
+def tone(seconds: float) -> np.ndarray:
+    return 0.3 * np.sin(np.arange(int(RATE * seconds)) / 5).astype("f4")
+
+
+def gap(seconds: float) -> np.ndarray:
+    return np.zeros(int(RATE * seconds), "f4")
+
+
+def bench(folder: Path) -> Path:
+    for task, name, data in (
+        ("candor_pause_handling", "pause.json", [{"timestamp": [1, 2]}]),
+        ("smooth_turn_taking", "turn_taking.json", [{"timestamp": [0.5, 1.5]}]),
+        ("user_interruption", "interrupt.json", [{"context": "", "timestamp": [3, 4]}]),
+        ("icc_backchannel", "other.json", []),
+    ):
+        for number in range(2):
+            (folder / task / str(number)).mkdir(parents=True)
+            audio.write(folder / task / str(number) / "input.wav", tone(1.0), RATE)
+            (folder / task / str(number) / name).write_text(json.dumps(data))
+    return folder
+
+
+def test_the_bench_is_read_and_what_is_wrong_is_listed(tmp_path: Path) -> None:
+    bench(tmp_path)
+    (tmp_path / "smooth_turn_taking/1/turn_taking.json").write_text('[{"timestamp": [2, 1]}]')
+    (tmp_path / "user_interruption/1/interrupt.json").unlink()
+    (tmp_path / "icc_backchannel/1/input.wav").unlink()
+    rows, left = read_bench(tmp_path)
+    assert [row["task"] for row in rows] == [
+        "pause_handling",
+        "pause_handling",
+        "backchannel",
+        "smooth_turn_taking",
+        "user_interruption",
+    ]
+    assert (rows[-1]["start"], rows[-1]["end"]) == (3, 4)
+    assert sorted(left) == ["icc_backchannel/1", "smooth_turn_taking/1", "user_interruption/1"]
+    with pytest.raises(DataError, match="no task"):
+        read_bench(tmp_path / "smooth_turn_taking" / "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "taken"),
+    [
+        ([], False),
+        ([("yes", 1.0, 1.3)], False),
+        ([("oh", 1.0, 1.2), ("I", 1.2, 1.3), ("see", 1.3, 1.9)], False),
+        ([("well", 1.0, 2.0)], True),
+        ([("a", 0.0, 0.1), ("b", 0.1, 0.2), ("c", 0.2, 0.3), ("d", 0.3, 0.4)], True),
+    ],
+)
+def test_what_takes_a_turn(words: list[Any], taken: bool) -> None:
+    assert takes_turn(words) is taken
+
+
+def test_stretches_of_sound_and_words_in_silence() -> None:
+    wave = np.concatenate([gap(1), tone(0.5), gap(0.2), tone(0.3), gap(1), tone(0.4), gap(1)])
+    found = stretches(wave, RATE)
+    assert np.allclose(found, [(1.0, 2.0), (3.0, 3.4)], atol=0.03)
+    assert stretches(gap(2), RATE) == []
+    assert in_sound(("hm", 0.2, 1.4), found) == ("hm", 1.0, 1.4)
+    assert in_sound(("you", 2.2, 2.8), found) is None
+    assert nods([("mhm", 3.0, 3.3)], found) == 2
+    assert nods([("a", 1.0, 1.2), ("b", 1.2, 1.4), ("c", 1.5, 1.9)], found) == 1
+
+
+def row(task: str, words: list[Any], **more: Any) -> dict[str, Any]:
+    return {"kind": "talk", "task": task, "words": words, "speech": [(2.0, 3.5)]} | more
+
+
+def test_latencies() -> None:
+    words = [("the", 2.0, 2.5), ("answer", 2.5, 3.5)]
+    assert score(row("smooth_turn_taking", words, start=0.5, end=1.4)) == {
+        "smooth_turn_taking/take_over": (1.0, 1.0),
+        "smooth_turn_taking/latency": (pytest.approx(0.6), 1.0),
+    }
+    early = score(row("smooth_turn_taking", words, start=0.5, end=2.4))
+    assert early["smooth_turn_taking/latency"] == (0.0, 1.0)
+    cut = row("user_interruption", words, start=3.0, end=3.4, stops=[3.2])
+    assert score(cut) == {  # what came before the interruption ended is no answer to it
+        "user_interruption/take_over": (0.0, 1.0),
+        "user_interruption/stop_latency": (pytest.approx(0.2), 1.0),
+    }
+    ended = row("user_interruption", words, start=3.0, end=3.4, stops=[])
+    assert "user_interruption/stop_latency" not in score(ended)
+    other = row("user_interruption", words, start=3.0, end=3.4)  # somebody else's output.wav
+    assert score(other)["user_interruption/stop_latency"] == (0.5, 1.0)
+
+
+def test_backchannels_far_apart_take_no_turn_and_silence_counts() -> None:
+    nods_only = [("mhm", 2.0, 2.3), ("yeah", 9.0, 9.4)]
+    speech = [(2.0, 2.3), (9.0, 9.4)]
+    said = row("backchannel", nods_only, seconds=20.0) | {"speech": speech}
+    assert score(said) == {"backchannel/per_second": (2.0, 20.0), "backchannel/take_over": (0, 1)}
+    silent = row("backchannel", [], seconds=20.0) | {"speech": []}
+    assert score(silent) == {"backchannel/per_second": (0.0, 20.0), "backchannel/take_over": (0, 1)}
+    long = row("backchannel", [("oh", 2.0, 2.2), ("well", 4.0, 5.5)], seconds=20.0)
+    found = score(long | {"speech": [(2.0, 5.5), (9.0, 9.2)]})
+    assert found == {"backchannel/per_second": (1.0, 20.0), "backchannel/take_over": (1.0, 1.0)}
+
+
+def test_states_and_the_decision() -> None:
+    labels = [-1, 0, 0, 0, 1, 1]
+    base = {"kind": "states", "labels": labels, "speech_end": 0.6}
+    found = score(base | {"found": [2, 0, 0, 0, 1, 1]})
+    assert found["states/respond/f1"] == (4.0, 4.0)
+    assert found["states/dismiss/precision"] == (0.0, 0.0)  # its chunk is not judged
+    assert found["states/decision_latency"] == (pytest.approx(0.2), 1.0)
+    early = score(base | {"found": [0, 1, 0, 0, 1, 1]})
+    assert early["states/cut_in"] == (1.0, 1.0) and "states/decision_latency" not in early
+    assert score(base | {"found": [0] * 6})["states/undecided"] == (1.0, 1.0)
+
+
+def test_labelled_items_are_rows(tmp_path: Path) -> None:
+    audio.write(tmp_path / "a.wav", tone(0.5), RATE)
+    items = [describe(tmp_path / "a.wav", id="a", states=(0, 0, 1, 1)),
+             describe(tmp_path / "a.wav", id="b")]  # fmt: skip
+    rows, left = read_states(items)
+    assert [r["id"] for r in rows] == ["a"] and left == {"b": "no state labels"}
+
+
+@pytest.mark.parametrize("clock", ["sound", "wall"])
+def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
+    """A tiny model whose state head always answers: sound comes back after the user's noise."""
+    from tiny_models import tiny_model
+
+    from eval.duplex.talk import talk_through
+    from fo_core.dialogue.segmenter import SegmenterConfig
+    from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
+    from fo_core.dialogue.speaker import SpeakerConfig
+    from fo_core.dialogue.states import StateRule
+    from fo_core.dialogue.vocoder import VocoderConfig
+    from fo_core.models.freeze_omni import PARTS
+
+    model = tiny_model().eval()
+    model.trained |= set(PARTS)
+    dialogue = DialogueConfig(
+        states=StateRule(answer_threshold=0.0, ignore_threshold=1.0),
+        duplex=DuplexConfig(vad="energy"),
+        segmenter=SegmenterConfig(min_tokens=3, max_tokens=24, careful=False),
+        speaker=SpeakerConfig(
+            max_tokens=30,
+            vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
+        ),
+    )
+    noise = 0.3 * np.random.default_rng(0).standard_normal(RATE // 2).astype("f4")
+    wave = np.concatenate([gap(0.5), noise, gap(1.5)])
+    heard = talk_through(model, dialogue, wave, clock)
+    assert len(heard.wave) == len(wave) * heard.rate // RATE
+    assert heard.turns and heard.turns[0]["how"] == "answer"
+    assert not heard.wave[: int(0.5 * heard.rate)].any()
+    assert heard.wave.any() and heard.texts
+    if clock == "sound":  # the same again, to the sample
+        again = talk_through(model, dialogue, wave, clock)
+        assert np.array_equal(again.wave, heard.wave) and again.turns == heard.turns
+
+
+def test_scores_need_no_model(tmp_path: Path) -> None:
+    rows = [row("smooth_turn_taking", [("well", 2.0, 3.5)], start=0.5, end=1.5, id=str(n))
+            for n in range(3)]  # fmt: skip
+    done = Pass("talk", {}, lambda: lambda batch: [{} for _ in batch], model=True)
+    found = run(evaluation([done], {}), rows, tmp_path)
+    assert found["metrics"]["smooth_turn_taking/take_over"]["value"] == 1.0
+    assert found["metrics"]["smooth_turn_taking/latency"]["value"] == pytest.approx(0.5)

@@ -1,0 +1,211 @@
+"""The latency benchmark: every row is there and the legs add up. Nothing here depends on time."""
+
+from __future__ import annotations
+
+import gc
+import json
+
+import pytest
+import torch
+from pretended_device import DEVICE, PretendedDevice
+from typer.testing import CliRunner
+
+from eval.latency import models
+from eval.latency import talk as latency_talk
+from eval.latency.bounds import Cost, codec_flops, weight_bytes
+from eval.latency.legs import FOUR, Legs, measure_legs, spread
+from eval.latency.original import ORIGINAL
+from eval.latency.stream import Bench, Report, measure
+from eval.latency.table import as_dict, legs_dict, markdown
+from eval.latency.talk import LEGS, dialogue, noise, talk
+from eval.latency.trace import LANES, chrome_trace, write_timeline
+from fo_cli.main import app
+from fo_core.layers.packed import PackedLinear
+
+KEYS = [
+    *("chunk_5", "chunk_20", "chunk_60", "chunk_ratio", "listen_ratio", "listen"),
+    *(f"llm_{what}_{length}" for what in ("chunk", "token") for length in (30, 800, 2000)),
+    *("prefill", "ar_10", "ar_210", "codec_30", "codec_50", "codec_60", "cut"),
+    *("first_40", *(f"first_40_{leg}" for leg in LEGS)),
+    *("first_20", *(f"first_20_{leg}" for leg in LEGS)),
+]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    threads = torch.get_num_threads()
+    try:
+        return measure(models.random_model("tiny"), "tiny", repeat=1)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def legs() -> Legs:
+    return measure_legs(models.random_model("tiny"), runs=3, seed=5)
+
+
+def test_it_measures_on_a_device(monkeypatch):
+    """Nothing mixes devices, and each time waits for the device; the threads' part left out."""
+    waits: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    monkeypatch.setattr("eval.latency.stream.peak", lambda *args, **kwargs: 1.0)
+    monkeypatch.setattr(Bench, "first_audio", lambda bench: None)
+    with PretendedDevice():
+        found = measure(models.random_model("tiny").to("cuda"), "tiny", repeat=1)
+    assert {row.key for row in found.rows} == {
+        k for k in KEYS if k[:5] not in ("first", "liste")
+    } | {"listen_ratio"}
+    assert len(waits) > 2 * len(found.growth) and set(waits) == {DEVICE}
+
+
+def test_every_row_is_there(report):
+    assert [row.key for row in report.rows] == KEYS
+    assert all(row.value > 0 for row in report.rows)
+    assert len(report.growth) > 60 / 0.16  # every chunk of a minute of talk
+    for row in report.rows:
+        no_weights = row.key in ("chunk_ratio", "listen_ratio", "cut")
+        assert (row.bound is None) == no_weights
+        assert row.original is None  # nobody measured the original at this size
+    for figures in ORIGINAL.values():
+        assert set(figures) <= set(KEYS)
+
+
+@pytest.mark.parametrize("total", ["first_40", "first_20"])
+def test_the_legs_are_the_total(report, total):
+    legs = [report[f"{total}_{leg}"] for leg in LEGS]
+    assert sum(leg.value for leg in legs) == pytest.approx(report[total].value, rel=0.02)
+    assert sum(leg.bound for leg in legs) == pytest.approx(report[total].bound)
+
+
+def test_the_four_legs_are_the_total(legs):
+    """Each leg from the engine's own stamps; nothing between them is lost, in no talk."""
+    assert legs["total"].mean == pytest.approx(sum(legs[key].mean for key in FOUR), rel=1e-6)
+    for one in legs.talks:
+        assert sum(one.legs.values()) == pytest.approx(one.total)
+        spans = [s for s in one.spans if s.name in LEGS.values()]
+        assert len(spans) == len(LEGS) - 1  # all but the last chunk, which has its own name
+        last = [s for s in one.spans if s.lane == "ear"][-1]
+        chain = [last, *spans]
+        for before, after in zip(chain, chain[1:], strict=False):
+            assert after.start >= before.end - 1e-9
+        heard = [s for s in one.spans if s.lane == "playback"]
+        assert one.total == pytest.approx(1000 * (heard[0].start - last.start))
+        assert one.wall >= one.total  # the caller's clock stops last
+        assert one.audio == pytest.approx(4.0)
+    assert 0.5 < legs.covered <= 1
+    assert legs["heard"].mean > legs["total"].mean
+    assert len(legs.talks) == 3 and legs.memory["user"] > 0
+    assert [round(leg.paper[0]) for leg in legs.legs] == [478, 15, 237, 11, 745, 0]
+
+
+def test_percentiles():
+    leg = spread("x", "x", [float(i) for i in range(101)])
+    assert (leg.mean, leg.p50, leg.p90, leg.p99) == (50, 50, 90, 99)
+
+
+def test_seeds_give_the_same_talk():
+    model = models.random_model("tiny")
+    one, same, other = (
+        talk(model, noise(seed), dialogue(20, seed=seed, tokens=60), whole=True)
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(noise(3), noise(3)) and not torch.equal(noise(3), noise(4))
+    assert [s.name for s in one.spans] == [s.name for s in same.spans]
+    assert one.audio == same.audio == other.audio == 60 * 600 / 24000
+    assert one.state_bytes == same.state_bytes > 0
+
+
+def test_trace(legs, tmp_path):
+    found = json.loads(json.dumps(chrome_trace(legs.talks[0])))["traceEvents"]
+    work = [event for event in found if event["ph"] == "X"]
+    assert {event["cat"] for event in work} == set(LANES)
+    assert min(event["ts"] for event in work) == 0 and all(e["dur"] >= 0 for e in work)
+    write_timeline(tmp_path / "x.png", legs.talks[0], "tiny")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_spoken_first_has_ten_tokens(monkeypatch):
+    sizes = []
+
+    class Watched(latency_talk.Duplex):
+        def run(self, steps=None):
+            try:
+                yield from super().run(steps)
+            finally:
+                reply = self.engine.reply
+                if reply is not None:
+                    sizes.append(reply.turn.parts[0].segment.stop)
+                    sizes.append(len(reply.speaker.parts[0].tokens))
+
+    monkeypatch.setattr(latency_talk, "Duplex", Watched)
+    model = models.random_model("tiny")
+    for first in (20, 40):
+        talk(model, noise(), dialogue(first))
+        gc.collect()
+    assert sizes == [10, 30, 10, 50]
+
+
+def test_tables(report, legs):
+    lines = markdown([report], [legs], {"bf16": "oneDNN bf16 (avx512_core_amx)"}).splitlines()
+    assert lines[2].endswith("bf16: oneDNN bf16 (avx512_core_amx).")
+    rows = [line for line in lines if line.startswith("| ")]
+    assert len(rows) == 1 + len(KEYS) + 1 + len(FOUR) + 2
+    assert len({line.count("|") for line in rows}) == 2
+    four = json.loads(json.dumps(legs_dict(legs)))
+    assert set(four["legs"]) == {*FOUR, "total", "heard"} and len(four["talks"]) == 3
+    found = json.loads(json.dumps(as_dict(report)))
+    assert {"size", "weights", "threads", "repeat", "bandwidth_gb_s", "rows"} <= set(found)
+    assert set(found["rows"][0]) == {"key", "label", "value", "unit", "bound", "original", "faster"}
+
+
+def test_sizes_are_those_that_the_original_was_measured_at():
+    small, paper = (models.SIZES[name] for name in ("small", "paper"))
+    assert small.parts["speech_encoder"].items() >= {"dim": 512, "heads": 8, "layers": 12}.items()
+    assert paper.parts["speech_encoder"].items() >= {"dim": 1024, "heads": 16, "layers": 24}.items()
+    assert (small.vocab, small.llm, paper.adapter_width) == (16384, paper.llm, 3584)
+
+
+def test_bytes_that_are_read():
+    linear = torch.nn.Linear(256, 128)
+    assert weight_bytes(linear) == 4 * (256 * 128 + 128)
+    assert weight_bytes(linear, "int8") == 256 * 128 + 4 * 128
+    assert weight_bytes(None) == 0
+    assert PackedLinear(linear, weights="int8")(torch.ones(1, 256)).shape == (1, 128)
+
+
+def test_what_bounds_a_step():
+    cost = Cost(reads=100, flops=50)
+    assert cost.seconds(bandwidth=10, peak=1000) == 10
+    assert cost.seconds(bandwidth=10, peak=1) == 50
+    model = models.random_model("tiny")
+    all_kept, some_kept = (codec_flops(model, 50, keep) for keep in ((0, 50), (0, 20)))
+    assert 0.4 * all_kept < some_kept < 0.95 * all_kept  # what nobody hears is not computed
+
+
+def test_the_command(tmp_path):
+    run = CliRunner().invoke
+    args = ["--model", "tiny", "--no-steps", "--runs", "2", "--weights", "fp16"]
+    files = ["--trace", str(tmp_path / "t.json"), "--timeline", str(tmp_path / "t.png")]
+    found = run(app, ["profile", "latency", *args, *files, "--json"])
+    assert found.exit_code == 0, found.output
+    (report,) = json.loads(found.stdout)["reports"]
+    assert report["rows"] == [] and report["four_legs"]["runs"] == 2
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert (tmp_path / "t.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--size", "tiny"],
+        ["--model", "smal"],
+        ["--model", "tiny", "--model", "x"],
+        ["--model", "nowhere"],
+        ["--model", "."],
+        ["--model", "tiny", "--trace", "/dev/null/x.json"],
+    ],
+)
+def test_what_cannot_be_measured(args):
+    found = CliRunner().invoke(app, ["profile", "latency", *args])
+    assert found.exit_code == 1 or found.exception
