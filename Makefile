@@ -5,15 +5,15 @@
 #                  into the code that they must notice; LEAST=1: only the least instruction set
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS ?= embedded,hibari,judge,edge,chinese,serve,mic,ray,dev
+EXTRAS ?= embedded,hibari,judge,chinese,serve,mic,ray,dev
 READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-clients clients smoke fo-smol demo test test-cpus check pytest format clean
+.PHONY: help setup setup-clients clients smoke fo-smol demo test test-cpus check docs pytest format clean
 
 help:
-	@echo "make setup | demo | fo-smol | test | test-cpus | check | pytest | clients | smoke | format | clean   (EXTRAS=$(EXTRAS))"
+	@echo "make setup | demo | fo-smol | test | test-cpus | check | docs | pytest | clients | smoke | format | clean   (EXTRAS=$(EXTRAS))"
 
 setup: $(READY)
 
@@ -56,6 +56,12 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/support/words.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+
+# The site of docs/, to be read at http://127.0.0.1:8001/ while it is written.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve -a 127.0.0.1:8001
 
 # loadscope: a module's fixtures (models, bounds) are made by one worker only.
 pytest: setup
@@ -77,4 +83,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-clients dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-clients dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

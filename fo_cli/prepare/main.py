@@ -82,7 +82,7 @@ def _print_plan(cfg: Any) -> None:
         "synthesize": f"speech of {voices}",
         "label-states": "recordings with a dialogue state every 160 ms",
         "encode": f"speech tokens by {cfg.encode.model}" if cfg.encode.model
-        else "left out: no model with a trained codec is named yet",
+        else "skipped: no model with a trained codec is named yet",
     }  # fmt: skip
     rows = [(step, what[step], str(DEFAULT / FOLDERS[step])) for step in SOURCES[cfg.source]]
     render.table(("step", "makes", "in"), rows)
@@ -92,7 +92,7 @@ def _next(source: str) -> str:
     side = "synthesize" if source == "texts" else "user"
     data = DEFAULT / side
     return (
-        f"fo train --stage input-1 --model smol --size smol --train {data / 'train.jsonl'} "
+        f"fo train --stage input-1 --model smol --recipe smol --train {data / 'train.jsonl'} "
         f"--valid {data / 'val.jsonl'} --out runs/input-1"
     )
 
@@ -111,12 +111,9 @@ def every_step(
     json: options.Json = False,
 ) -> None:
     """Every step of a source that is not done yet, and the report at the end."""
-    named = {**inputs_of(inputs, source), "encode.model": _named(model)}
-    cfg = chain_config(
-        read_config(config, out, bool(inputs)),
-        sets,
-        {**how(num_workers, engine, limit), **named},
-    )
+    data = read_config(config, out, bool(inputs))
+    named = {**inputs_of(inputs, source, data.get("source")), "encode.model": _named(model)}
+    cfg = chain_config(data, sets, {**how(num_workers, engine, limit), **named})
     options.writable(out, "data folder")
     say_steps(run_steps(out, cfg, None), out, json)
 

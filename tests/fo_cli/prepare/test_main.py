@@ -87,6 +87,17 @@ def test_the_folder_remembers_its_source(tmp_path):
     assert found.exit_code == 0 and (tmp_path / "d" / "report.html").is_file()
 
 
+def test_files_are_read_as_the_source_that_the_config_names(tmp_path):
+    """They were taken for moss-003 unless --source said the same again."""
+    (tmp_path / "asked.txt").write_text("How are you today?\nWho wrote it?\n")
+    (tmp_path / "own.yaml").write_text("source: questions\n")
+    out = ["--config", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "d")]
+    found = run(app, ["prepare-data", "sample", str(tmp_path / "asked.txt"), *out])
+    assert found.exit_code == 0, found.stderr
+    assert json.loads((tmp_path / "d" / "settings.json").read_text())["source"] == "questions"
+    assert len((tmp_path / "d" / "sample" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
 @flite
 def test_without_a_command_it_prints_a_plan_makes_the_domain_and_names_the_next_command(
     tmp_path, monkeypatch
