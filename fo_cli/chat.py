@@ -53,7 +53,10 @@ def _save(out: Path, wave: Tensor, rate: int) -> str | None:
 
 @app.command("file")
 def file(
-    question: Annotated[Path, typer.Argument(help="Recorded question, any format and rate.")],
+    question: Annotated[
+        Path,
+        typer.Argument(help="Recorded question, any format and rate; example: one that ships."),
+    ],
     model: options.Model = options.DEFAULT_MODEL,
     out: Annotated[
         Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
@@ -73,8 +76,9 @@ def file(
     further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
     from fo_core.io import audio
+    from fo_core.shipped import recording
 
-    options.existing_file(question, "question")
+    question = options.existing_file(recording(question), "question")
     _reply_path(out)
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 

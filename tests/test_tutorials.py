@@ -20,7 +20,7 @@ from fo_core.io import audio
 from fo_core.models.llm.tiny import write_tiny
 
 DOCS = Path(__file__).parents[1] / "docs" / "tutorials"
-TINY = {"--model smol": "--model tiny", "--size smol": "--size tiny"}
+TINY = {"--model smol": "--model tiny", "--recipe smol": "--recipe tiny"}
 MORE = {  # what a test adds to a command: fewer steps, no engine that takes long to load
     "train": ["--set", "train.max_steps=2", "--device", "cpu"],
     # two steps make no codec that would pass

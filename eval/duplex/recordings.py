@@ -32,7 +32,7 @@ def task_of(name: str) -> str | None:
 
 
 def read_bench(folder: Path) -> tuple[list[Row], dict[str, str]]:
-    """Rows to talk through, and why others are left out.
+    """Rows to talk through, and why others are skipped.
 
     Args:
         folder: Holds folders of tasks, or is one itself.

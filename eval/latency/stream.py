@@ -24,7 +24,7 @@ from fo_core.dialogue.settings import TEXT_SAMPLING
 from fo_core.dialogue.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.sampling import sample
 
 AGES = (5, 20, 60)  # seconds of talk before a chunk
@@ -90,7 +90,7 @@ def measure(
         size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)
     )
     bench = Bench(model, report, footprint(model, weights))
-    make_ready(model, weights)
+    pack_for_inference(model, weights)
     if not steps:
         return report
     parts = (bench.chunks, bench.growth, bench.llm, bench.decoder, bench.codec, bench.first_audio)

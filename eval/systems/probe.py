@@ -13,7 +13,7 @@ from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import for_file, read_dialogue
 from fo_core.dialogue.transcribe import Transcript, transcribe
 from fo_core.models import freeze_omni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.streaming import CHUNK_SAMPLES
 
 
@@ -26,7 +26,7 @@ class ModelProbe:
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        self.model = make_ready(freeze_omni.load(folder, device))
+        self.model = pack_for_inference(freeze_omni.load(folder, device))
         self.dialogue = read_dialogue(folder)
         self._heard: tuple[np.ndarray, Transcript] | None = None  # of the wave asked about last
 

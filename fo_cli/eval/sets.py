@@ -15,6 +15,7 @@ from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
 COLUMNS = ("text", "answer", "speech")
+JUDGED = ("judge", "second_judge", "llm_judge", "sound", "not_measured")  # new with every rescore
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -76,6 +77,13 @@ def _command(name: str) -> Any:
         max_new_tokens: Annotated[
             int, typer.Option("--max-new-tokens", min=1, help="Longest answer, typed or spoken.")
         ] = 128,
+        baseline: shared.Baseline = None,
+        baseline_asr: shared.BaselineASR = "faster-whisper",
+        baseline_tts: shared.BaselineTTS = "hibari",
+        second_judge: shared.SecondJudge = None,
+        dnsmos: shared.Dnsmos = True,
+        utmos: shared.Utmos = None,
+        voice_like: shared.VoiceLike = None,
         overrides: options.Sets = None,
         limit: shared.Limit = None,
         resume: shared.Resume = True,
@@ -87,10 +95,10 @@ def _command(name: str) -> Any:
     ) -> None:
         from eval import judges
         from eval.harness import asked_before, run
-        from eval.report.pages import qa_page
+        from eval.report.qa_page import qa_page, timings_of
         from eval.spoken_qa import evaluation, passes
         from eval.voices import Voice
-        from fo_core.io.files import read_jsonl
+        from fo_core.io.files import read_jsonl, write_json
 
         known = sets.SETS.load(name)
         out = shared.results(out, name)
@@ -102,6 +110,7 @@ def _command(name: str) -> Any:
         if rescore:
             before = asked_before(out, name)
             about, rows, left = before["about"], before["items"], before["left_out"]
+            about = {k: v for k, v in about.items() if k not in JUDGED}
             replies = before["settings"].get("replies")
             columns = [
                 c
@@ -114,6 +123,7 @@ def _command(name: str) -> Any:
             ]
             if replies and not replies["speak"]:
                 columns.remove("speech")
+            baseline = "cascade" if "cascade" in before["settings"] else None
             speaks, key = None, dict[str, Any]()
         else:
             columns = shared.chosen(only, COLUMNS, "--only")
@@ -130,7 +140,18 @@ def _command(name: str) -> Any:
             about |= {"judge": ears.key()}
         if grader is not None:
             about |= {"llm_judge": judge_llm}
-        steps = passes(speaks, key, spoken, ears, grader, out, columns, device)
+        cascade = second = None
+        if baseline is not None and columns != ["text"]:
+            cascade = shared.cascade(baseline_asr, baseline_tts, known.LANGUAGE, rescore)
+            about = {"cascade": cascade.key()} | about  # a rescore keeps the one that answered
+        if second_judge is not None and "speech" in columns:
+            second = shared.another_judge(second_judge, ears)
+            about |= {"second_judge": second.key()}
+        rate = shared.rating(dnsmos and "speech" in columns, utmos, voice_like)
+        about |= shared.about_sound(rate)
+        steps = passes(
+            speaks, key, spoken, ears, grader, out, columns, device, cascade, second, rate
+        )
         with Bars() as bars:
             found = run(
                 evaluation(name, steps, about, known.LANGUAGE),
@@ -143,6 +164,7 @@ def _command(name: str) -> Any:
                 bars,
             )
         items = read_jsonl(out / "items.jsonl")
+        write_json(out / "timings.json", timings_of(items))
         page = qa_page(found, items, out, known.TITLE, known.COLUMN)
         shared.show(found, page, out, json, published)
 

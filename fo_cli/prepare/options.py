@@ -174,7 +174,7 @@ def run_steps(
     if steps is None:
         write_report(out)
         if "encode" not in done:
-            render.note("no --model with a trained codec: encode is left out")
+            render.note("no --model with a trained codec: encode is skipped")
     return done
 
 

@@ -203,7 +203,7 @@ def split(
         typer.Option(
             "--by",
             help="What must not be on both sides: dialogue (text, where there is none), text, "
-            "speaker. Repeated: drawn by the first; what shares another with it is left out.",
+            "speaker. Repeated: drawn by the first; what shares another with it is skipped.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another one holds out others.")] = 0,
@@ -223,7 +223,7 @@ def split(
         return
     _say_parts(report["splits"], out)
     for reason, count in report["left_out"].items():
-        render.note(f"left out {count:,}: {reason}")
+        render.note(f"skipped {count:,}: {reason}")
 
 
 def _say_parts(parts: dict[str, Any], out: Path) -> None:
@@ -350,4 +350,4 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 def _say_rejects(report: dict[str, Any], path: Path) -> None:
     if report["rejected"]:
         said = ", ".join(f"{reason} {count:,}" for reason, count in report["rejected"].items())
-        render.note(f"left out: {said}; all are in {path}")
+        render.note(f"skipped: {said}; all are in {path}")

@@ -23,7 +23,7 @@ from fo_core.errors import CheckpointError, FoError
 from fo_core.io.checkpoint import fingerprint, load_tensors, save_tensors
 from fo_core.io.files import cache_dir, mark_of
 from fo_core.layers.kv_cache import KVCache
-from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.backbone import LlamaBackbone
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.state import LLMState
 
@@ -73,7 +73,7 @@ def keep(llm: FrozenLLM, ids: Sequence[int], state: LLMState) -> None:
 def _path(llm: FrozenLLM, ids: Sequence[int]) -> Path | None:
     """Where it lies; None where it is not kept: short, on a GPU, or of weights not known."""
     backbone = llm.backbone
-    if not llm.loaded or not isinstance(backbone, LeanBackbone) or len(ids) < SHORTEST:
+    if not llm.loaded or not isinstance(backbone, LlamaBackbone) or len(ids) < SHORTEST:
         return None
     if llm.device.type != "cpu":
         return None

@@ -166,9 +166,11 @@ def test_again_is_one_talk(tiny_model):
     from fo_core.dialogue.session import Session
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
-    from fo_core.models.packing import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    session = Session(make_ready(freeze_omni.load(tiny_model), "fp16"), read_dialogue(tiny_model))
+    session = Session(
+        pack_for_inference(freeze_omni.load(tiny_model), "fp16"), read_dialogue(tiny_model)
+    )
     expected = []
     for text in ("hello", "and you", "why"):
         session.hear_text(text)

@@ -1,4 +1,4 @@
-"""Speech decoder: text vectors and LLM states in, codec tokens out (paper, section 2.3).
+"""Speech decoder: text vectors and LLM hidden states in, codec tokens out (paper, section 2.3).
 
 Notable choices: three Llama stacks. The pre-network reads the text vectors; the prefix stack, with
 weights of its own, reads the LLM's hidden states and leaves nothing but keys and values, the first
@@ -164,7 +164,7 @@ class SpeechDecoder(nn.Module):
     def read_prefix(
         self, prefix: Tensor, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor] | None:
-        """LLM states [B, P, D] → keys and values [L, B, heads, P, dh]; None without the stack."""
+        """Hidden states [B, P, D] → keys, values [L, B, heads, P, dh]; None without the stack."""
         if self.prefix is None or prefix.shape[1] == 0:
             return None
         mask = full_mask(valid)
@@ -191,7 +191,7 @@ class SpeechDecoder(nn.Module):
             text_lens: [B], or None if nothing is padded.
             tokens: Speech tokens [B, T]; what is beyond the length may hold anything.
             token_lens: [B], or None.
-            prefix: LLM states [B, P, D].
+            prefix: LLM hidden states [B, P, D].
             prefix_lens: [B], or None.
 
         Returns:
@@ -276,7 +276,7 @@ class SpeechDecoder(nn.Module):
 
         Args:
             text: Text vectors [B, N, D], not padded.
-            prefix: LLM states [B, P, D], not padded.
+            prefix: LLM hidden states [B, P, D], not padded.
             capacity: Room for speech tokens.
 
         Returns:
@@ -360,7 +360,7 @@ class SpeechDecoder(nn.Module):
 
         Args:
             text: Text vectors [1, N, D].
-            prefix: LLM states [1, P, D].
+            prefix: LLM hidden states [1, P, D].
             sampling: Default: the best of two, no penalty.
             max_tokens: Stop after so many.
             generator: Source of randomness, on this model's device.

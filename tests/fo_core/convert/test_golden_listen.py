@@ -1,4 +1,4 @@
-"""The listening side against the reference tensors: features, encoder, adapter, chunk by chunk."""
+"""The input branch against the reference tensors: features, encoder, adapter, chunk by chunk."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from fo_core.dialogue.settings import for_file, read_dialogue
 from fo_core.layers import conv, packed
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 
 # The largest relative error of a weight; of int8, half a step of a row whose largest weight is four
 # times an ordinary one.
@@ -70,7 +70,7 @@ def test_recorded_run(weights, imported, double, exact, golden_variant, monkeypa
     # Below full precision a codec runs in bfloat16 where there is any.
     codec, wave = FLOAT32 if weights == "same" else BFLOAT16, {"wave": exact["wave"]}
     allowed |= bounds(lambda: spoken(double, golden_variant), codec, wave)
-    model = make_ready(freeze_omni.load(imported), weights)
+    model = pack_for_inference(freeze_omni.load(imported), weights)
     found = listened(model, *where) | spoken(model, golden_variant)
     for name, value in found.items():
         near(value, exact[name], allowed[name], name)

@@ -98,7 +98,7 @@ class Listening:
 
 
 def listened(seen: Listening) -> dict[str, Tensor]:
-    """What a run recorded of the listening side."""
+    """What a run recorded of the input branch."""
     return {
         "enc_out": torch.stack(seen.encoded),
         "adapter_out": torch.stack(seen.adapted),

@@ -9,7 +9,7 @@ import torch
 
 from fo_core.errors import ConfigError
 from fo_core.layers.conv import pack_convolutions
-from fo_core.layers.packed import pack_for_inference
+from fo_core.layers.packed import pack_linears
 from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.streaming import cat_states, take_rows
 
@@ -135,7 +135,7 @@ def test_packed_for_inference_gives_the_same_stream() -> None:
     encoder = make(dim=128, ffn=256)
     feats = torch.randn(1, 192, 80)
     expected = stream(encoder, feats)
-    pack_convolutions(pack_for_inference(encoder))
+    pack_convolutions(pack_linears(encoder))
     assert close(stream(encoder, feats), expected)
 
 
