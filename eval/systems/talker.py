@@ -80,16 +80,24 @@ class Talker:
         """
         return make_ready(freeze_omni.load(self.folder, self.device))
 
-    def ask(self, wave: np.ndarray, speak: bool = True) -> Reply:
+    def ask(
+        self, wave: np.ndarray, speak: bool = True, earlier: Sequence[np.ndarray] = ()
+    ) -> Reply:
         """Hear a question [S] at 16 kHz, streaming, and answer it.
+
+        Args:
+            wave: The question.
+            speak: False: in text only.
+            earlier: Questions of the same talk before it; they are answered in text.
 
         Raises:
             CheckpointError: A part that is needed is not trained.
         """
         self.model.require("speech_encoder", "adapter")
         session = Session(self.model, for_file(self.dialogue))
-        chunks = list(torch.from_numpy(wave).split(CHUNK_SAMPLES))
-        found = answer_chunks(session, chunks, speak)
+        for before in earlier:
+            answer_chunks(session, list(torch.from_numpy(before).split(CHUNK_SAMPLES)), False)
+        found = answer_chunks(session, list(torch.from_numpy(wave).split(CHUNK_SAMPLES)), speak)
         return Reply(
             found.text.strip(),
             found.wave.float().cpu().numpy(),

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from eval import sets
-from fo_cli import options
+from fo_cli import options, render
 from fo_cli.eval import options as shared
 from fo_cli.progress import Bars
 from fo_core.devices.compute import choose
-from fo_core.errors import FoError
+from fo_core.errors import DataError, FoError
 
 COLUMNS = ("text", "answer", "speech")
+AUTO = "auto"  # of --tts
 JUDGED = ("judge", "second_judge", "llm_judge", "sound", "not_measured")  # new with every rescore
 
 
@@ -58,9 +59,15 @@ def _command(name: str) -> Any:
             str,
             typer.Option(
                 "--tts",
-                help="Engine that speaks the questions (cached), or recordings: the set's own.",
+                help="Engine that speaks the questions (cached); recordings: the set's own; auto: "
+                "these where the set has no text without them, else edge-tts, and offline the next "
+                "engine that works.",
             ),
-        ] = "edge-tts",
+        ] = "auto",
+        subset: Annotated[
+            list[str] | None,
+            typer.Option("--subset", help="Of a suite of several sets; may be repeated."),
+        ] = None,
         voice: Annotated[str | None, typer.Option("--voice", help="Its voice.")] = None,
         judge: shared.Judge = "faster-whisper",
         judge_model: shared.JudgeModel = None,
@@ -107,6 +114,7 @@ def _command(name: str) -> Any:
         if grader is not None:
             grader.check()
         spoken = Voice(tts, voice)
+        parts = _subsets(known, subset)
         if rescore:
             before = asked_before(out, name)
             about, rows, left = before["about"], before["items"], before["left_out"]
@@ -128,9 +136,13 @@ def _command(name: str) -> Any:
         else:
             columns = shared.chosen(only, COLUMNS, "--only")
             columns = columns or (list(COLUMNS) if llm is None else ["text"])
+            if columns != ["text"] and tts == AUTO:
+                spoken = shared.speaker_of_questions(known, voice)
             _check_columns(columns, llm, spoken)
             device = choose(device)
-            rows, left = _questions(name, known, data, spoken, columns, limit)
+            rows, left = _questions(name, known, data, spoken, columns, limit, parts)
+            if columns != ["text"] and not any(row["question"] for row in rows):
+                columns = [column for column in columns if column != "text"]
             speaks, key, about = _answering(
                 model, llm, llm_dtype, device, max_new_tokens, seed, overrides or []
             )
@@ -167,8 +179,17 @@ def _command(name: str) -> Any:
         write_json(out / "timings.json", timings_of(items))
         page = qa_page(found, items, out, known.TITLE, known.COLUMN)
         shared.show(found, page, out, json, published)
+        if hasattr(known, "export"):
+            made = known.export(items, out / "export", _model_name(about))
+            render.note(f"for the suite's own scorer: {', '.join(map(str, made)) or 'nothing'}")
 
     return command  # fmt: skip
+
+
+def _model_name(about: dict[str, Any]) -> str:
+    """A short name of what was measured, for the names of exported files."""
+    folder = Path(str(about.get("model", {}).get("folder", "model")))
+    return folder.parent.name if folder.name == "model" else folder.name
 
 
 def _check_columns(columns: list[Any], llm: str | None, spoken: Any) -> None:
@@ -179,14 +200,38 @@ def _check_columns(columns: list[Any], llm: str | None, spoken: Any) -> None:
         spoken.check()
 
 
+def _subsets(known: Any, asked: list[str] | None) -> list[str]:
+    possible = list(getattr(known, "SUBSETS", ()))
+    if asked and not possible:
+        raise FoError(f"--subset {asked[0]}: {known.TITLE} has no subsets", do="leave it out")
+    return shared.chosen(asked, possible, "--subset") or possible
+
+
 def _questions(
-    name: str, known: Any, data: str | None, spoken: Any, columns: list[Any], limit: int | None
+    name: str,
+    known: Any,
+    data: str | None,
+    spoken: Any,
+    columns: list[Any],
+    limit: int | None,
+    subsets: list[str],
 ) -> tuple[list[Any], dict[str, str]]:
-    from eval.source import known_source, locate
+    from eval.source import known_source, locate, place_for, suite_folder
     from eval.spoken_qa import as_rows
     from eval.voices import RECORDINGS
 
-    questions = known.read(locate(data or known_source(name, known), known.PATTERNS))
+    try:
+        source = data or known_source(name, known)
+        if subsets:
+            questions = known.read(suite_folder(source, known, subsets), subsets)
+        else:
+            files = getattr(known, "FILES", ())
+            questions = known.read(locate(source, known.PATTERNS, files))
+    except DataError as error:
+        if data is not None or getattr(known, "HUB", "") not in error.what:
+            raise
+        raise DataError(error.what, possible=place_for(name, known), do="set FO_DATA, or give "
+                        "--data; or check the connection to the hub") from error  # fmt: skip
     recorded = spoken.engine == RECORDINGS and columns != ["text"]
     return as_rows(questions, recorded, limit)
 
