@@ -175,7 +175,7 @@ def _spoken(talker: Talker | None, out: Path, speak: bool) -> Any:
         if speak:
             fields |= {"reply_wav": "", "reply_seconds": round(len(reply.wave) / reply.rate, 3)}
             fields |= {"speech_endless": reply.endless, "first_audio_ms": reply.first_audio_ms}
-            fields["work_seconds"] = round(reply.work_seconds, 3)
+            fields |= {"work_seconds": round(reply.work_seconds, 3), "legs": dict(reply.legs)}
             if len(reply.wave):
                 fields["reply_wav"] = f"replies/{file_name(row['id'])}.flac"
                 audio.write(out / fields["reply_wav"], reply.wave, reply.rate)

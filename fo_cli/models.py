@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from fo_cli import options, render
+from fo_cli.card import card
 
 app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, import, export.")
+app.command("card")(card)
 
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 

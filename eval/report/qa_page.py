@@ -126,7 +126,7 @@ def timings_of(rows: Sequence[Row]) -> dict[str, Any]:
 
     Kept apart from the scores: they are of one machine at one time, and change with every run.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name, kind, seconds in (
         ("model", "", "reply_seconds"),
         ("cascade", "cascade_", "cascade_seconds"),
@@ -144,7 +144,19 @@ def timings_of(rows: Sequence[Row]) -> dict[str, Any]:
         timed = [row for row in spoken if row.get(f"{kind}work_seconds") and row[seconds]]
         if timed:
             work = sum(row[f"{kind}work_seconds"] for row in timed)
+            legs = _legs([row["legs"] for row in timed if not kind and row.get("legs")])
+            found[name] |= {"legs": legs} if legs else {}
             found[name]["rtf"] = round(work / sum(row[seconds] for row in timed), 3)
+    return found
+
+
+def _legs(legs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for one in legs for name in one):
+        values = np.array([one[name] for one in legs if name in one])
+        p50, p90 = np.percentile(values, [50, 90])
+        numbers = {"mean": values.mean(), "p50": p50, "p90": p90}
+        found[name] = {key: round(float(value), 1) for key, value in numbers.items()}
     return found
 
 

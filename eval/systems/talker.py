@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fo_core.config import load, replace, to_dict
-from fo_core.dialogue.answer import answer_chunks
+from fo_core.dialogue.answer import Timings, answer_chunks
 from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
@@ -43,6 +43,7 @@ class Reply:
     first_audio_ms: float | None  # from the end of the question to the first sound
     heard: str = ""  # words of the question, where the ears tell them
     work_seconds: float = 0.0  # from the end of the question to the last sound
+    legs: Mapping[str, float] = field(default_factory=dict)  # of the time to first audio, ms
 
 
 class Talker:
@@ -108,6 +109,7 @@ class Talker:
             found.timings.first_audio_ms if found.wave.numel() else None,
             session.words.strip(),
             found.timings.reply_ms / 1000,
+            _legs(found.timings) if found.wave.numel() else {},
         )
 
     @torch.inference_mode()
@@ -154,6 +156,17 @@ class Talker:
         cfg = self.model.config.llm
         asked = [chat.dialogue(system_text(cfg), cfg.shots, text) for text in questions]
         return Engine(self.model.llm).answer(asked, self.max_new_tokens, batch)
+
+
+def _legs(timings: Timings) -> dict[str, float]:
+    """The parts of the time to first audio, as the paper's table 4 has them, ms."""
+    found = {
+        "first_text": timings.prefill_ms + timings.first_text_ms,
+        "decoder_prefill": timings.decoder_prefill_ms,
+        "first_tokens": timings.first_tokens_ms,
+        "codec": timings.codec_ms,
+    }
+    return {name: round(value, 1) for name, value in found.items()}
 
 
 def system_text(cfg: LLMConfig) -> str | None:
