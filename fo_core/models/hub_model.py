@@ -1,6 +1,8 @@
 """What the model has in common with others of Hugging Face's hub: load, save, push.
 
-A repository of the hub is a model folder, and the model's LLM a reference.
+A repository of the hub is a model folder, and the model's LLM a reference. The names and arguments
+are those of ``huggingface_hub.ModelHubMixin``; the class itself is not a base, since all of its
+methods would be replaced and importing it costs a quarter of a second of every cold start.
 """
 
 from __future__ import annotations
@@ -9,15 +11,14 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin
 
 from fo_core import hub
 
 
-class HubModel(ModelHubMixin, library_name="freeze-omni"):
+class HubModel:
     """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` of a model with a folder.
 
     Attributes:
@@ -40,7 +41,7 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
         raise NotImplementedError
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         name: str | Path,
         *,
@@ -78,15 +79,20 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
             )
         return cls.from_folder(folder, device, overrides)
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """The model folder, with what its own folder says beside the weights."""
-        self.save(save_directory)
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write the model folder, with what its own folder says beside the weights."""
+        place = Path(save_directory)
+        self.save(place)
         for name in (*hub.SETTINGS, hub.CARD):
             source = self.folder / name if self.folder else None
-            if source and source.is_file() and not (save_directory / name).exists():
-                shutil.copyfile(source, save_directory / name)
+            if source and source.is_file() and not (place / name).exists():
+                shutil.copyfile(source, place / name)
+        card = place / hub.CARD
+        if not card.exists():
+            parts = ", ".join(sorted(self.trained))
+            card.write_text(f"# A Freeze-Omni model\n\nTrained: {parts}.\n")
 
-    def push_to_hub(  # type: ignore[override]
+    def push_to_hub(
         self,
         repo_id: str,
         *,
@@ -97,13 +103,8 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
         datasets: Sequence[str] = (),
         llm: str | None = None,
         commit_message: str = "Push a Freeze-Omni model",
-        config: Any = None,
-        model_card_kwargs: Any = None,
     ) -> str:
         """Put the model on the hub; see :func:`fo_core.hub.push`. Returns the commit's URL.
-
-        ``config`` and ``model_card_kwargs`` are what ``save_pretrained(push_to_hub=True)`` hands
-        on: the folder's own are taken.
 
         Raises:
             CheckpointError: The hub refuses, or others could not load the model.
@@ -122,7 +123,3 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
                 message=commit_message,
             )
         return str(done.url)
-
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """A card for a model that has none; the push writes its header."""
-        return ModelCard(f"# A Freeze-Omni model\n\nTrained: {', '.join(sorted(self.trained))}.\n")
