@@ -123,7 +123,8 @@ def test_the_openai_sdk_by_voice(
                     item = {"type": kind, "call_id": call.call_id, "output": "sunny"}
                     await connection.conversation.item.create(item=item)
                     await connection.response.create()
-                words = [i.content[0].transcript for i in event.response.output if i.content]
+                output = event.response.output
+                words = [i.content[0].transcript for i in output if i.type == "message"]
                 said.append((" ".join(words), event.response.status))
                 if len(said) == 2:
                     await asyncio.sleep(1.0)  # it is played
@@ -135,5 +136,5 @@ def test_the_openai_sdk_by_voice(
     with serve(mumbler, talk={"segmenter": ROOM, "duplex": DuplexConfig(vad="auto")}) as server:
         asyncio.run(talk(server))
     texts, statuses = zip(*said, strict=True)
-    assert texts[:2] == ("Let me look. ", "It is sunny in Rome.")
+    assert texts[:2] == ("Let me look.", "It is sunny in Rome.")
     assert statuses[3] in ("cancelled", "completed") and texts[4] == "Welcome, good bye."
