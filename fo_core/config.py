@@ -109,6 +109,7 @@ RENAMED = {  # keys of before and their names now; the old ones are refused with
     "tensorboard": "trackers",
     "more_room": "retry_length_factor",
     "ears": "asr_engine",
+    "patience_ms": "end_of_turn_timeout_ms",
 }
 
 
