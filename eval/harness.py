@@ -85,7 +85,7 @@ def run(
         out_dir: The results folder.
         left_out: Items of the set that cannot be used, and why; listed in the overview.
         resume: Keep what the journals hold; False starts anew.
-        rescore: Never open a pass that runs the model; items it has not measured are left out.
+        rescore: Never open a pass that runs the model; items it has not measured are skipped.
         seed: Of the bootstrap.
         progress: Called with (pass, done, all).
 
@@ -103,7 +103,7 @@ def run(
     rows = _unique(items, skipped)
     if not rows:
         why = next(iter(skipped.rows.items()), None)
-        reason = f" ({len(skipped.rows)} left out, such as {why[0]}: {why[1]})" if why else ""
+        reason = f" ({len(skipped.rows)} skipped, such as {why[0]}: {why[1]})" if why else ""
         raise DataError(f"{evaluation.name}: no item to measure{reason}", do="check the set")
     if not resume and not rescore:
         _forget(out, evaluation.passes)

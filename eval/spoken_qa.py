@@ -33,7 +33,7 @@ CASCADE = {"answer": "cascade", "speech": "cascade_speech"}  # ... of the cascad
 def as_rows(
     questions: Sequence[Question], recorded: bool, limit: int | None
 ) -> tuple[list[Row], dict[str, str]]:
-    """Rows to measure, and why others of the set are left out.
+    """Rows to measure, and why others of the set are skipped.
 
     Args:
         questions: The set.

@@ -29,7 +29,7 @@ SIMILARITY = "similarity"
 
 
 def as_rows(items: Sequence[Item], limit: int | None = None) -> tuple[list[Row], dict[str, str]]:
-    """Rows to measure: answers with the dialogue before them; and why others are left out."""
+    """Rows to measure: answers with the dialogue before them; and why others are skipped."""
     rows: list[Row] = []
     left = {}
     for item in items:

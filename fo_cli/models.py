@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fo_cli import options, render
+from fo_cli import models_hub, options, render
 from fo_cli.card import card
 
-app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, import, export.")
+app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, fetch, push, import.")
+app.command("push")(models_hub.push)
+app.command("fetch")(models_hub.fetch)
 app.command("card")(card)
 
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
@@ -100,7 +102,7 @@ def info(folder: Folder, json: options.Json = False) -> None:
 
     And which kernels this CPU would take for its matrices, by the precision of ``--weights``.
     """
-    found = describe(options.existing_folder(folder, "model folder"))
+    found = describe(options.model_folder(folder))
 
     from fo_core.layers import kernels
 
@@ -174,8 +176,7 @@ def join_models(
     json: options.Json = False,
 ) -> None:
     """Put parts that were trained apart into one model: ears of one folder, a voice of another."""
-    for folder in folders:
-        options.existing_folder(folder, "model folder")
+    folders = [options.model_folder(folder) for folder in folders]
     options.writable(out, "model folder")
 
     from fo_core.models.join import join
@@ -268,7 +269,7 @@ def export(
     layout: Annotated[Format, typer.Option("--format", help="Layout.")] = Format.official,
 ) -> None:
     """Write a model that was imported (and perhaps trained on) in the published layout."""
-    options.existing_folder(folder, "model folder")
+    folder = options.model_folder(folder)
     options.writable(out, "export folder")
 
     from fo_core.convert import official

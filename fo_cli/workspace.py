@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fo_core.errors import FoError
-from fo_core.shipped import DEFAULT, LATEST, RUNS, model_folder
+from fo_core.shipped import DEFAULT, RUNS, is_name, model_folder
+
+if TYPE_CHECKING:
+    from fo_core.training.stage import StageOptions
 
 DATA = Path("data")
-BEFORE = {  # stages whose run a stage starts from, the best first
-    "input-1": (),
-    "input-2": ("input-1",),
-    "input-3": ("input-2", "input-1"),
-    "output-1": (),
-    "output-2": ("output-1",),
-    "output-3": ("output-2", "output-1"),
-}
 
 
 @dataclass(frozen=True)
@@ -30,10 +26,10 @@ class Place:
     out: Path
     named: bool  # whether the model was named
 
-    def line(self, size: str) -> str:
+    def line(self, recipe: str) -> str:
         """All of it for people."""
         return (
-            f"{self.stage} from {self.model}, recipe {size}, on {self.train}, "
+            f"{self.stage} from {self.model}, recipe {recipe}, on {self.train}, "
             f"held out {self.valid}, into {self.out}"
         )
 
@@ -47,7 +43,7 @@ def of_stage(
         FoError: The workspace has no data for the stage, or no model of a name.
     """
     named = model is not None
-    if model in (DEFAULT, LATEST):
+    if model is not None and is_name(model):
         model = str(model_folder(model))
     if train is None:
         train = _data(stage)
@@ -56,9 +52,17 @@ def of_stage(
     return Place(stage, model or _start(stage), train, valid, out or RUNS / stage, named)
 
 
+def _options(stage: str) -> type[StageOptions]:
+    """The options' class of a stage."""
+    from fo_core.training.stages import STAGES
+
+    options: type[StageOptions] = STAGES.load(stage).OPTIONS
+    return options
+
+
 def _start(stage: str) -> str:
     """The newest finished run of a stage before, else the model that ships."""
-    for name in BEFORE.get(stage, ()):
+    for name in _options(stage).after:
         folder = RUNS / name / "model"
         if (folder / "config.json").is_file():
             return str(folder)
@@ -66,14 +70,14 @@ def _start(stage: str) -> str:
 
 
 def _data(stage: str) -> Path:
-    side = "assistant" if stage.startswith("output") else "user"
-    path = DATA / side / "train.jsonl"
+    options = _options(stage)
+    path = DATA / options.side / "train.jsonl"
     if not path.is_file():
         raise FoError(
             f"no training data for {stage}: {path} is not there",
             possible="--train with a manifest of your own",
-            do="fo prepare-data makes it"
-            if side == "user" or stage == "output-1"
-            else "fo prepare-data makes it; fo prepare-data encode adds a codec's tokens",
+            do="fo prepare-data makes it; fo prepare-data encode adds a codec's tokens"
+            if options.speech_tokens
+            else "fo prepare-data makes it",
         )
     return path

@@ -33,7 +33,7 @@ class FeatureState:
 
 
 class Extractor(Protocol):
-    """What the listening side needs from a feature extractor."""
+    """What the input branch needs from a feature extractor."""
 
     dim: int
     rate: int

@@ -16,7 +16,7 @@ short() { [ -z "${STEPS:-}" ] || echo "--set train.max_steps=$STEPS --set train.
 say() { "$FO" prepare-data speak "$@" "${LIMIT[@]}"; }
 stage() { # stage NAME MODEL TRAIN VALID
   # shellcheck disable=SC2046
-  "$FO" train --stage "$1" --model "$2" --size smol-open --train "$3" --valid "$4" --out "$OUT/$1" $(short)
+  "$FO" train --stage "$1" --model "$2" --recipe smol-open --train "$3" --valid "$4" --out "$OUT/$1" $(short)
 }
 
 # --- Speech. One natural voice answers; many voices ask.

@@ -41,7 +41,7 @@ METRICS = (
     ),
     *(
         Metric(f"states/{name}/{kind}", f"{name}: {kind}", "chunks of 160 ms")
-        for name in ("keep listening", "answer", "no answer wanted")
+        for name in ("continue", "respond", "dismiss")
         for kind in ("precision", "recall", "f1")
     ),
     Metric("states/decision_latency", "decision latency", "end of speech to state 1", "s"),

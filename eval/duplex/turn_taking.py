@@ -4,7 +4,7 @@ Full-Duplex-Bench's measures from its folder format, worked out here: a turn is 
 has more than three words or lasts a second; latency is the first word's start minus the end of the
 user's speech, at least 0; a backchannel is a stretch of less than three seconds and at most two
 words, and where they are wanted only a longer stretch takes the turn. Its comparison of backchannel
-times with people's needs their data and is left out. Beside it, on manifests with labels: every
+times with people's needs their data and is skipped. Beside it, on manifests with labels: every
 dialogue state's precision, recall and F1, and the paper's non-statistical latency, from the end of
 speech to the state that says so.
 """
@@ -32,7 +32,7 @@ SILENT = 10 ** (-50 / 20)  # a frame below this peak is silence
 OVERLAPS = ("user_backchannel", "talking_to_other", "background_speech")  # go on through these
 HOLD = 0.2  # s: whoever still talks so long after the overlap has held the floor
 FRAME, GAP = 0.02, 0.3  # s: frames that are looked at; silence that ends a stretch
-NAMES = ("keep listening", "answer", "no answer wanted")  # states 0, 1, 2
+NAMES = ("continue", "respond", "dismiss")  # dialogue states 0, 1, 2
 
 
 def passes(

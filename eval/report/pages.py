@@ -108,7 +108,7 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
     sections = [
         Section(
             "Error rate of our speech",
-            f"Heard by {judge}. Parts are left out when speaking; the model was not trained "
+            f"Heard by {judge}. Parts are skipped when speaking; the model was not trained "
             "without them.",
             tuple(grids),
         ),

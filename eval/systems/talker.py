@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from fo_core.config import load, replace, to_dict
-from fo_core.dialogue.answer import Timings, answer_chunks
+from fo_core.dialogue import commands as do
+from fo_core.dialogue.answer import Timings, ask_wave, file_talk
 from fo_core.dialogue.segmenter import Segmenter
-from fo_core.dialogue.session import Session
-from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
+from fo_core.dialogue.settings import DialogueConfig, read_dialogue
 from fo_core.dialogue.writer import Writer
 from fo_core.engines.llm.transformers import shared_length
 from fo_core.models import freeze_omni
@@ -23,9 +23,8 @@ from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm import chat
 from fo_core.models.llm.state import LLMState
 from fo_core.models.model_config import LLMConfig
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.sampling import SamplingConfig
-from fo_core.streaming import CHUNK_SAMPLES
 
 END = "<|im_end|>"
 
@@ -79,7 +78,7 @@ class Talker:
         Raises:
             CheckpointError: It cannot be loaded.
         """
-        return make_ready(freeze_omni.load(self.folder, self.device))
+        return pack_for_inference(freeze_omni.load(self.folder, self.device))
 
     def ask(
         self, wave: np.ndarray, speak: bool = True, earlier: Sequence[np.ndarray] = ()
@@ -95,10 +94,14 @@ class Talker:
             CheckpointError: A part that is needed is not trained.
         """
         self.model.require("speech_encoder", "adapter")
-        session = Session(self.model, for_file(self.dialogue))
+        talk = file_talk(self.model, self.dialogue, speak=speak)
+        if earlier:
+            talk.send(do.Configure(speak=False))
         for before in earlier:
-            answer_chunks(session, list(torch.from_numpy(before).split(CHUNK_SAMPLES)), False)
-        found = answer_chunks(session, list(torch.from_numpy(wave).split(CHUNK_SAMPLES)), speak)
+            ask_wave(talk, torch.from_numpy(before))
+        if earlier:
+            talk.send(do.Configure(speak=speak))
+        found = ask_wave(talk, torch.from_numpy(wave))
         return Reply(
             found.text.strip(),
             found.wave.float().cpu().numpy(),
@@ -107,7 +110,7 @@ class Talker:
             found.endless,
             found.ended_by,
             found.timings.first_audio_ms if found.wave.numel() else None,
-            session.words.strip(),
+            found.question.strip(),
             found.timings.reply_ms / 1000,
             _legs(found.timings) if found.wave.numel() else {},
         )

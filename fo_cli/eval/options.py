@@ -231,6 +231,6 @@ def show(
         render.note(f"not measured: {name}: {why}")
     if overview["skipped"]:
         first = overview["skipped"][0]
-        render.note(f"{len(overview['skipped'])} items left out, such as {first['id']}: "
+        render.note(f"{len(overview['skipped'])} items skipped, such as {first['id']}: "
                     f"{first['why']}")  # fmt: skip
     render.note(f"report: {paths['html']}; every item is in {out / 'items.jsonl'}")

@@ -27,7 +27,7 @@ def align(
             "--model",
             help="Model folder whose CTC head aligns any recording. Without: the voice engine "
             "that spoke the text says its durations (hibari).",
-            metavar="DIR",
+            metavar="DIR|NAME",
         ),
     ] = None,
     lead: Annotated[
@@ -54,7 +54,7 @@ def align(
         if not each.is_dir():
             options.existing_data(each, "manifest")
     options.writable(out, "folder of the manifests")
-    folder = "" if model is None else str(options.existing_folder(model, "model folder"))
+    folder = "" if model is None else str(options.model_folder(model))
     cfg = AlignConfig(by="ctc" if folder else "engine", model=folder, lead=lead, val=val)
     with Bars() as bars:
         report = run(cfg, manifests, out, RunConfig(num_workers, "local", limit), bars)

@@ -1,7 +1,7 @@
 """The whole model: a frozen LLM with ears, a dialogue-state head and a voice around it.
 
 A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
-``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) and ``piece_lm.safetensors`` (the
+``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.settings`) and ``piece_lm.safetensors`` (the
 word adapter's language model) may lie beside them. The LLM is referred to by name and fingerprint,
 never copied. A part whose file is missing is untrained: it
 has initial weights and is not in :attr:`FreezeOmni.trained`.
@@ -29,6 +29,8 @@ from fo_core.models.adapter.word_adapter import WordAdapter, WordAdapterConfig
 from fo_core.models.codec.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
 from fo_core.models.codec.token_codec import TokenCodec
+from fo_core.models.compat.speech_decoder import OfficialSpeechDecoder
+from fo_core.models.compat.speech_encoder import OfficialSpeechEncoder
 from fo_core.models.decoder.duration_decoder import (
     DurationDecoder,
     DurationDecoderConfig,
@@ -40,6 +42,7 @@ from fo_core.models.encoder.ctc import CtcHead
 from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.encoder.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.encoder.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
+from fo_core.models.hub_model import HubModel
 from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
@@ -65,8 +68,10 @@ PARTS = (
 )
 
 
-class FreezeOmni(nn.Module):
+class FreezeOmni(nn.Module, HubModel):
     """All parts. Each works alone; the parts' own modules say shapes.
+
+    ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` are those of :class:`HubModel`.
 
     Args:
         model_config: What to build.
@@ -77,6 +82,7 @@ class FreezeOmni(nn.Module):
         llm: The frozen LLM.
         features: The encoder's feature extractor (no parameters).
         trained: Names of the parts that hold trained weights.
+        folder: Where it was loaded from; None: it was built.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class FreezeOmni(nn.Module):
         super().__init__()
         self.config = model_config
         self.trained: set[str] = set()
+        self.folder: Path | None = None
         self.llm = llm
         self.speech_encoder = _make_encoder(
             model_config.speech_encoder, "speech_encoder" not in given
@@ -208,6 +215,13 @@ class FreezeOmni(nn.Module):
         if with_config:
             write_json(folder / "config.json", cfg.to_dict(self.config))
 
+    @classmethod
+    def from_folder(
+        cls, folder: Path, device: str | torch.device, overrides: Sequence[str]
+    ) -> FreezeOmni:
+        """What ``from_pretrained`` loads a folder by; see :func:`load`."""
+        return load(folder, device, overrides=overrides)
+
 
 def _make_encoder(
     encoder: SpeechEncoderConfig | WhisperEncoderConfig, start: bool
@@ -221,7 +235,8 @@ def _make_encoder(
         )
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder, start)
-    return SpeechEncoder(encoder)
+    official = encoder.compat == "official"
+    return OfficialSpeechEncoder(encoder) if official else SpeechEncoder(encoder)
 
 
 def _make_vocabulary(ctc: CtcConfig, llm: FrozenLLM) -> Vocabulary:
@@ -253,7 +268,8 @@ def _make_adapter(
 def _make_decoder(decoder: SpeechDecoderConfig | DurationDecoderConfig) -> SpeechDecoder:
     if isinstance(decoder, DurationDecoderConfig):
         return DurationDecoder(decoder)
-    return SpeechDecoder(decoder)
+    official = decoder.compat == "official"
+    return OfficialSpeechDecoder(decoder) if official else SpeechDecoder(decoder)
 
 
 def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:
@@ -328,6 +344,7 @@ def load(
     files = {part: folder / f"{part}.safetensors" for part in parts}
     files = {part: path for part, path in files.items() if path.is_file()}
     model = build(made, device, llm, given=files)
+    model.folder = folder
     for part, path in files.items():
         load_into(getattr(model, part), load_tensors(path), str(path))
         model.trained.add(part)

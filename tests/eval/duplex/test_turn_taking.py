@@ -166,8 +166,8 @@ def test_states_and_the_decision() -> None:
     labels = [-1, 0, 0, 0, 1, 1]
     base = {"kind": "states", "labels": labels, "speech_end": 0.6}
     found = score(base | {"found": [2, 0, 0, 0, 1, 1]})
-    assert found["states/answer/f1"] == (4.0, 4.0)
-    assert found["states/no answer wanted/precision"] == (0.0, 0.0)  # its chunk is not judged
+    assert found["states/respond/f1"] == (4.0, 4.0)
+    assert found["states/dismiss/precision"] == (0.0, 0.0)  # its chunk is not judged
     assert found["states/decision_latency"] == (pytest.approx(0.2), 1.0)
     early = score(base | {"found": [0, 1, 0, 0, 1, 1]})
     assert early["states/cut_in"] == (1.0, 1.0) and "states/decision_latency" not in early
@@ -189,10 +189,9 @@ def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
 
     from eval.duplex.talk import talk_through
     from fo_core.dialogue.segmenter import SegmenterConfig
-    from fo_core.dialogue.settings import DialogueConfig
+    from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
     from fo_core.dialogue.speaker import SpeakerConfig
     from fo_core.dialogue.states import StateRule
-    from fo_core.dialogue.turns import DuplexConfig
     from fo_core.dialogue.vocoder import VocoderConfig
     from fo_core.models.freeze_omni import PARTS
 
