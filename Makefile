@@ -5,7 +5,7 @@
 #                  into the code that they must notice; LEAST=1: only the least instruction set
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS ?= embedded,hibari,judge,edge,chinese,serve,mic,ray,dev
+EXTRAS ?= embedded,hibari,judge,chinese,serve,mic,ray,dev
 READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
@@ -56,8 +56,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 	$(BIN)/python tests/support/words.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 # The site of docs/, to be read at http://127.0.0.1:8001/ while it is written.
 docs: setup

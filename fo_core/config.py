@@ -106,8 +106,10 @@ RENAMED = {  # keys of before and their names now; the old ones are refused with
     "flat": "plateau_ratio",
     "final": "min_lr_ratio",
     "remember_mb": "precompute_cache_mb",
+    "tensorboard": "trackers",
     "more_room": "retry_length_factor",
     "ears": "asr_engine",
+    "patience_ms": "end_of_turn_timeout_ms",
 }
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from fo_core.config import load, replace, to_dict
-from fo_core.dialogue.answer import answer_chunks
+from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.segmenter import Segmenter
-from fo_core.dialogue.session import Session
-from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
+from fo_core.dialogue.settings import DialogueConfig, read_dialogue
 from fo_core.dialogue.writer import Writer
 from fo_core.engines.llm.transformers import shared_length
 from fo_core.models import freeze_omni
@@ -25,7 +24,6 @@ from fo_core.models.llm.state import LLMState
 from fo_core.models.model_config import LLMConfig
 from fo_core.models.packing import pack_for_inference
 from fo_core.sampling import SamplingConfig
-from fo_core.streaming import CHUNK_SAMPLES
 
 END = "<|im_end|>"
 
@@ -87,9 +85,7 @@ class Talker:
             CheckpointError: A part that is needed is not trained.
         """
         self.model.require("speech_encoder", "adapter")
-        session = Session(self.model, for_file(self.dialogue))
-        chunks = list(torch.from_numpy(wave).split(CHUNK_SAMPLES))
-        found = answer_chunks(session, chunks, speak)
+        found = answer_wave(self.model, torch.from_numpy(wave), self.dialogue, speak=speak)
         return Reply(
             found.text.strip(),
             found.wave.float().cpu().numpy(),
@@ -98,7 +94,7 @@ class Talker:
             found.endless,
             found.ended_by,
             found.timings.first_audio_ms if found.wave.numel() else None,
-            session.words.strip(),
+            found.question.strip(),
             found.timings.reply_ms / 1000,
         )
 

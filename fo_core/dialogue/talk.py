@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.audio_input import check_block
 from fo_core.dialogue.commands import Command
-from fo_core.dialogue.ear import check_block
 from fo_core.errors import FoError
 from fo_core.streaming import SAMPLE_RATE
 
@@ -165,7 +165,6 @@ class Talk:
             if not self._out:
                 self.read = now  # whoever is slow is so from now on
             for event in events:
-                event.time = now
                 self._out.append(event)
                 if isinstance(event, ev.AudioDelta):
                     self.unread += event.audio.size

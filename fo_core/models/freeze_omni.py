@@ -1,7 +1,7 @@
 """The whole model: a frozen LLM with ears, a dialogue-state head and a voice around it.
 
 A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
-``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) and ``piece_lm.safetensors`` (the
+``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.settings`) and ``piece_lm.safetensors`` (the
 word adapter's language model) may lie beside them. The LLM is referred to by name and fingerprint,
 never copied. A part whose file is missing is untrained: it
 has initial weights and is not in :attr:`FreezeOmni.trained`.

@@ -1,4 +1,4 @@
-"""What a run logs: averages, ``metrics.jsonl``, TensorBoard, and a progress line on stderr."""
+"""What a run logs: averages, ``metrics.jsonl``, trackers, and a progress line on stderr."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, get_available_trackers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fo_core.errors import CheckpointError
+from fo_core.errors import CheckpointError, StageError
 from fo_core.training.data_feed import count
 from fo_core.training.distributed import merge
 from fo_core.training.stage import Batch
@@ -24,24 +26,22 @@ class RunLogger:
     """Appends one row a logged step; a row is on disk when :meth:`row` returns.
 
     Args:
-        folder: Run folder; ``metrics.jsonl`` and ``tensorboard/`` go there. None (a process that
-            is not the main one) writes nothing.
+        folder: Run folder; ``metrics.jsonl`` goes there. None (a process that is not the main one)
+            writes nothing.
         offset: Bytes of ``metrics.jsonl`` to keep: rows after the resumed checkpoint are dropped.
-        tensorboard: Also write TensorBoard events.
+        trackers: Of :func:`open_trackers`; they get every row, too.
     """
 
-    def __init__(self, folder: Path | None, offset: int = 0, tensorboard: bool = False) -> None:
-        self._board: Any = None
+    def __init__(
+        self, folder: Path | None, offset: int = 0, trackers: Sequence[GeneralTracker] = ()
+    ) -> None:
+        self.trackers = list(trackers)
         self._file: BinaryIO | None = None
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "metrics.jsonl").open("a+b")
         self._file.truncate(min(offset, self._file.seek(0, 2)))
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def row(self, step: int, values: dict[str, float]) -> None:
         """Write one row; keys of held-out values start with ``val_``.
@@ -60,10 +60,12 @@ class RunLogger:
                 f"cannot write {self._file.name}: {error}",
                 do="free space there and run again: the last complete checkpoint is kept",
             ) from error
-        if self._board is not None:
-            for key, value in values.items():
-                where = key.replace("val_", "val/", 1) if key.startswith("val_") else f"train/{key}"
-                self._board.add_scalar(where, value, step)
+        names = {
+            key.replace("val_", "val/", 1) if key.startswith("val_") else f"train/{key}": value
+            for key, value in values.items()
+        }
+        for tracker in self.trackers:
+            tracker.log(names, step=step)
 
     @property
     def offset(self) -> int:
@@ -71,11 +73,41 @@ class RunLogger:
         return self._file.seek(0, 2) if self._file is not None else 0
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the file and the trackers."""
         if self._file is not None:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self.trackers:
+            tracker.finish()
+
+
+def open_trackers(
+    names: Sequence[str], accelerator: Accelerator, folder: Path, stage: str
+) -> list[GeneralTracker]:
+    """Experiment trackers of accelerate, as ``train.trackers`` names them.
+
+    Args:
+        names: ``tensorboard``, ``wandb``, ...
+        accelerator: Its main process tracks.
+        folder: Run folder; trackers that write files write them below ``trackers/``.
+        stage: Name of the run.
+
+    Raises:
+        StageError: A tracker's package is not installed.
+    """
+    there = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in there:
+            raise StageError(
+                f"train.trackers: {name} is not installed",
+                possible=", ".join(sorted(there)),
+                do=f"pip install {name.replace('comet_ml', 'comet-ml')}",
+            )
+    if not names:
+        return []
+    accelerator.log_with = list(names)
+    accelerator.project_configuration.logging_dir = str(folder / "trackers")
+    accelerator.init_trackers(f"freeze-omni-{stage}")
+    return list(accelerator.trackers)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

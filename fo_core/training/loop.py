@@ -39,6 +39,7 @@ from fo_core.training.logger import (
     RunLogger,
     last_metrics,
     memory_gb,
+    open_trackers,
     read_history,
 )
 from fo_core.training.optim import ExponentialMovingAverage
@@ -220,7 +221,8 @@ class Run:
             self.stage.begin(self.model, whole)
             self.train.load_state_dict(start)
         team.wait()
-        self.logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
+        trackers = open_trackers(cfg.trackers, team.accelerator, folder, self.stage.name)
+        self.logger = RunLogger(folder if team.main else None, offset, trackers)
         self.started = time.monotonic() - seconds
         self.diverged = Divergence(cfg.diverged, read_history(folder))
         self.batches = infinite_batches(self.train, self.stage.name)

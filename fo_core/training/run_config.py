@@ -7,6 +7,10 @@ from typing import Any, Literal
 from fo_core.config import config, replace, to_dict
 from fo_core.training.data_feed import BatchConfig
 
+Tracker = Literal[
+    "tensorboard", "wandb", "mlflow", "trackio", "aim", "comet_ml", "clearml", "dvclive", "swanlab"
+]
+
 
 @config
 class TrainConfig:
@@ -32,7 +36,7 @@ class TrainConfig:
     log_every: int = 10  # steps averaged into one row of metrics.jsonl
     precompute_cache_mb: float = 2048.0  # memory for precomputed values of frozen parts, MB
     cache_hidden: str = ""  # folder where precomputed values are kept for later runs; "" = none
-    tensorboard: bool = False  # also write TensorBoard events
+    trackers: tuple[Tracker, ...] = ()  # experiment trackers of accelerate that get every row
     samples: int = 2  # held-out items that a stage with sound writes at each validation; 0 = none
     curves: bool = True  # draw curves.png at the end
 
@@ -44,7 +48,7 @@ HARMLESS = {  # changing these does not change a single bit of the weights
         "save_every",
         "keep",
         "log_every",
-        "tensorboard",
+        "trackers",
         "curves",
     ),
     "outputs": ("samples", "export", "diverged"),
@@ -66,7 +70,7 @@ def trial(cfg: TrainConfig, steps: int) -> TrainConfig:
         diverged=0.0,
         samples=0,
         curves=False,
-        tensorboard=False,
+        trackers=(),
         export="last",
     )
 

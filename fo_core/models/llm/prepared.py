@@ -27,7 +27,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -41,10 +41,8 @@ from fo_core.models.llm.facts import LLMFacts
 from fo_core.models.llm.families import Family, Fit
 from fo_core.models.llm.tokenizer import StandaloneTokenizer, TokenizerFacts, describe, difference
 
-if TYPE_CHECKING:
-    from fo_core.models.llm.frozen_llm import FrozenLLM
-
 log = logging.getLogger(__name__)
+FrozenLLM = Any  # of frozen_llm.py, which imports this file
 
 LARGEST = 1 << 29  # bytes of weights that are written once more; those of a larger LLM are not
 CODE = ("backbone", "families", "weight_names", "prepared", "source", "tokenizer")

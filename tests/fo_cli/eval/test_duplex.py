@@ -86,7 +86,7 @@ def test_talks_and_states_then_rescored_elsewhere(
 
 def test_states_alone_need_no_judge(tiny_model, states, tmp_path):
     args = ["--states", states, "--model", tiny_model, "--out", tmp_path / "out"]
-    assert "answer: f1" in said(*args, "--judge", "none-such").stdout
+    assert "respond: f1" in said(*args, "--judge", "none-such").stdout
     assert not (tmp_path / "out/judge.jsonl").exists()
     assert "as published" not in (tmp_path / "out/report.md").read_text()
 

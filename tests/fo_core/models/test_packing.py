@@ -10,9 +10,9 @@ from tiny_models import say, tiny_model
 from fo_core.config import replace
 from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
 from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.turns import DuplexConfig
+from fo_core.dialogue.states import StateRule
 from fo_core.layers import conv, packed
 from fo_core.models.codec import packed_generator
 from fo_core.models.codec.quantizer import QuantizerConfig
@@ -39,7 +39,7 @@ def llm() -> FrozenLLM:
 def talk(model: FreezeOmni):
     """Text, wave and state probabilities of an answer to a spoken question."""
     cfg = DialogueConfig(
-        mode="offline",
+        states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),  # the file's end ends a turn
         duplex=DuplexConfig(vad="energy"),  # tones are speech to this test
         seed=1,
         segmenter=SegmenterConfig(max_tokens=12),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fo_core.data.augment import AugmentConfig
-from fo_core.errors import StageError
+from fo_core.errors import ConfigError, StageError
 from fo_core.training import distributed, report
 from fo_core.training.data_feed import BatchConfig
 from fo_core.training.estimate import plan_stage
@@ -20,6 +20,7 @@ from fo_core.training.freeze import freeze_all_but, select
 from fo_core.training.guard import memory_guard
 from fo_core.training.loop import TrainConfig, run_stage
 from fo_core.training.optim import OptimConfig, rate
+from fo_core.training.recipes import recipe
 from fo_core.training.stage import Objective, Stage
 
 
@@ -390,3 +391,15 @@ def test_learning_rates_follow_their_schedule():
     assert rates == pytest.approx([0.25, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1])
     decayed = OptimConfig(lr=1.0, schedule="exponential", decay=0.5, decay_steps=10)
     assert [rate(decayed, s, 99) for s in (9, 10, 25)] == [1.0, 0.5, 0.25]
+
+
+def test_trackers_get_every_row_and_a_missing_one_is_said_before_training(tmp_path, monkeypatch):
+    cfg = config(max_steps=4, trackers=("tensorboard",))
+    run(tmp_path / "run", cfg=cfg)
+    events = list((tmp_path / "run" / "trackers").rglob("events.out.tfevents.*"))
+    assert any(b"train/loss" in e.read_bytes() and b"val/loss" in e.read_bytes() for e in events)
+    monkeypatch.setattr("fo_core.training.logger.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(StageError, match=r"wandb is not installed.*pip install wandb"):
+        run(tmp_path / "other", cfg=config(trackers=("wandb",)))
+    with pytest.raises(ConfigError, match="train.tensorboard is train.trackers now"):
+        recipe("input-1", "tiny", overrides=["train.tensorboard=true"])

@@ -1,4 +1,4 @@
-"""Who goes next: the users of a pool, and the order in which its workers serve them.
+"""Continuous batching: the users of a pool, and whose steps run next, and together.
 
 Who is to be heard comes first, then who waits for the bot's voice, then who has audio lying ready;
 among equals whoever was served longest ago. Every fifth pick looks at the waiting time alone, so
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fo_core.dialogue.commands import Command
-from fo_core.dialogue.context import Prefixes, new_prefixes
+from fo_core.dialogue.conversation import Prefixes, new_prefixes
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.talk import Talk
 from fo_core.models.freeze_omni import FreezeOmni
@@ -53,9 +53,9 @@ class Slot:
         if self.error is not None or self.incoming or duplex.played_out():
             return 0
         if self.result is None:
-            level = duplex.urgency()
+            level = duplex.tasks.urgency()
         else:
-            level = 0 if duplex.hearing_waits() else self.level
+            level = 0 if duplex.tasks.input_waits() else self.level
         if level and self.talk.unread > unread:
             return None  # its consumer is slow: the reply waits
         return level

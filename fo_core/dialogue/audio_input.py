@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fo_core.dialogue.commands import Queued
-from fo_core.dialogue.turns import WINDOW_MS, TurnConfig
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.engines.vad import WINDOW, Vad, VadState, make_vad
 from fo_core.errors import AudioError
-from fo_core.streaming import CHUNK_SAMPLES
+from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 
+WINDOW_MS = 1000 * WINDOW / SAMPLE_RATE  # of the voice activity detector
 HYSTERESIS = 0.15  # voice that began goes on down to this much below the threshold
 
 
@@ -41,7 +42,7 @@ def check_block(pcm: np.ndarray | Tensor) -> np.ndarray:
     return np.clip(block, -1.0, 1.0).astype(np.float32)
 
 
-class Inbox:
+class InputQueue:
     """Sound and commands in the order in which they came."""
 
     def __init__(self) -> None:
@@ -79,14 +80,7 @@ class Inbox:
 
     def has_chunk(self) -> bool:
         """Whether a whole chunk can be taken before the next command."""
-        count = 0
-        for item in self._items:
-            if not isinstance(item, np.ndarray):
-                return False
-            count += item.size
-            if count >= CHUNK_SAMPLES:
-                return True
-        return False
+        return self.waiting >= CHUNK_SAMPLES and self.command() is None
 
     def take(self, size: int) -> np.ndarray:
         """The first ``size`` samples, or what is there before the next command."""
@@ -101,10 +95,6 @@ class Inbox:
             self.waiting -= pieces[-1].size
             size -= pieces[-1].size
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-
-    def clear_sound(self) -> int:
-        """Drop the sound before the next command; how many samples."""
-        return self.take(self.waiting).size
 
 
 @dataclass
@@ -137,8 +127,8 @@ class Voice:
 
 
 @dataclass
-class Heard:
-    """One chunk with what the detector says about it."""
+class AudioChunk:
+    """One chunk with what the voice activity detector says about it."""
 
     start: int  # user sample
     wave: Tensor  # [2560]; the last of a stretch may be shorter
@@ -148,76 +138,77 @@ class Heard:
 
 
 @dataclass
-class Ear:
+class VadSegmenter:
     """Chunks of one user, the voice in them, and the chunks before it.
 
     Args:
         vad: Voice activity detector, shared.
-        turn: Thresholds.
+        cfg: Thresholds.
         history: Chunks that are kept from before the voice began.
     """
 
     vad: Vad
-    turn: TurnConfig
+    cfg: TurnConfig
     history: int
     voice: Voice = field(default_factory=Voice)
-    position: int = 0  # samples heard
+    position: int = 0  # samples that came
     _state: VadState | None = None
     _before: deque[Tensor] = field(default_factory=deque)
 
-    def hear(self, block: np.ndarray) -> Heard:
+    def push(self, block: np.ndarray) -> AudioChunk:
         """The next chunk [S], S <= 2560, and the voice in it."""
-        heard = Heard(self.position, torch.from_numpy(np.ascontiguousarray(block)))
+        chunk = AudioChunk(self.position, torch.from_numpy(np.ascontiguousarray(block)))
         self.position += block.size
         if block.size:
-            self._detect(heard)
-        return heard
+            self._detect(chunk)
+        return chunk
 
-    def _detect(self, heard: Heard) -> None:
+    def _detect(self, chunk: AudioChunk) -> None:
         if self._state is None:
             self._state = self.vad.init_state(1)
-        windows = F.pad(heard.wave, (0, -heard.wave.numel() % WINDOW)).unsqueeze(0)
+        windows = F.pad(chunk.wave, (0, -chunk.wave.numel() % WINDOW)).unsqueeze(0)
         found, self._state = self.vad.step(windows, self._state)
-        onset = round(self.turn.onset_ms / WINDOW_MS)
-        silence = round(self.turn.silence_ms / WINDOW_MS)
+        onset = round(self.cfg.onset_ms / WINDOW_MS)
+        silence = round(self.cfg.silence_ms / WINDOW_MS)
         for index, probability in enumerate(found[0].tolist()):
-            level = self.turn.threshold - (HYSTERESIS if self.voice.run else 0.0)
-            start = heard.start + index * WINDOW
+            level = self.cfg.threshold - (HYSTERESIS if self.voice.run else 0.0)
+            start = chunk.start + index * WINDOW
             what = self.voice.see(probability > level, start, onset, silence)
-            heard.voiced |= self.voice.speaking and self.voice.run > 0
-            heard.started |= what == "started"
-            heard.stopped = what == "stopped" or (heard.stopped and what != "started")
+            chunk.voiced |= self.voice.speaking and self.voice.run > 0
+            chunk.started |= what == "started"
+            chunk.stopped = what == "stopped" or (chunk.stopped and what != "started")
 
     def keep(self, wave: Tensor) -> None:
-        """A chunk that nobody listened to, for the look-back."""
+        """A chunk that belongs to no turn, for the look-back."""
         if self.history and wave.numel() == CHUNK_SAMPLES:
             self._before.append(wave)
             while len(self._before) > self.history:
                 self._before.popleft()
 
     def look_back(self) -> list[Tensor]:
-        """The chunks before now that nobody listened to, oldest first; they are taken."""
+        """The chunks before now that belong to no turn, oldest first; they are taken."""
         chunks = list(self._before)
         self._before.clear()
         return chunks
 
 
 def holds_voice(
-    wave: np.ndarray | Tensor, kind: str = "auto", turn: TurnConfig | None = None
+    wave: np.ndarray | Tensor, kind: str = "auto", cfg: TurnConfig | None = None
 ) -> bool:
     """Whether a voice is found anywhere in a wave [S] at 16 kHz.
 
     Args:
         wave: Samples in [-1, 1].
         kind: Voice activity detector: "auto", "silero" or "energy".
-        turn: Its thresholds.
+        cfg: Its thresholds.
     """
-    ear = Ear(_detector(kind), turn or TurnConfig(), 0)
+    segmenter = VadSegmenter(shared_vad(kind), cfg or TurnConfig(), 0)
     block = check_block(wave)
     chunks = np.split(block, range(CHUNK_SAMPLES, block.size, CHUNK_SAMPLES))
-    return any(ear.hear(chunk).voiced for chunk in chunks)
+    return any(segmenter.push(chunk).voiced for chunk in chunks)
 
 
 @functools.cache
-def _detector(kind: str) -> Vad:
+def shared_vad(kind: str) -> Vad:
+    """The voice activity detector of a kind; it keeps nothing of its users."""
     return make_vad(kind)

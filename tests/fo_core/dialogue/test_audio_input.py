@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from fo_core.dialogue.ear import Ear, Inbox, Voice, check_block
-from fo_core.dialogue.turns import TurnConfig
+from fo_core.dialogue.audio_input import InputQueue, VadSegmenter, Voice, check_block
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.errors import AudioError, ConfigError
 
 CHUNK = 2560
 
 
 def test_blocks_become_chunks_in_order():
-    inbox, wave = Inbox(), np.arange(3 * CHUNK, dtype=np.float32)
+    inbox, wave = InputQueue(), np.arange(3 * CHUNK, dtype=np.float32)
     for piece in np.split(wave, [1, 700, 2559, 2560, 5000]):
         inbox.push(piece)
     found = []
@@ -23,7 +23,7 @@ def test_blocks_become_chunks_in_order():
 
 
 def test_commands_wait_for_the_sound_before_them():
-    inbox, done = Inbox(), []
+    inbox, done = InputQueue(), []
 
     def command(before: int) -> bool:
         done.append(before)
@@ -52,13 +52,13 @@ def test_a_voice_begins_and_ends():
 
 
 def test_the_look_back_keeps_what_nobody_heard(vad):
-    ear = Ear(vad, TurnConfig(), history=2)
+    segmenter = VadSegmenter(vad, TurnConfig(), history=2)
     for value in range(4):
-        heard = ear.hear(np.full(CHUNK, value / 100, np.float32))
-        ear.keep(heard.wave)
-    assert ear.position == 4 * CHUNK
-    assert [float(chunk[0]) for chunk in ear.look_back()] == pytest.approx([0.02, 0.03])
-    assert not ear.look_back()
+        chunk = segmenter.push(np.full(CHUNK, value / 100, np.float32))
+        segmenter.keep(chunk.wave)
+    assert segmenter.position == 4 * CHUNK
+    assert [float(chunk[0]) for chunk in segmenter.look_back()] == pytest.approx([0.02, 0.03])
+    assert not segmenter.look_back()
 
 
 def test_what_is_no_sound_is_refused():
