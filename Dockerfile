@@ -25,7 +25,7 @@ USER 10001
 WORKDIR /home/fo
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=3 \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz/ready', timeout=4)"]
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz/live', timeout=4)"]
 # SIGTERM: no new talks, replies end
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["fo"]

@@ -169,7 +169,7 @@ def test_compose_serves_with_a_key_behind_tls() -> None:
             )
             assert exists, volume
     caddy = (ROOT / "deploy" / "Caddyfile").read_text()
-    for wanted in ("Strict-Transport-Security", "reverse_proxy fo:8000", "/healthz/ready"):
+    for wanted in ("Strict-Transport-Security", "reverse_proxy fo:8000", "/healthz/live"):
         assert wanted in caddy
     more = load(ROOT / "deploy" / "compose.cuda.yaml")["services"]["fo"]
     assert (ROOT / more["build"]["dockerfile"]).is_file()

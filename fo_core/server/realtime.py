@@ -51,6 +51,7 @@ class Realtime:
         states: Send the dialogue states too (an extension).
         beta: Send events by the names of the protocol's beta.
         limits: Gives the client's ``rate_limits``.
+        saw: Told of each event that is sent.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class Realtime:
         states: bool = False,
         beta: bool = False,
         limits: Callable[[], list[Event]] = list,
+        saw: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.talk, self.settings = talk, settings
         self.id = new_id("sess")
-        self._send, self._beta = send, beta
+        self._send, self._beta, self._saw = send, beta, saw
         self._expires_at = int(time.time() + seconds)
         self._out = Translator(lambda: self.settings, states, limits)
         self._resampler = Resampler(settings.audio_in.rate, SAMPLE_RATE)
@@ -115,8 +117,18 @@ class Realtime:
         """Tell the client what is wrong with the connection itself."""
         await self._emit([error(message, code)])
 
+    @property
+    def replying(self) -> bool:
+        """Whether a response is being made, or an event is being sent."""
+        return self._out.reply is not None or self._lock.locked()
+
+    def interrupt(self) -> None:
+        """Cut the response off that is being made."""
+        self.talk.send(do.Interrupt())
+
     async def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
+            self._saw(event)
             told = to_beta(event) if self._beta else event
             if told is not None:
                 await self._send(json.dumps({"event_id": new_id("event"), **told}))

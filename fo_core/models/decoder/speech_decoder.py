@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,8 @@ class SpeechDecoder(nn.Module):
     tokens, S = codes + 4 token ids (bos = codes, then sos, eos, pad).
     """
 
+    compat: ClassVar[Compat] = "none"  # how tokens are drawn, see fo_core.sampling
+
     def __init__(self, cfg: SpeechDecoderConfig) -> None:
         super().__init__()
         if cfg.dim % (2 * cfg.heads):
@@ -104,12 +106,23 @@ class SpeechDecoder(nn.Module):
         self.decoder = LlamaStack(self._shape(cfg.layers))
         self.norm = nn.RMSNorm(cfg.dim, eps=1e-6)
         self.out = nn.Linear(cfg.dim, size)
-        forbidden = torch.zeros(size)
-        if cfg.compat != "official":
-            forbidden[[self.bos, self.sos, self.pad]] = float("-inf")
         self.forbidden: Tensor
-        self.register_buffer("forbidden", forbidden, persistent=False)
+        self.register_buffer("forbidden", self._forbidden(size), persistent=False)
         self._init_weights()
+
+    def _forbidden(self, size: int) -> Tensor:
+        """What is added to the logits [S]: -inf for the specials that are never spoken."""
+        forbidden = torch.zeros(size)
+        forbidden[[self.bos, self.sos, self.pad]] = float("-inf")
+        return forbidden
+
+    def _speech_start(self, text_size: Tensor, padded: int) -> Tensor:
+        """Positions [B, 1] of sos: behind each text with its bos, padded to N or not."""
+        return text_size
+
+    def _shift(self, prefix: int, cached: int) -> int:
+        """What a position is behind the cache's length: the prefix vectors in it."""
+        return cached
 
     def _shape(self, layers: int) -> LlamaConfig:
         c = self.cfg
@@ -214,8 +227,7 @@ class SpeechDecoder(nn.Module):
         x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
 
         text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos
-        if self.cfg.compat == "official":  # speech starts behind the padding
-            text_size = torch.full_like(text_size, N + 1)
+        text_size = self._speech_start(text_size, N)
         rows = torch.arange(T + 1, device=device)
         at_text = torch.arange(N + 1, device=device).expand(B, -1)
         at_speech = text_size + rows  # [B, T+1]
@@ -292,7 +304,7 @@ class SpeechDecoder(nn.Module):
         if past is not None:
             cache.append(*past)
         cache.append(*keys_values)
-        return SpeechState(cache, P if self.cfg.compat == "official" else cached)
+        return SpeechState(cache, self._shift(P, cached))
 
     def step(self, token: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         """One token further.
@@ -381,11 +393,10 @@ class SpeechDecoder(nn.Module):
         logits = yield DecoderRequest(self, sentence.token, sentence.state)
         if recent is not None:
             recent[:, sentence.count % how.window] = sentence.token
-            logits = penalise(logits, recent, how.penalty, self.cfg.compat)
-        if self.cfg.compat != "official":
-            logits = logits + self.forbidden
+            logits = penalise(logits, recent, how.penalty, self.compat)
+        logits = logits + self.forbidden
         token = sample(
-            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.cfg.compat
+            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.compat
         )
         sentence.token = token
         sentence.count += 1

@@ -294,7 +294,9 @@ def test_two_runs_side_by_side(questions, tmp_path):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["llama-questions", "--out", "o"], "no questions for llama-questions"),
+        (["llama-questions", "--out", "o"], "$FO_DATA/llama_questions with llama_questions*.tsv"),
+        (["llama-questions", "--out", "o", "--data", "set", "--subset", "a"], "has no subsets"),
+        (["voicebench", "--out", "o", "--data", "set", "--subset", "mmsuu"], "did you mean 'mmsu'"),
         (["llama-questions", "--out", "o", "--data", "nothing"], "no file or folder nothing"),
         (["llama-questions", "--out", "o", "--data", "set", "--model", "no"], "does not exist"),
         (["llama-questions", "--out", "o", "--data", "set", "--llm", "a", "--only", "speech"],

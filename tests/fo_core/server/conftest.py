@@ -111,6 +111,12 @@ class Server:
         return not self.sessions()
 
 
+@pytest.fixture(scope="session")
+def talk_config() -> DialogueConfig:
+    """How the tiny model talks."""
+    return TALK
+
+
 @pytest.fixture
 def serve() -> Any:
     """``with serve(model, users=1) as server``."""
