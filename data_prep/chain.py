@@ -76,12 +76,12 @@ def run_chain(
     progress: Progress = quiet,
     source: Path | Sequence[Path] | None = None,
 ) -> dict[str, Any]:
-    """Run steps in their order; those that the source does not have are left out.
+    """Run steps in their order; those that the source does not have are skipped.
 
     Args:
         cfg: The whole run. Its limit is of the first of the steps.
         out: The data's folder.
-        steps: Which ones; encode is left out where no model is named and others are asked for.
+        steps: Which ones; encode is skipped where no model is named and others are asked for.
         progress: Called with (step, done, total).
         source: Manifest (for label-states and encode also several, or a folder of them) for the
             first of the steps, instead of that of the step before it.

@@ -51,7 +51,7 @@ LEVELS = {  # every check there is, in the order of the table
     "text-too-short": WARNING,  # much sound for a few words
     "same-audio": WARNING,  # the same samples under two ids
 }
-MENDABLE = ("rate", "length")  # the file itself says what is true
+REPAIRABLE = ("rate", "length")  # the file itself says what is true
 BLOCK = 2**20  # samples that are held at a time
 
 
@@ -83,7 +83,7 @@ class Checked:
     audio_hash: int = 0
     text_hash: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list)  # (check, what is wrong)
-    mended: str = ""  # the line for a cleaned manifest; "" = it cannot be kept
+    repaired: str = ""  # the line for a cleaned manifest; "" = it cannot be kept
 
 
 def short_hash(data: bytes) -> int:
@@ -125,13 +125,13 @@ def check(line: Line, folder: Path, cfg: CheckConfig) -> Checked:
     words = same_text(item.text)
     if len(words.split()) >= cfg.leak_words or letters(words) >= 6 * cfg.leak_words:
         found.text_hash = short_hash(words.encode())
-    mended = _sound(item, cut, cfg, found)
-    found.faults += _labels(item if mended is None else mended, found.seconds, cfg)
+    repaired = _sound(item, cut, cfg, found)
+    found.faults += _labels(item if repaired is None else repaired, found.seconds, cfg)
     found.faults = [fault for fault in found.faults if fault[0] not in cfg.ignore]
-    if mended is not None and all(name in MENDABLE for name, _ in found.faults):
-        found.mended = _mend(cut, mended)
+    if repaired is not None and all(name in REPAIRABLE for name, _ in found.faults):
+        found.repaired = _repair(cut, repaired)
     elif not found.faults:
-        found.mended = json.dumps(cut, ensure_ascii=False)
+        found.repaired = json.dumps(cut, ensure_ascii=False)
     return found
 
 
@@ -270,7 +270,7 @@ def _labels(item: Item, seconds: float, cfg: CheckConfig) -> Iterator[tuple[str,
             yield "tokens", "speech tokens without voice tokens"
 
 
-def _mend(cut: dict[str, Any], item: Item) -> str:
+def _repair(cut: dict[str, Any], item: Item) -> str:
     """The line with the file where it is and as long as it is."""
     recording = {
         **cut["recording"],

@@ -14,7 +14,7 @@ from fo_core.data.manifest import Item
 COUNTS = 60  # most bars of whole numbers
 INK, BAR, GRID = "#1f2933", "#0b6e99", "#e4e7eb"
 STATES = {0: "#cbd2d9", 1: "#12664f", 2: "#b54708"}  # of the states
-NAMES = {0: "0 listen", 1: "1 answer", 2: "2 no answer"}
+NAMES = {0: "0 continue", 1: "1 respond", 2: "2 dismiss"}
 
 
 def histograms(values: Mapping[str, Sequence[float]]) -> bytes:

@@ -107,6 +107,10 @@ _SCRIPTS = {  # where a script alone says the language; Latin letters count as E
     "GREEK": "el",
     "CJK": "zh",
 }
+_SAME_SCRIPT = {  # languages that are written in the script of another one
+    "be": "ru", "bg": "ru", "kk": "ru", "mk": "ru", "uk": "ru",
+    "fa": "ar", "ur": "ar", "mr": "hi", "ne": "hi", "yi": "he",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=65536)
@@ -238,16 +242,27 @@ def repeats(text: str, language: str, limits: Limits) -> bool:
 
 def script(text: str, language: str, limits: Limits) -> bool:
     """No letters at all, or letters that a voice of the dialogue's language cannot read."""
+    language = language.replace("_", "-").split("-")[0].lower()
     if language == "en" and text.isascii() and not text.isdigit():
         return not any(map(str.isalnum, text))
     found = _letters(text)
     total = sum(found.values())
     if not total:
         return not any(map(str.isdigit, text))
-    readable = found.get(language, 0) + (found.get("en", 0) if language == "zh" else 0)
+    readable = _readable(found, language)
     if language == "zh" and language_of(text) != "zh":
         return True
     return total - readable > limits.foreign * total
+
+
+def _readable(found: dict[str, int], language: str) -> int:
+    """How many of the letters, by language, are of the script of ``language``."""
+    language = _SAME_SCRIPT.get(language, language)
+    if language == "zh":
+        return found.get("zh", 0) + found.get("en", 0)
+    if language in _SCRIPTS.values():
+        return found.get(language, 0)
+    return max(found.get("en", 0), found.get("other", 0))  # Latin, or a script that is not listed
 
 
 FILTERS: dict[str, Filter] = {

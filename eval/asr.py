@@ -45,9 +45,9 @@ def _hearing(folder: str, how: Sequence[Condition], asked: list[str] | None, dev
     from eval.systems.hearing import hear, readings_of
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
-    from fo_core.models.packing import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    model = make_ready(freeze_omni.load(folder, device))
+    model = pack_for_inference(freeze_omni.load(folder, device))
     readings, vad = readings_of(model, asked), read_dialogue(folder).duplex.vad
 
     def one(row: Row) -> Row:

@@ -11,7 +11,7 @@ import functools
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from eval.spoken_qa import file_name
 from eval.tts import CODEC, EAR_RATE, ORIGINAL, judged, original, rated, waves
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError
+
+if TYPE_CHECKING:
+    from eval.systems.sound import Rating
 
 EXCHANGED = "exchanged"
 APART = 0.1  # log Hz: voices closer than that tell nothing by their pitch
@@ -74,7 +77,7 @@ def passes(
     judge: JudgeSpec,
     out: Path,
     device: str = "cpu",
-    mos: bool = True,
+    rate: Rating | None = None,
 ) -> list[Pass]:
     """The work of a run.
 
@@ -85,18 +88,15 @@ def passes(
         judge: Who hears the speech.
         out: Results folder; gets ``speech/``.
         device: Where the codec and the judge run.
-        mos: Also DNSMOS.
+        rate: How good it sounds; its speaker similarity is to the recording.
     """
     found = [
         Pass("speak", model, lambda: _speaking(folder, rows, out, device), model=True),
         Pass("judge", judge.key(), lambda: judged(judge, out, device)),
         Pass("voice", {"version": 1}, lambda: _recognised(rows, out)),
     ]
-    if mos:
-        from eval.report.provenance import package_version
-
-        version = {"speechmos": package_version("speechmos")}
-        found.append(Pass("dnsmos", version, lambda: rated(out)))
+    if rate is not None:
+        found.append(Pass("sound", rate.key(), lambda: rated(out, rate)))
     return found
 
 

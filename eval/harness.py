@@ -43,6 +43,7 @@ class Pass:
     open: Callable[[], Work]  # loads what it needs; only called where a row is missing
     model: bool = False  # runs the model under test
     batch: int = 1  # items at a time
+    reads: Sequence[str] = ()  # fields its rows depend on; none: all that come before it
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def run(
         out_dir: The results folder.
         left_out: Items of the set that cannot be used, and why; listed in the overview.
         resume: Keep what the journals hold; False starts anew.
-        rescore: Never open a pass that runs the model; items it has not measured are left out.
+        rescore: Never open a pass that runs the model; items it has not measured are skipped.
         seed: Of the bootstrap.
         progress: Called with (pass, done, all).
 
@@ -103,7 +104,7 @@ def run(
     rows = _unique(items, skipped)
     if not rows:
         why = next(iter(skipped.rows.items()), None)
-        reason = f" ({len(skipped.rows)} left out, such as {why[0]}: {why[1]})" if why else ""
+        reason = f" ({len(skipped.rows)} skipped, such as {why[0]}: {why[1]})" if why else ""
         raise DataError(f"{evaluation.name}: no item to measure{reason}", do="check the set")
     about: Row = {"evaluation": evaluation.name, "about": dict(evaluation.about)}
     about |= {"items": list(items), "left_out": dict(left_out or {})}
@@ -222,7 +223,7 @@ def _kept(step: Pass, rows: Sequence[Row], out: Path, rescore: bool) -> dict[str
     if not journal.is_file():
         return {}
     # The model's rows are kept whatever the key when only scores are wanted: it is not at hand.
-    same = {row["id"]: digest(_input(row)) for row in rows}
+    same = {row["id"]: digest(_input(row, step)) for row in rows}
     found = {}
     for line in read_jsonl(journal, whole=False):
         name = line.pop("id", None)
@@ -232,9 +233,10 @@ def _kept(step: Pass, rows: Sequence[Row], out: Path, rescore: bool) -> dict[str
     return found
 
 
-def _input(row: Row) -> Row:
+def _input(row: Row, step: Pass) -> Row:
     """What of a row tells whether an earlier result belongs to it: all but places of files."""
-    return {k: v for k, v in row.items() if not k.endswith(("audio", "_wav"))}
+    known = {k: v for k, v in row.items() if not k.endswith(("audio", "_wav"))}
+    return {k: v for k, v in known.items() if not step.reads or k in step.reads}
 
 
 def _do(
@@ -263,7 +265,11 @@ def _do(
                     continue
                 for row, fields in zip(batch, found, strict=True):
                     kept[row["id"]] = fields
-                    mark = {"id": row["id"], "by": digest(step.key), "of": digest(_input(row))}
+                    mark = {
+                        "id": row["id"],
+                        "by": digest(step.key),
+                        "of": digest(_input(row, step)),
+                    }
                     file.write(json.dumps(mark | fields, ensure_ascii=False) + "\n")
                 file.flush()
                 progress(step.name, len(kept), len(rows))

@@ -26,7 +26,7 @@ def from_file(path: Path) -> tuple[list[Item], dict[str, str]]:
     """Items of a manifest (.jsonl), or of a table with a header (.tsv, .csv), such as Common Voice.
 
     Returns:
-        The items, and why others are left out (a table's recording that is missing).
+        The items, and why others are skipped (a table's recording that is missing).
 
     Raises:
         DataError: The file cannot be read, or has no column for the sound or the text.
@@ -85,7 +85,7 @@ def from_set(name: str, corpus: Path, parts: Sequence[str]) -> dict[str, list[It
 def as_rows(
     parts: dict[str, list[Item]], language: str | None = None, limit: int | None = None
 ) -> tuple[list[Row], dict[str, str]]:
-    """Rows to measure, and why others are left out.
+    """Rows to measure, and why others are skipped.
 
     Args:
         parts: Name of a part to its items.

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.harness import Evaluation, Pass, Row, Score
 from eval.judges import JudgeSpec
 from eval.metrics.speaking import expected_seconds, loops, stops_early, words
 from eval.metrics.wer import char_errors, short_language, word_errors
 from eval.spoken_qa import file_name
+from eval.systems import speaker
 from fo_core.data.manifest import Item
 from fo_core.io import audio
 
+if TYPE_CHECKING:
+    from eval.systems.sound import Rating
+
 EAR_RATE = 16000
 ORIGINAL, CODEC = "original", "codec"  # what stands beside our speech
+SIMILARITY = "similarity"
 
 
 def as_rows(items: Sequence[Item], limit: int | None = None) -> tuple[list[Row], dict[str, str]]:
-    """Rows to measure: answers with the dialogue before them; and why others are left out."""
+    """Rows to measure: answers with the dialogue before them; and why others are skipped."""
     rows: list[Row] = []
     left = {}
     for item in items:
@@ -64,7 +69,7 @@ def passes(
     out: Path,
     seed: int = 0,
     device: str = "cpu",
-    mos: bool = True,
+    rate: Rating | None = None,
 ) -> list[Pass]:
     """The work of a run.
 
@@ -77,7 +82,7 @@ def passes(
         out: Results folder; gets ``speech/``.
         seed: Of the speech tokens.
         device: Where the model and the judge run.
-        mos: Also DNSMOS.
+        rate: How good the speech sounds; its speaker similarity is to the recording.
     """
     key = dict(model) | {"top_k": list(top_k), "variants": list(variants)}
 
@@ -88,11 +93,8 @@ def passes(
         Pass("speak", key, speaking, model=True),
         Pass("judge", judge.key(), lambda: judged(judge, out, device)),
     ]
-    if mos:
-        from eval.report.provenance import package_version
-
-        version = {"speechmos": package_version("speechmos")}
-        found.append(Pass("dnsmos", version, lambda: rated(out)))
+    if rate is not None:
+        found.append(Pass("sound", rate.key(), lambda: rated(out, rate)))
     return found
 
 
@@ -158,13 +160,20 @@ def judged(judge: JudgeSpec, out: Path, device: str) -> Any:
     return lambda rows: [one(row) for row in rows]
 
 
-def rated(out: Path) -> Any:
-    """Work that adds ``mos``, DNSMOS of the same."""
-    from fo_core.engines.dnsmos import dnsmos
+def rated(out: Path, rate: Rating) -> Any:
+    """Work that adds ``mos``: name of a sound -> its scores."""
+    scorers = {name: rate.scorer(name) for name in rate.measured if name != SIMILARITY}
 
     def one(row: Row) -> Row:
-        heard = waves(row, out).items()
-        return {"mos": {k: dnsmos(w) for k, w in heard if w is not None}}
+        found: dict[str, Row] = {}
+        heard = {k: w for k, w in waves(row, out).items() if w is not None and len(w)}
+        own = speaker.embedding(heard[ORIGINAL]) if SIMILARITY in rate.measured else None
+        for name, wave in heard.items():
+            scores = {k: score(wave) for k, score in scorers.items()}
+            if own is not None and name != ORIGINAL:
+                scores[SIMILARITY] = float(speaker.embedding(wave) @ own)
+            found[name] = {k: round(v, 4) for k, v in scores.items() if v is not None}
+        return {"mos": found}
 
     return lambda rows: [one(row) for row in rows]
 

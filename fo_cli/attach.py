@@ -27,7 +27,7 @@ def attach(
     """Put a trained model's ears and voice on another LLM, without training.
 
     Each word that is heard is written in the new LLM's own tokens, and its answers are read as
-    spelling. Prints what is left out until it is trained, what stands in for it, and which stages
+    spelling. Prints what is skipped until it is trained, what stands in for it, and which stages
     would make it better.
     """
     model = options.model_folder(model)
@@ -58,7 +58,7 @@ def attach(
     for stage, seconds in stages.items():
         about = "time: --dry-run --measure"
         if seconds is not None:
-            about = f"about {max(1, round(seconds / 60)):,} min here, by size smol's recipe"
+            about = f"about {max(1, round(seconds / 60)):,} min here, by recipe smol"
         render.result(f"better with: fo train --stage {stage} --model {out} ...  ({about})")
     render.result(f"model in {out}" + ("" if made.speaks else " (it writes its answers)"))
 
@@ -74,11 +74,11 @@ def _how_it_talks(model: Path, out: Path) -> None:
 
 
 def _stages(model: FreezeOmni, names: list[str]) -> dict[str, float | None]:
-    """Seconds that stages would take here, by size smol's recipes: from the LLM's own speed.
+    """Seconds that stages would take here, by recipe smol: from the LLM's own speed.
 
     Those of the output side train what the LLM's speed says nothing of: None.
     """
-    from fo_core.training.again import seconds_of
+    from fo_core.training.estimate import seconds_of
 
     return {
         name: seconds_of(model, name) if name.startswith("input") else None

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fo_cli import options, render
-from fo_cli.chat_again import answer_all, make_room, numbered
+from fo_cli.chat_again import answer_all, numbered
 from fo_cli.mic import mic
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fo_core.dialogue.session import Session
+    from fo_core.dialogue.duplex import Duplex
 
 app = typer.Typer(no_args_is_help=True, help="Talk to a model: live, or one question.")
 app.command("mic")(mic)
@@ -53,7 +53,10 @@ def _save(out: Path, wave: Tensor, rate: int) -> str | None:
 
 @app.command("file")
 def file(
-    question: Annotated[Path, typer.Argument(help="Recorded question, any format and rate.")],
+    question: Annotated[
+        Path,
+        typer.Argument(help="Recorded question, any format and rate; example: one that ships."),
+    ],
     model: options.Model = options.DEFAULT_MODEL,
     out: Annotated[
         Path, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
@@ -73,30 +76,31 @@ def file(
     further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
     from fo_core.io import audio
+    from fo_core.shipped import recording
 
-    options.existing_file(question, "question")
+    question = options.existing_file(recording(question), "question")
     _reply_path(out)
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 
-    from fo_core.dialogue.session import Session
-    from fo_core.dialogue.settings import for_file, read_dialogue
+    from fo_core.dialogue.answer import file_talk
+    from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
-    session = Session(loaded, for_file(dialogue), system)
+    talk = file_talk(loaded, dialogue, system)
 
     def answer(number: int, name: str) -> None:
         path = options.existing_file(Path(name).expanduser(), "question")
         wave = waves.pop(number, None)
         wave = audio.read(path, 16000, channel=channel) if wave is None else wave
-        _answer_wave(session, path, wave, numbered(out, number), json)
+        _answer_wave(talk, path, wave, numbered(out, number), json)
         options.say_channels(path, channel)
 
     answer_all(str(question), again, answer)
 
 
-def _answer_wave(session: Session, path: Path, wave: Any, out: Path, json: bool) -> None:
+def _answer_wave(talk: Duplex, path: Path, wave: Any, out: Path, json: bool) -> None:
     """Answer a recording [S] in a talk, and say so.
 
     Raises:
@@ -104,11 +108,9 @@ def _answer_wave(session: Session, path: Path, wave: Any, out: Path, json: bool)
     """
     import torch
 
-    from fo_core.dialogue.answer import answer_chunks
-    from fo_core.streaming import CHUNK_SAMPLES
+    from fo_core.dialogue.answer import ask_wave
 
-    make_room(session)
-    answer = answer_chunks(session, list(torch.from_numpy(wave).split(CHUNK_SAMPLES)))
+    answer = ask_wave(talk, torch.from_numpy(wave))
     if answer.ended_by == "unheard":
         raise FoError(
             f"nothing was heard in {path}, so nothing is answered; no reply was written",
@@ -149,43 +151,32 @@ def text(
     if out is not None:
         _reply_path(out)
 
-    from fo_core.dialogue.session import Session
+    from fo_core.dialogue.answer import file_talk
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device, parts=())
-    session = Session(loaded, dialogue, system)
+    talk = file_talk(loaded, dialogue, system, speak=out is not None)
 
     def answer(number: int, text: str) -> None:
-        _answer_text(session, text, None if out is None else numbered(out, number), json)
+        _answer_text(talk, text, None if out is None else numbered(out, number), json)
 
     answer_all(question, again, answer)
 
 
-def _answer_text(session: Session, question: str, out: Path | None, json: bool) -> None:
+def _answer_text(talk: Duplex, question: str, out: Path | None, json: bool) -> None:
     """Answer a typed question in a talk, and say so."""
-    import torch
+    from fo_core.dialogue.answer import ask_text
 
-    make_room(session)
-    session.hear_text(question)
-    pieces, timings = [], {"first_audio_ms": 0.0, "reply_ms": 0.0, "rtf": 0.0}
-    for event in session.reply(speak=out is not None):
-        timings["reply_ms"] = 1000 * event.seconds
-        if event.audio is not None:
-            timings["first_audio_ms"] = timings["first_audio_ms"] or 1000 * event.seconds
-            pieces.append(event.audio)
-    answer = session.turns[-1].answer
-    said = answer.text if answer is not None else ""
-    written = None
-    if out is not None and pieces:
-        wave, rate = torch.cat(pieces), session.model.codec.sample_rate
-        timings["rtf"] = timings["reply_ms"] / (1000 * wave.numel() / rate)
-        written = _save(out, wave, rate)
+    answer = ask_text(talk, question)
+    written = None if out is None else _save(out, answer.wave, answer.sample_rate)
+    every = asdict(answer.timings)
+    timings = {name: every[name] for name in ("first_audio_ms", "reply_ms", "rtf")}
     if json:
-        render.as_json({"text": said, "out": written, "timings": timings})
+        render.as_json({"text": answer.text, "out": written, "timings": timings})
         return
-    render.result(said)
+    render.result(answer.text)
     if out is not None:
         _say_times(written, timings)
 

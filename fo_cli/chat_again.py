@@ -5,13 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fo_cli import render
 from fo_core.errors import FoError
-
-if TYPE_CHECKING:
-    from fo_core.dialogue.session import Session
 
 
 def questions(first: str, again: bool) -> Iterator[str]:
@@ -45,12 +41,3 @@ def answer_all(first: str, again: bool, answer: Callable[[int, str], None]) -> N
 def numbered(out: Path, number: int) -> Path:
     """Where the reply to a question goes: reply.wav, reply-2.wav, ..."""
     return out if not number else out.with_stem(f"{out.stem}-{number + 1}")
-
-
-def make_room(session: Session) -> None:
-    """Forget the oldest turns of a talk that has filled the LLM's context."""
-    from fo_core.dialogue.context import drop_oldest, refeed_steps
-    from fo_core.models.steps import drive
-
-    if drop_oldest(session, session.context):
-        drive(refeed_steps(session))

@@ -20,7 +20,7 @@ Work = Callable[..., None]  # work(progress, **arguments)
 
 
 class ChildError(FoError):
-    """A child process ended with an error that the user can mend, or died."""
+    """A child process ended with an error that the user can fix, or died."""
 
 
 def run_side_by_side(

@@ -15,17 +15,16 @@ import torch
 from eval.report.provenance import fingerprint
 from fo_cli.children import Progress
 from fo_cli.demo_config import DemoConfig, Steps, processor_seconds
-from fo_core.dialogue.answer import answer_chunks
-from fo_core.dialogue.session import Session
-from fo_core.dialogue.settings import for_file, read_dialogue
+from fo_core.dialogue.answer import ask_wave, file_talk
+from fo_core.dialogue.settings import read_dialogue
 from fo_core.engines.tts import TTS
 from fo_core.errors import EngineError, FoError
 from fo_core.io import audio
 from fo_core.io.files import read_json, read_jsonl, write_jsonl
 from fo_core.models import freeze_omni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.shipped import model_folder
-from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
+from fo_core.streaming import SAMPLE_RATE
 
 FOLDER = "spoken_questions"  # beside this file
 ROWS = "items.jsonl"
@@ -112,15 +111,14 @@ def ask(progress: Progress, out: Path, cfg: DemoConfig, asked: Sequence[Question
     folder, key = out / "ask", _key(cfg)
     rows = _rows(out, key)
     missing = [question for question in asked if question.name not in rows]
-    model = make_ready(freeze_omni.load(model_folder(cfg.start)))
+    model = pack_for_inference(freeze_omni.load(model_folder(cfg.start)))
     dialogue = read_dialogue(model_folder(cfg.start))
     limit = replace(dialogue.segmenter, max_tokens=cfg.ask.max_tokens)
-    dialogue = for_file(replace(dialogue, segmenter=limit))
+    dialogue = replace(dialogue, segmenter=limit)
     progress("ask", 0, len(missing))
     for done, question in enumerate(missing, 1):
         wave, path, voice = _sound(question, folder)
-        session = Session(model, dialogue)
-        found = answer_chunks(session, list(torch.from_numpy(wave).split(CHUNK_SAMPLES)))
+        found = ask_wave(file_talk(model, dialogue), torch.from_numpy(wave))
         reply = None
         if found.wave.numel():
             reply = folder / f"{question.name}.reply.flac"
@@ -134,7 +132,7 @@ def ask(progress: Progress, out: Path, cfg: DemoConfig, asked: Sequence[Question
             "bundled": bool(question.file),
             "question_wav": str(path),
             "reply_wav": None if reply is None else str(reply),
-            "heard": session.words,
+            "heard": found.question,
             "answer": found.text.strip(),
             "ended_by": found.ended_by,
             "finished": found.finished,

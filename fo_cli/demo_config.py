@@ -19,7 +19,7 @@ from fo_core.io.files import write_json
 from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
 from fo_core.models.model_config import FreezeOmniConfig, read_config
 from fo_core.shipped import model_folder
-from fo_core.training.stages import Recipe, shipped
+from fo_core.training.recipes import Recipe, shipped
 
 QUICK, SCRATCH = "demo", "from-scratch"  # names of the shipped configs
 
@@ -50,7 +50,7 @@ class DemoConfig:
     prepare: ChainConfig  # conf/data/domain.yaml, changed
     stages: dict[str, Recipe]  # one for each of the six stages
     start: str = ""  # model to start from; "" = a new one of `model`
-    size: str = ""  # shipped recipes that `stages` change; "" = they are whole
+    recipe: str = ""  # shipped recipes that `stages` change; "" = they are whole
     model: FreezeOmniConfig = FreezeOmniConfig()  # of a new model
     dialogue: DialogueConfig = DialogueConfig()  # how a new model talks
     ask: AskConfig = AskConfig()  # before anything is trained, where it starts from a model
@@ -76,9 +76,9 @@ def read_demo(name: str = QUICK, overrides: tuple[str, ...] = ()) -> DemoConfig:
     conf = Path(str(resources.files("fo_core"))) / "conf"
     base: dict[str, Any] = {"prepare": configs.read_yaml(conf / "data" / "domain.yaml")}
     own = configs.read_yaml(conf / f"{name}.yaml")
-    if own.get("size"):
+    if own.get("recipe"):
         base["stages"] = {
-            stage: configs.read_yaml(shipped(stage, own["size"])) for stage in own["stages"]
+            stage: configs.read_yaml(shipped(stage, own["recipe"])) for stage in own["stages"]
         }
     return configs.load(DemoConfig, configs.merge(base, own), overrides)
 

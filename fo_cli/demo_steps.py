@@ -23,10 +23,10 @@ from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.normalize import speakable
 from fo_core.shipped import model_folder
-from fo_core.training.census import common_voice, ctc_tokens
+from fo_core.training.initial_model import common_voice, ctc_tokens
 from fo_core.training.loop import run_stage
+from fo_core.training.recipes import Recipe
 from fo_core.training.stage import Stage
-from fo_core.training.stages import Recipe
 
 INPUT = ("input-1", "input-2", "input-3")
 OUTPUT = ("output-1", "output-2", "output-3")
@@ -233,7 +233,7 @@ def held_out(steps: Steps, cfg: DemoConfig, name: str) -> tuple[list[Item], list
     """A held-out set, user side and answers: so many questions, and their share of the rest.
 
     What is no question (back-channels, noises, questions that break off) tests the states only. A
-    question of set (b) whose answer sentence is also a training answer is left out.
+    question of set (b) whose answer sentence is also a training answer is skipped.
     """
     split = SETS[name]
     user = manifest.read(steps.data / "user" / f"{split}.jsonl")

@@ -1,4 +1,4 @@
-"""How commands end: one line and status 1 for what the user can mend, 130 for Ctrl-C."""
+"""How commands end: one line and status 1 for what the user can fix, 130 for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OURS = {"fo_cli", "fo_core", "data_prep", "eval"}
 
 
 def one_line(error: Exception) -> str | None:
-    """What to say about an error that the user can mend; None for a fault of ours."""
+    """What to say about an error that the user can fix; None for a fault of ours."""
     if isinstance(error, FoError):
         return str(error)
     if isinstance(error, OSError):

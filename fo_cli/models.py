@@ -9,9 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from fo_cli import options, render
+from fo_cli import models_hub, options, render
+from fo_cli.card import card
 
-app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, import, export.")
+app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, fetch, push, import.")
+app.command("push")(models_hub.push)
+app.command("fetch")(models_hub.fetch)
+app.command("card")(card)
 
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 
@@ -98,7 +102,7 @@ def info(folder: Folder, json: options.Json = False) -> None:
 
     And which kernels this CPU would take for its matrices, by the precision of ``--weights``.
     """
-    found = describe(options.existing_folder(folder, "model folder"))
+    found = describe(options.model_folder(folder))
 
     from fo_core.layers import kernels
 
@@ -160,24 +164,6 @@ def check_llm(
         raise typer.Exit(1)
 
 
-@app.command("card")
-def card(
-    folder: Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")],
-    results: Annotated[
-        list[Path], typer.Argument(help="Results folders of fo eval.", metavar="RESULTS...")
-    ],
-) -> None:
-    """Write a model's card: its parts, how each stage went, and what fo eval measured."""
-    from eval.report.model_card import measured
-    from fo_core.training.card import write_measured_card
-
-    folder = options.existing_folder(folder, "model folder")
-    for each in results:
-        options.existing_folder(each, "results folder")
-    write_measured_card(folder, measured(folder, results))
-    render.result(f"card: {folder / 'README.md'}")
-
-
 @app.command("join")
 def join_models(
     folders: Annotated[
@@ -190,8 +176,7 @@ def join_models(
     json: options.Json = False,
 ) -> None:
     """Put parts that were trained apart into one model: ears of one folder, a voice of another."""
-    for folder in folders:
-        options.existing_folder(folder, "model folder")
+    folders = [options.model_folder(folder) for folder in folders]
     options.writable(out, "model folder")
 
     from fo_core.models.join import join
@@ -284,7 +269,7 @@ def export(
     layout: Annotated[Format, typer.Option("--format", help="Layout.")] = Format.official,
 ) -> None:
     """Write a model that was imported (and perhaps trained on) in the published layout."""
-    options.existing_folder(folder, "model folder")
+    folder = options.model_folder(folder)
     options.writable(out, "export folder")
 
     from fo_core.convert import official

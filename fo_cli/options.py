@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fo_cli import render
-from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
     from fo_core.dialogue.settings import DialogueConfig
-    from fo_core.layers.packed import Weights as PackedWeights
     from fo_core.models.freeze_omni import FreezeOmni
 
-LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless told otherwise
-WITHOUT_AVX2 = ("DEFAULT", "NO AVX")  # what torch calls an x86 CPU that has none
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
@@ -30,7 +25,10 @@ def model_folder(name: str | Path) -> Path:
     return shipped.model_folder(name)
 
 
-MODEL_HELP = "Model folder; fo-smol ships with the package; latest: the newest in runs/."
+MODEL_HELP = (
+    "Model folder; fo-smol ships with the package; latest: the newest in runs/; "
+    "user/repo[@revision]: of the hub."
+)
 DEFAULT_MODEL = Path("fo-smol")
 Model = Annotated[
     Path,
@@ -39,6 +37,26 @@ Model = Annotated[
         help=MODEL_HELP,
         metavar="DIR|NAME",
     ),
+]
+
+
+def _renamed(new: str, example: str) -> Any:
+    """A callback for an option that has another name now."""
+
+    def refuse(value: str | None) -> None:
+        if value:
+            raise FoError(f"--size {value}: this option is {new} now", do=example.format(value))
+
+    return refuse
+
+
+OldSize = Annotated[  # of `fo train` and `fo profile throughput`
+    str | None,
+    typer.Option("--size", hidden=True, callback=_renamed("--recipe", "write --recipe {}")),
+]
+OldLatencySize = Annotated[
+    str | None,
+    typer.Option("--size", hidden=True, callback=_renamed("--model", "write --model {}")),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Sets = Annotated[
@@ -83,36 +101,9 @@ def ready_model(
         FoError: There is no such device.
         CheckpointError: The folder holds no model, or lacks one of ``parts``.
     """
-    device = choose(device)
+    from fo_core.api.network import load_network
 
-    import torch
-
-    from fo_core.dialogue.settings import effective_context
-    from fo_core.models.freeze_omni import load
-    from fo_core.models.llm.report import one_line, path_of
-    from fo_core.models.packing import make_ready
-
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if device == "cpu" and x86 and torch.backends.cpu.get_cpu_capability() in WITHOUT_AVX2:
-        render.note("this CPU has no AVX2: all works, but several times slower than with it")
-    model = load(folder, device=device)
-    bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
-    if bounded or path_of(model.llm) != "own layers":
-        render.note(one_line(model.llm, effective_context(model.llm, dialogue)))
-    if dialogue.duplex.turn.detect == "server":  # voice and silence end a turn
-        parts = tuple(part for part in parts if part != "state_head")
-    model.require(*parts)
-    packed = packed_weights(weights, dialogue)
-    large = sum(p.numel() for p in model.llm.parameters()) > LARGE
-    by_itself = weights == "auto" and packed != "same" and large
-    return make_ready(model, packed, "int8" if by_itself else None)
-
-
-def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:
-    """How to lay the weights out for a way of talking."""
-    if chosen == "auto":
-        return "same" if dialogue.compat == "official" else "fp16"
-    return cast("PackedWeights", chosen)
+    return load_network(folder, dialogue, weights, device, parts, render.note)
 
 
 def existing_folder(path: Path, what: str) -> Path:

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from fo_cli import options, render
 from fo_core.devices.compute import choose
-from fo_core.errors import EngineError, FoError
+from fo_core.errors import EngineError, FoError, first_line
+from fo_core.hub import is_hub_name
+from fo_core.registry import did_you_mean
 
 KEY_VARIABLE = "FO_API_KEY"
+
+
+def read_options(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the options of a YAML file as the command's defaults.
+
+    Raises:
+        FoError: It is no YAML mapping, or names no option of the command.
+    """
+    if path is None or context.resilient_parsing:
+        return path
+    import yaml
+
+    options.existing_file(path, "configuration")
+    try:
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FoError(f"{path} is no YAML: {first_line(error)}") from error
+    if not isinstance(data, dict):
+        raise FoError(f"{path} is no YAML mapping", possible="lines such as `users: 16`")
+    known = {o.removeprefix("--"): p for p in context.command.params for o in p.opts}
+    known = {option: p for option, p in known.items() if option not in ("config", "help")}
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in known:
+            do = f"set the key by the variable {KEY_VARIABLE}" if "key" in str(key) else None
+            raise FoError(f"{path}: no option {key!r}", did_you_mean(str(key), sorted(known)), do)
+        several = getattr(known[key], "multiple", False) and not isinstance(value, list)
+        found[str(known[key].name)] = [value] if several else value
+    context.default_map = found
+    return path
 
 
 def serve(
@@ -50,15 +83,38 @@ def serve(
             help="Page of another site that may talk, such as https://example.com; repeated.",
         ),
     ] = None,
+    drain_seconds: Annotated[
+        float,
+        typer.Option("--drain-seconds", min=0, help="That replies have to end after a SIGTERM."),
+    ] = 30.0,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option("--log-format", help="Of the log, on stderr.")
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning"],
+        typer.Option("--log-level", help="Least that is logged; debug: health checks, too."),
+    ] = "info",
     sets: options.Sets = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            callback=read_options,
+            is_eager=True,
+            help="YAML file of options, such as `users: 16`; the command line comes first.",
+            metavar="YAML",
+        ),
+    ] = None,
 ) -> None:
     """Serve the Realtime protocol, the Socket.IO dialect and a web page on one port.
 
     The page is at http://HOST:PORT/, the protocol at ws://HOST:PORT/v1/realtime. With the
     environment variable FO_API_KEY set, clients must send that key. --set overrides how the model
-    talks (dialogue.json of its folder).
+    talks (dialogue.json of its folder). SIGTERM and Ctrl-C let replies end, a second one does not.
     """
+    name = str(model) if is_hub_name(model) else ""
     model = options.model_folder(model)
+    name = name or "/".join(model.resolve().parts[-2:])  # as clients see it
     if (certificate is None) != (private_key is None):
         raise FoError("TLS needs a certificate and its key", do="give --tls-cert and --tls-key")
     if certificate is not None and private_key is not None:
@@ -66,7 +122,9 @@ def serve(
     try:
         import uvicorn
 
+        from fo_core.server import logs
         from fo_core.server.app import ServeConfig, make_app
+        from fo_core.server.drain import Drain, DrainingServer
         from fo_core.server.origins import check_origin
     except ImportError as error:
         raise EngineError(
@@ -95,15 +153,17 @@ def serve(
         private_key=private_key,
         origins=tuple(check_origin(origin) for origin in origins or ()),
     )
-    name = "/".join(model.resolve().parts[-2:])  # as clients see it
-    app = make_app(pool, dialogue, name, models[0].config.llm.system or "", cfg)
+    drain = Drain(drain_seconds)
+    app = make_app(pool, dialogue, name, models[0].config.llm.system or "", cfg, drain)
     web = "https" if certificate else "http"
     render.note(f"talk at {web}://{host}:{port}/ (Ctrl-C ends it)")
-    uvicorn.run(
+    logs.setup(log_format, log_level)
+    settings = uvicorn.Config(
         app,
         host=host,
         port=port,
-        log_level="warning",
+        log_config=None,
+        access_log=False,
         ssl_certfile=certificate,
         ssl_keyfile=private_key,
         ws_max_size=cfg.message_bytes,
@@ -111,6 +171,13 @@ def serve(
         ws_ping_timeout=20,
         timeout_graceful_shutdown=3,
     )
+    logs.say("server started", model=name, url=f"{web}://{host}:{port}/", users=users)
+    server = DrainingServer(settings, drain, lambda: pool.stats().sessions > 0)
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)
+    if server.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
 
 
 def _check_pair(certificate: Path, private_key: Path) -> None:

@@ -26,18 +26,30 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def _list_settings(stage: str | None) -> None:
+    """``--list-settings STAGE``: a table of its settings, for ``--set`` and recipes."""
+    if stage is None:
+        return
+    from fo_core.config_docs import settings
+    from fo_core.training.recipes import settings_of
+
+    rows = [(s.key, s.type, s.default, s.meaning) for s in settings(settings_of(stage))]
+    render.table(("setting", "type", "default", "meaning"), rows)
+    raise typer.Exit
+
+
 def train(
     stage: Annotated[
-        str, typer.Option("--stage", help="input-1, input-2, input-3, output-1, -2 or -3.")
+        str, typer.Option("--stage", help="Stage: input-1, -2, -3, output-1, -2 or -3.")
     ],
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
-            help="Model folder to start from, fo-smol (ships with the package), latest; or, for a "
-            "new model, a size or a YAML file. Without: what the stage before left in runs/, else "
-            "fo-smol.",
-            metavar="DIR|NAME|SIZE|YAML",
+            help="Model to start from: a folder, fo-smol (ships with the package), latest, "
+            "user/repo[@revision] of the hub; or, for a new model, paper, smol, smol-open, tiny or "
+            "a YAML file. Without: what the stage before left in runs/, else fo-smol.",
+            metavar="DIR|NAME|YAML",
         ),
     ] = None,
     train: Annotated[
@@ -60,12 +72,23 @@ def train(
             "--out", help="Run folder; the model is DIR/model. runs/STAGE if none.", metavar="DIR"
         ),
     ] = None,
-    size: Annotated[
+    recipe: Annotated[
         str | None,
         typer.Option(
-            "--size",
+            "--recipe",
             help="Shipped recipe to start from: paper, smol, smol-open, tiny. paper where a model "
             "is named, else smol-open.",
+        ),
+    ] = None,
+    old_size: options.OldSize = None,
+    list_settings: Annotated[
+        str | None,
+        typer.Option(
+            "--list-settings",
+            help="Show every setting of a stage (key, type, default, meaning), and stop.",
+            metavar="STAGE",
+            callback=_list_settings,
+            is_eager=True,
         ),
     ] = None,
     config: Annotated[
@@ -93,7 +116,7 @@ def train(
         Path | None,
         typer.Option(
             "--cache-hidden",
-            help="Keep what frozen parts give (the LLM's states in output-3) here for later runs.",
+            help="Keep what frozen parts give (LLM hidden states in output-3) here for later runs.",
             metavar="DIR",
         ),
     ] = None,
@@ -104,16 +127,16 @@ def train(
     A stopped run goes on from its newest checkpoint; a finished one is found done. Alone, under
     torchrun or accelerate launch: the command is the same.
     """
-    from fo_core.training.stages import recipe
+    from fo_core.training import recipes
 
     place = workspace.of_stage(stage, model, train, valid, out)
     model, train, valid, out = place.model, place.train, place.valid, place.out
-    size = size or ("paper" if place.named else "smol-open")
-    render.note(place.line(size))
+    recipe = recipe or ("paper" if place.named else "smol-open")
+    render.note(place.line(recipe))
     overrides = [*(sets or ()), f"train.device={device.value}"]
     if cache_hidden is not None:
         overrides.append(f"train.cache_hidden={options.writable(cache_hidden, 'cache folder')}")
-    chosen = recipe(stage, size, config, overrides)
+    recipes.recipe(stage, recipe, config, overrides)  # faults are said before anything is read
     options.existing_data(train, "training manifest")
     options.existing_data(valid, "held-out manifest")
     if measure and not dry_run:
@@ -121,41 +144,33 @@ def train(
     if not dry_run:
         options.writable(out, "run folder")
 
-    import torch
-
+    from fo_core.api.training import run_set_up, set_up_stage
     from fo_core.io.files import only_run
     from fo_core.models.llm.report import one_line
-    from fo_core.training.begin import begin
-    from fo_core.training.loop import run_stage
-    from fo_core.training.team import world
+    from fo_core.training.distributed import world
 
+    made = set_up_stage(
+        stage, model, train, recipe=recipe, config=config, settings=overrides, llm=llm
+    )
     main = world()[0] == 0
-    torch.manual_seed(chosen.train.seed)  # untrained parts are the same when the run goes on
-    with nullcontext() if dry_run or not main else only_run(out):
-        start, built = begin(model, train, llm), chosen.stage.build()
-        if stage == "output-3":
-            start.add_prefix()
+    if main:
+        render.note(one_line(made.model.llm))
+    if dry_run:
+        plan = _dry_run(made.model, made.stage, made.recipe.train, train, valid, measure)
+        counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}
         if main:
-            render.note(one_line(start.llm))
-        if dry_run:
-            plan = _dry_run(start, built, chosen.train, train, valid, measure)
-            counts = {k: plan[k] for k in ("stage", "trainable_parameters", "frozen_parameters")}
-            if main:
-                _say(plan if json else counts, json)
-            return
-        result = run_stage(
-            start, built, chosen.train, train, valid, out, resume=not fresh, force=force
-        )
-        if not main:
-            return
-        trained = {glob.split(".")[0] for o in built.objectives for glob in o.trainable}
-        folder = _save(start, trained, Path(model), out)
+            _say(plan if json else counts, json)
+        return
+    with only_run(out) if main else nullcontext():  # the others follow the main process
+        result = run_set_up(made, train, valid, out, resume=not fresh, force=force)
+    if not main:
+        return
     counts = {
         "stage": stage,
         "trainable_parameters": result.trainable_parameters,
         "frozen_parameters": result.frozen_parameters,
         "seconds": round(result.seconds, 1),
-        "model": str(folder),
+        "model": str(out / "model"),
     }
     _say(counts | result.metrics, json)
 
@@ -163,8 +178,7 @@ def train(
 def _dry_run(
     model: FreezeOmni, stage: Stage, cfg: TrainConfig, train: Path, valid: Path, measured: bool
 ) -> dict[str, Any]:
-    from fo_core.training.estimate import measure
-    from fo_core.training.loop import plan_stage
+    from fo_core.training.estimate import measure, plan_stage
     from fo_core.training.report import print_plan
 
     plan = plan_stage(model, stage, cfg, train, valid)
@@ -172,22 +186,6 @@ def _dry_run(
         plan["measured"] = measure(model, stage, cfg, train, valid)
     print_plan(plan)
     return plan
-
-
-def _save(model: FreezeOmni, trained: set[str], start: Path, out: Path) -> Path:
-    """Write the model folder of a finished stage; how it talks is taken over from the start."""
-    from fo_core.dialogue.settings import FILE
-    from fo_core.io.files import write_text
-    from fo_core.models.freeze_omni import PARTS
-    from fo_core.training.card import write_card
-
-    folder = out / "model"
-    model.trained |= trained & set(PARTS)
-    model.save(folder)
-    if (start / FILE).is_file():
-        write_text(folder / FILE, (start / FILE).read_text(encoding="utf-8"))
-    write_card(model, out, folder, start if start.is_dir() else None)
-    return folder
 
 
 def _say(counts: dict[str, Any], json: bool) -> None:

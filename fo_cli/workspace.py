@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fo_core.errors import FoError
-from fo_core.shipped import DEFAULT, LATEST, RUNS, model_folder
+from fo_core.shipped import DEFAULT, RUNS, is_name, model_folder
+
+if TYPE_CHECKING:
+    from fo_core.training.stage import StageOptions
 
 DATA = Path("data")
-BEFORE = {  # stages whose run a stage starts from, the best first
-    "input-1": (),
-    "input-2": ("input-1",),
-    "input-3": ("input-2", "input-1"),
-    "output-1": (),
-    "output-2": ("output-1",),
-    "output-3": ("output-2", "output-1"),
-}
 
 
 @dataclass(frozen=True)
@@ -30,10 +26,10 @@ class Place:
     out: Path
     named: bool  # whether the model was named
 
-    def line(self, size: str) -> str:
+    def line(self, recipe: str) -> str:
         """All of it for people."""
         return (
-            f"{self.stage} from {self.model}, recipe {size}, on {self.train}, "
+            f"{self.stage} from {self.model}, recipe {recipe}, on {self.train}, "
             f"held out {self.valid}, into {self.out}"
         )
 
@@ -47,7 +43,7 @@ def of_stage(
         FoError: The workspace has no data for the stage, or no model of a name.
     """
     named = model is not None
-    if model in (DEFAULT, LATEST):
+    if model is not None and is_name(model):
         model = str(model_folder(model))
     model = model or _start(stage)
     if train is None:
@@ -73,9 +69,17 @@ def has_durations(model: str | Path) -> bool:
     return made is not None and isinstance(made.speech_decoder, DurationDecoderConfig)
 
 
+def _options(stage: str) -> type[StageOptions]:
+    """The options' class of a stage."""
+    from fo_core.training.stages import STAGES
+
+    options: type[StageOptions] = STAGES.load(stage).OPTIONS
+    return options
+
+
 def _start(stage: str) -> str:
     """The newest finished run of a stage before, else the model that ships."""
-    for name in BEFORE.get(stage, ()):
+    for name in _options(stage).after:
         folder = RUNS / name / "model"
         if (folder / "config.json").is_file():
             return str(folder)
@@ -88,13 +92,12 @@ def _data(stage: str, model: str) -> Path:
     Raises:
         FoError: It is not there; says the one command that makes it.
     """
-    makes, side = "fo prepare-data", "assistant" if stage.startswith("output") else "user"
-    if stage in ("output-2", "output-3") and has_durations(model):
+    options = _options(stage)
+    makes, side = "fo prepare-data", str(options.side)
+    if options.speech_tokens and has_durations(model):
         side = "aligned"
         if (DATA / "assistant" / "train.jsonl").is_file():
-            makes = (
-                f"fo prepare-data align {DATA / 'assistant'} --model fo-smol --out {DATA / side}"
-            )
+            makes += f" align {DATA / 'assistant'} --model fo-smol --out {DATA / side}"
     path = DATA / side / "train.jsonl"
     if not path.is_file():
         raise FoError(

@@ -42,7 +42,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = str(error).replace("\n", " ")
-        raise ConfigError(f"{path} is not YAML: {where}", do="mend the file") from error
+        raise ConfigError(f"{path} is not YAML: {where}", do="fix the file") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -98,13 +98,36 @@ def load(cls: type[T], data: Mapping[str, Any], overrides: Sequence[str] = ()) -
         return TypeAdapter(cls).validate_python(tree)
     except ValidationError as error:
         faults = [_fault(cls, dict(e)) for e in error.errors(include_url=False)]
-        raise ConfigError("; ".join(dict.fromkeys(faults)), do="mend the config") from error
+        raise ConfigError("; ".join(dict.fromkeys(faults)), do="fix the config") from error
+
+
+RENAMED = {  # keys of before and their names now; the old ones are refused with the new
+    "hold": "freeze_steps",
+    "flat": "plateau_ratio",
+    "final": "min_lr_ratio",
+    "remember_mb": "precompute_cache_mb",
+    "tensorboard": "trackers",
+    "more_room": "retry_length_factor",
+    "ears": "asr_engine",
+    "patience_ms": "end_of_turn_timeout_ms",
+}
+
+
+def renamed(tree: Any) -> Any:
+    """Plain nested settings with old keys under their names of now (records of earlier runs)."""
+    if isinstance(tree, list):
+        return [renamed(one) for one in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {RENAMED.get(key, key): renamed(value) for key, value in tree.items()}
 
 
 def _fault(cls: Any, error: dict[str, Any]) -> str:
     shown, _ = _walk(cls, error["loc"])
     where = ".".join(shown) or "config"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        if shown[-1] in RENAMED:
+            return f"{where} is {'.'.join([*shown[:-1], RENAMED[shown[-1]]])} now"
         _, holder = _walk(cls, error["loc"][:-1])
         known = [field.name for field in dataclasses.fields(holder)] if holder else []
         near = f" (known: {did_you_mean(shown[-1], known)})" if known else ""

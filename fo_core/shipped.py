@@ -1,4 +1,6 @@
-"""Names of models: the one that ships with the package, the newest of this workspace, a folder.
+"""Names of models: the one that ships, the newest of this workspace, one of the hub, a folder.
+
+A recorded question ships too, for whoever has none at hand.
 
 A workspace is the current folder: ``data/`` holds manifests, ``runs/STAGE/model`` what stages made.
 """
@@ -9,12 +11,14 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+from fo_core import hub
 from fo_core.errors import CheckpointError
 from fo_core.io.files import write_json
 
 DEFAULT = "fo-smol"  # ships with the package
 LATEST = "latest"  # the newest model under runs/
 RUNS = Path("runs")
+EXAMPLE = "example"  # a recorded question that ships: "What is the capital of France?"
 INDEX = "files.json"  # in the folder of the model that ships
 
 
@@ -22,11 +26,11 @@ def model_folder(name: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        name: A folder, ``fo-smol``, or ``latest``.
+        name: A folder, ``fo-smol``, ``latest``, or a model of the hub: ``user/repo[@revision]``.
 
     Raises:
         CheckpointError: There is no such folder; the shipped model is not whole; ``runs/`` holds no
-            model.
+            model; the hub has no such model or cannot be reached.
     """
     path = Path(name)
     if path.is_dir():
@@ -35,12 +39,32 @@ def model_folder(name: str | Path) -> Path:
         return _shipped()
     if str(name) == LATEST:
         return _latest()
+    if hub.is_hub_name(path):
+        try:
+            return hub.pull(path)
+        except CheckpointError as error:
+            what = f"there is no folder {path}, and {error.what}"
+            raise CheckpointError(what, error.possible, error.do) from None
     fault = "is not a folder" if path.exists() else "does not exist"
     raise CheckpointError(
         f"model folder {path} {fault}",
-        possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/)",
+        possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/), "
+        "user/repo[@revision] of the hub",
         do="fo models list shows those at hand",
     )
+
+
+def recording(name: str | Path) -> Path:
+    """A recording: a path, or ``example`` where no file of that name is here."""
+    path = Path(name)
+    if str(name) == EXAMPLE and not path.exists():
+        return Path(str(files("fo_core"))) / "examples" / "question.flac"
+    return path
+
+
+def is_name(name: str | Path) -> bool:
+    """Whether this names a model in another way than by its folder; see :func:`model_folder`."""
+    return str(name) in (DEFAULT, LATEST) or hub.is_hub_name(name)
 
 
 def write_index(folder: Path) -> dict[str, int]:

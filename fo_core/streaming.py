@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 16000  # Hz, of everything the listening side hears
+SAMPLE_RATE = 16000  # Hz, of everything the input branch hears
 CHUNK_SAMPLES = 2560  # samples a chunk: 160 ms
 FRAMES_PER_CHUNK = 16  # feature frames (10 ms) a chunk
 CONTEXT_FRAMES = 3  # earlier feature frames that an encoder puts in front of a chunk

@@ -6,7 +6,7 @@
 # same stages, for fewer steps: their card says how many. What is read lies in $FO_DATA:
 #   text_prompts/*.txt, *.tsv     sentences and questions, one a line (never an evaluation set)
 #   cathy/ ljspeech_part/ spoken_commands/ speechocean762/   manifest.tsv beside ogg/ (human speech)
-#   llama_questions/              asked at the end, for the card; never trained on
+#   llama_questions/ web_questions/ trivia_qa/   asked at the end, for the card; never trained on
 # Small try:  FO_DATA=... LIMIT=20 STEPS=4 make fo-smol
 set -euo pipefail
 FO=${FO:-.venv/bin/fo}
@@ -19,7 +19,7 @@ short() { [ -z "${STEPS:-}" ] || echo "--set train.max_steps=$STEPS --set train.
 say() { "$FO" prepare-data speak "$@" "${LIMIT[@]}"; }
 stage() { # stage NAME MODEL TRAIN VALID
   # shellcheck disable=SC2046
-  "$FO" train --stage "$1" --model "$2" --size smol-open --train "$3" --valid "$4" --out "$OUT/$1" $(short)
+  "$FO" train --stage "$1" --model "$2" --recipe smol-open --train "$3" --valid "$4" --out "$OUT/$1" $(short)
 }
 
 # --- Speech. One natural voice answers; many voices ask.
@@ -70,16 +70,10 @@ stage input-3 "$OUT/input-2/model" "$OUT/data/states/user/train.jsonl" "$OUT/dat
 # --- One folder, in half precision.
 "$FO" models join "$OUT/input-3/model" "$OUT/output-2/model" --half --out "$OUT/model"
 
-# --- Its card: what was not trained on. Questions, held-out speakers, unseen sentences.
-measure() { # measure NAME OPTIONS..., into $OUT/eval/FOLDER
-  local folder=$1 name=$2; shift 2
-  "$FO" eval "$name" --model "$OUT/model" --out "$OUT/eval/$folder" "${MEASURED[@]}" "$@"
-  results+=("$OUT/eval/$folder")
-}
-results=()
-measure hearing asr --data "$VAL"
-[ ! -f "$OUT/data/speechocean762/heldout.jsonl" ] || measure speakers asr --data "$OUT/data/speechocean762/heldout.jsonl"
-[ ! -d "$FO_DATA/llama_questions" ] || measure questions llama-questions --data "$FO_DATA/llama_questions"
-measure voice tts --data "$OUT/data/aligned/val.jsonl" --top-k 1
-"$FO" models card "$OUT/model" "${results[@]}"
+# --- Its card: what was not trained on. Questions, then held-out speakers and unseen sentences.
+"$FO" eval all --suite quick --model "$OUT/model" --out "$OUT/eval/quick" "${MEASURED[@]}"
+"$FO" models card "$OUT/model" --from "$OUT/eval/quick" --write
+SPEAKERS=$OUT/data/speechocean762/heldout.jsonl
+[ ! -f "$SPEAKERS" ] || "$FO" eval asr --data "$SPEAKERS" --model "$OUT/model" --out "$OUT/eval/speakers" "${MEASURED[@]}"
+"$FO" eval tts --data "$OUT/data/aligned/val.jsonl" --top-k 1 --model "$OUT/model" --out "$OUT/eval/voice" "${MEASURED[@]}"
 echo "fo chat text 'What is the capital of France?' --model $OUT/model --out reply.wav"

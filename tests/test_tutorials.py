@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from typer.testing import CliRunner
 from fo_cli.main import app
 from fo_core.data import manifest
 from fo_core.io import audio
+from fo_core.models.llm.tiny import write_tiny
 
-DOCS = Path(__file__).parents[1] / "docs"
-TINY = {"--model smol": "--model tiny", "--size smol": "--size tiny"}
+DOCS = Path(__file__).parents[1] / "docs" / "tutorials"
+TINY = {"--model smol": "--model tiny", "--recipe smol": "--recipe tiny"}
 MORE = {  # what a test adds to a command: fewer steps, no engine that takes long to load
     "train": ["--set", "train.max_steps=2", "--device", "cpu"],
     # two steps make no codec that would pass
@@ -75,10 +77,10 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def run_all(page: str, block: int = 0) -> None:
+def run_all(page: str, block: int = 0, more: dict[str, list[str]] = MORE) -> None:
     for args in commands(page, block):
         name = args[1] if args[0] in ("prepare-data", "eval") else args[0]
-        found = CliRunner().invoke(app, [*args, *MORE.get(name, ())])
+        found = CliRunner().invoke(app, [*args, *more.get(name, ())])
         assert found.exit_code == 0, f"fo {shlex.join(args)}\n{found.output}\n{found.exception!r}"
 
 
@@ -103,6 +105,41 @@ def test_your_own_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         item.speaker for item in asked
     )
     assert Path("runs/own-2/model/adapter.safetensors").is_file()
+
+
+def test_your_own_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "my-llm", seed=7)
+    run_all("own_llm.md", more={"chat": ["--set", "segmenter.max_tokens=8", "--device", "cpu"]})
+    assert Path("runs/attached/config.json").is_file()
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
+def test_your_own_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canned: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "own_language.md").read_text()
+    (tmp_path / "deutsch.yaml").write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    for name in ("saetze.txt", "fragen.txt"):
+        lines = [f"Wo ist {word}?" for word in ("Köln", "Bonn", "Ulm", "Hof", "Jena", "Celle")]
+        (tmp_path / name).write_text("\n".join(lines))
+    one = ["--num-workers", "1"]
+    run_all("own_language.md", more=MORE | {"speak": one, "all": [
+        *one, "--set", "regenerate.engine=openai", "--set", "label_states.val=0.3"]})  # fmt: skip
+    items = manifest.read("gefragt/user/train.jsonl")
+    assert {item.language for item in items} == {"de"} and any(item.states for item in items)
+    assert Path("runs/de-2/model/adapter.safetensors").is_file()
+
+
+@pytest.mark.parametrize("page", ["own_llm.md", "own_voice.md", "own_language.md"])
+def test_the_manifest_line_of_a_tutorial_is_read_back_as_it_is(page: str) -> None:
+    (line,) = re.findall(r"```json\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    item = manifest.from_cut(json.loads(line))
+    assert manifest.from_cut(manifest.to_cut(item)) == item and item.text
+    if item.states:
+        assert len(item.states) * 2560 == item.num_samples
+    if item.speech_tokens:
+        assert len(item.speech_tokens) * 600 == item.num_samples
+        assert item.num_samples == round(item.duration * item.rate)
 
 
 def test_the_manifest_line_is_one_and_every_field_of_it_is_explained() -> None:

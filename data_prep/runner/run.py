@@ -41,7 +41,7 @@ __all__ = [
     "run_step",
 ]
 CHUNK = 4  # rows that go to a process at once, where the work takes them one by one
-HOPELESS = 3  # workers that die one after the other, without a row done between
+MAX_WORKER_CRASHES = 3  # workers that die one after the other, without a row done between
 
 
 def quiet(step: str, done: int, total: int) -> None:
@@ -245,7 +245,7 @@ def _do(name: str, jobs: Iterator[list[_Task]], work: Work, how: RunConfig, run:
                 except WorkerDied:
                     suspects = [task for job in flying.values() for task in job]
                     flying.clear()
-                    _find_killer(name, suspects, backend, run)
+                    _isolate_crashing_row(name, suspects, backend, run)
                     break
                 _keep(run, flying.pop(handle), outcomes)
     finally:
@@ -261,7 +261,9 @@ def _keep(run: _Run, tasks: Sequence[_Task], outcomes: Sequence[Row]) -> None:
     run.tell()  # once for all of them: one by one, the first would seem to have taken all the time
 
 
-def _find_killer(name: str, suspects: Sequence[_Task], backend: Backend, run: _Run) -> None:
+def _isolate_crashing_row(
+    name: str, suspects: Sequence[_Task], backend: Backend, run: _Run
+) -> None:
     """A worker died: do what was in flight one by one; a row that kills again is dropped."""
     deaths = 0
     backend.renew()
@@ -272,7 +274,7 @@ def _find_killer(name: str, suspects: Sequence[_Task], backend: Backend, run: _R
             deaths = 0
         except WorkerDied:
             deaths += 1
-            if deaths == HOPELESS:
+            if deaths == MAX_WORKER_CRASHES:
                 raise StopRun(
                     f"{name}: its worker processes die ({deaths} one after the other)",
                     do="check the memory, and try --num-workers 1",

@@ -55,7 +55,7 @@ def strip_markers(text: str) -> str:
 def parse(record: Any) -> Conversation:
     """A conversation from a record of either layout.
 
-    Turns that are None, or in which the user says nothing, are left out: loaders that fill up
+    Turns that are None, or in which the user says nothing, are skipped: loaders that fill up
     missing turns with None exist.
 
     Raises:

@@ -2,7 +2,7 @@
 
 A speech decoder with durations (``speech_decoder.type: durations``) learns from that. It comes from
 the voice engine that spoke the text, where the engine says how long its phonemes are (hibari: whole
-tokens), or, for any recording, from the listening side's own CTC head: the best path through the
+tokens), or, for any recording, from the input branch's own CTC head: the best path through the
 text's pieces (forced alignment).
 
 The start's count is the silence before the first letter, of which ``lead`` tokens are kept: what

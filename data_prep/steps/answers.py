@@ -75,12 +75,14 @@ class AnswersConfig:
     give_up: int = 8  # questions in a row that an endpoint may fail before the run ends
     system: str = SYSTEM  # "" = none
     shots: tuple[tuple[str, str], ...] = SHOTS  # examples (user, assistant) before every dialogue
-    seed: int = 0  # of the chances
+    seed: int = 0  # sampling seed
     temperature: float = 0.0  # of the first try; 0 = always the likeliest word
     retries: int = 2  # further tries for an answer that cannot be used
     retry_temperature: float = 0.7  # of these
     max_new_tokens: int = 80  # where an answer is cut
-    more_room: float = 1.5  # times as many tokens for a further try after one that was cut
+    retry_length_factor: float = (
+        1.5  # times as many tokens for a further try after one that was cut
+    )
     max_words: int = 60  # longer answers cannot be used; Chinese characters count as half a word
     max_history: int = 6000  # characters of a dialogue before a turn; longer ones end here
     min_turns: int = 1  # dialogues with fewer answered turns are dropped
@@ -237,7 +239,7 @@ class Answering:
         each.faults.append(fault)
         each.attempt += 1
         if fault == "cut off":
-            each.room *= self.cfg.more_room
+            each.room *= self.cfg.retry_length_factor
         if each.attempt > self.cfg.retries:
             each.reason = fault
 
@@ -302,7 +304,7 @@ class Answering:
         counts = {f"asked again ({_kind(f)})": 0.0 for f in each.faults}
         for fault in each.faults:
             counts[f"asked again ({_kind(fault)})"] += 1
-        counts |= {"turns": len(turns), "turns left out": len(each.dialogue.turns) - len(turns)}
+        counts |= {"turns": len(turns), "turns skipped": len(each.dialogue.turns) - len(turns)}
         lost = {"id": each.dialogue.id, "turn": each.turn, "reason": each.reason}
         if len(turns) < max(1, self.cfg.min_turns):
             return Made(rejects=[lost], counts=counts)

@@ -85,7 +85,7 @@ def answered(
     """Spoken questions with the speech tokens of their answers: data of the task ``reply``.
 
     Args:
-        questions: The user's turns; one whose answer has no tokens is left out.
+        questions: The user's turns; one whose answer has no tokens is skipped.
         answers: Assistant turns with tokens.
         most: Questions an answer at most, each worded differently (the first ones); None: all.
     """

@@ -59,9 +59,9 @@ class EncodeConfig:
     device: str = "auto"  # cpu, cuda, cuda:N, mps; auto: by this machine
     group: int = 128  # turns that are taken together
     batch_seconds: float = 40.0  # most sound in one batch, s
-    longest: float = 60.0  # s; longer turns are left out
+    longest: float = 60.0  # s; longer turns are skipped
     check: int = 20  # turns that are decoded again and compared; 0 = none
-    ears: str = ""  # recogniser (fo_core.engines.asr) that hears some of them; "" = none
+    asr_engine: str = ""  # recogniser (fo_core.engines.asr) that hears some of them; "" = none
     val: float = 0.02  # share of the dialogues that are held out
     seed: int = 0  # of the share; the one of label_states
     once: bool = False  # a sound that several turns share is taken once
@@ -127,8 +127,8 @@ def ready(cfg: EncodeConfig) -> Path:
         ConfigError: No model folder is named, or it holds no trained codec.
         EngineError: There is no such recogniser, or its package is missing.
     """
-    if cfg.ears:
-        ASR.load(cfg.ears)
+    if cfg.asr_engine:
+        ASR.load(cfg.asr_engine)
     if not cfg.model:
         raise ConfigError(
             "encode needs a model folder with a trained codec",
@@ -257,7 +257,7 @@ def check(path: Path, cfg: EncodeConfig) -> dict[str, Any]:
         return mel(torch.as_tensor(wave, dtype=torch.float32).reshape(1, -1))[0].numpy()
 
     real, made, heard = [], [], []
-    judge = Judge(JudgeConfig(cfg.ears)) if cfg.ears else None
+    judge = Judge(JudgeConfig(cfg.asr_engine)) if cfg.asr_engine else None
     shutil.rmtree(path.parent / DECODED, ignore_errors=True)
     for number, item in enumerate(items):
         tokens = torch.tensor([item.speech_tokens], device=device)[..., None]

@@ -83,7 +83,7 @@ class TurnStatesConfig:
     fillers: Texts = field(default_factory=_fillers)  # by language; without any none is made
     backchannels: Texts = field(default_factory=_backchannels)  # by language
     asides: Texts = field(default_factory=_asides)  # by language
-    longest: float = 30.0  # s of a recording; longer turns are left out
+    longest: float = 30.0  # s of a recording; longer turns are skipped
     val: float = 0.02  # share of the dialogues that are held out
     speech: SpeechConfig = SpeechConfig()  # of what is spoken here
     # options of the users' engines, where they need some; beside a real recording one of them says

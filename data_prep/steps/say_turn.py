@@ -49,7 +49,7 @@ class Tally:
 
 
 class Speaking:
-    """What a worker process keeps open: engines with their turnstiles, and the judge.
+    """What a worker process keeps open: engines with their semaphores, and the judge.
 
     Args:
         cfg: Treatment, gates, second tries.
@@ -61,7 +61,7 @@ class Speaking:
         self.cfg, self.sounds, self.judge = cfg, sounds, judge
         self.hearing = threading.Lock()  # one sound at a time is judged
         self.threads = 2  # one speaks, one treats what was spoken before
-        self._turnstiles: dict[tuple[str, str], threading.Semaphore] = {}
+        self._semaphores: dict[tuple[str, str], threading.Semaphore] = {}
 
     def engine(self, name: str, options: str) -> TextToSpeech:
         """An engine, opened the first time.
@@ -71,8 +71,8 @@ class Speaking:
         """
         engine: TextToSpeech = synthesize.engine_of(name, options)
         abreast = max(1, getattr(engine, "concurrency", 1))
-        if (name, options) not in self._turnstiles:
-            self._turnstiles[name, options] = threading.Semaphore(abreast)
+        if (name, options) not in self._semaphores:
+            self._semaphores[name, options] = threading.Semaphore(abreast)
             self.threads = max(self.threads, abreast + 1)
         return engine
 
@@ -82,7 +82,7 @@ class Speaking:
         Raises:
             EngineError: It failed, whatever it raised itself.
         """
-        with self._turnstiles[request.engine, request.options]:
+        with self._semaphores[request.engine, request.options]:
             started = time.perf_counter()
             try:
                 return synthesize.raw(request, text)

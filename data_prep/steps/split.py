@@ -1,7 +1,7 @@
 """Cuts an imported corpus into train, val and test: seeded, by dialogue, text or speaker.
 
 By several of them at once: what is held out is drawn by the first, and a row of the training side
-that shares one of the others with it is left out.
+that shares one of the others with it is skipped.
 """
 
 from __future__ import annotations

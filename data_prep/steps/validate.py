@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from data_prep.checks import ERROR, LEVELS, MENDABLE, WARNING, CheckConfig, Checked, check
+from data_prep.checks import ERROR, LEVELS, REPAIRABLE, WARNING, CheckConfig, Checked, check
 from data_prep.runner.lines import Line, count_lines, cut_lines
 from data_prep.runner.ordered import ordered_map
 from data_prep.runner.outcome import unforeseen
@@ -89,7 +89,7 @@ class Findings:
                "reason": f"{kind}: {said}"}  # fmt: skip
         self.counts[kind] += 1
         self.bad[level].add(number)
-        if level == ERROR and kind not in MENDABLE:
+        if level == ERROR and kind not in REPAIRABLE:
             self.fatal.add(number)
         kept = self.examples.setdefault(kind, [])
         if len(kept) < EXAMPLES:
@@ -209,8 +209,8 @@ def _check_all(
         rates[found.rate] += bool(found.rate)
         for kind, said in found.faults:
             faults.add(found.number, found.name, kind, said)
-        if cleaned is not None and found.mended:
-            cleaned.write(f"{found.number}\t{found.mended}\n")
+        if cleaned is not None and found.repaired:
+            cleaned.write(f"{found.number}\t{found.repaired}\n")
     by_rate = {str(rate): count for rate, count in sorted(rates.items()) if rate}
     return {"seconds": round(seconds, 3), "rates": by_rate}, seen
 
@@ -238,7 +238,7 @@ def _compare(
 
 
 def _clean(lines: IO[str], fatal: set[int], path: Path) -> int:
-    """Write the mended lines that may stay; how many there are."""
+    """Write the repaired lines that may stay; how many there are."""
     kept = 0
     lines.seek(0)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:

@@ -110,11 +110,5 @@ def _without_waiting(model: FreezeOmni, dialogue: DialogueConfig, wave: np.ndarr
     duplex = Duplex(model, dialogue, eager=True)
     for start in range(0, len(wave), BLOCK):
         duplex.push(wave[start : start + BLOCK])
-        result = None
-        while True:
-            step = duplex.resume(result)
-            for event in duplex.take():
-                yield event.at / SAMPLE_RATE, event
-            if step is None:
-                break
-            result = step.run()
+        for event in duplex.run():
+            yield event.at / SAMPLE_RATE, event

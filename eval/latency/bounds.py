@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fo_core.devices.compute import multiplies
+from fo_core.devices.compute import native_matmul
 from fo_core.layers.packed import SMALLEST, Weights
 from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.backbone import LlamaBackbone
 
 CPU = torch.device("cpu")
 CODEC = ((30, (0, 20)), (50, (0, 40)), (60, (10, 50)))  # tokens in, tokens kept
@@ -85,12 +85,12 @@ def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
     llm, decoder, codec = model.llm, model.speech_decoder, model.codec
     if isinstance(codec, TiCodec):
         voice = weight_bytes(codec.fold_weight_norm().generator)
-        voice //= 1 if weights == "same" or not multiplies(torch.bfloat16) else 2
+        voice //= 1 if weights == "same" or not native_matmul(torch.bfloat16) else 2
     else:
         voice = weight_bytes(codec)
     table = llm.embedding_table
     head = table.numel() * table.element_size()
-    if isinstance(llm.backbone, LeanBackbone):
+    if isinstance(llm.backbone, LlamaBackbone):
         layers = weight_bytes(llm.backbone.stack, weights)
     else:
         layers = weight_bytes(llm) - head

@@ -15,7 +15,7 @@ from fo_core.layers.rope import Rope
 from fo_core.layers.transformer import LlamaConfig
 from fo_core.models.adapter.conv_adapter import ConvAdapter, ConvAdapterConfig, ConvAdapterState
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
-from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.backbone import LlamaBackbone
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tiny import CHATML, SPECIALS
 
@@ -122,7 +122,7 @@ def random_llm(size: Size) -> FrozenLLM:
     """
     rope = Rope(size.llm.head_dim, size.llm.rope_theta)
     with torch.device("meta"):
-        backbone = LeanBackbone(size.llm, size.vocab, tied=True, rope=rope)
+        backbone = LlamaBackbone(size.llm, size.vocab, tied=True, rope=rope)
     backbone.to_empty(device="cpu")
     backbone.stack.rope = Rope(size.llm.head_dim, size.llm.rope_theta)
     backbone.stack.fuse()

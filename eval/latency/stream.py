@@ -16,15 +16,15 @@ import torch
 
 from eval.latency.bounds import CODEC, Cost, Footprint, bandwidth, footprint, now, peak
 from eval.latency.original import original
-from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, noise, talk
+from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, noise, quiet_duplex, talk
 from fo_core.devices.compute import working_dtype
+from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
-from fo_core.dialogue.session import Session
 from fo_core.dialogue.settings import TEXT_SAMPLING
 from fo_core.dialogue.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.sampling import sample
 
 AGES = (5, 20, 60)  # seconds of talk before a chunk
@@ -90,7 +90,7 @@ def measure(
         size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)
     )
     bench = Bench(model, report, footprint(model, weights))
-    make_ready(model, weights)
+    pack_for_inference(model, weights)
     if not steps:
         return report
     parts = (bench.chunks, bench.growth, bench.llm, bench.decoder, bench.codec, bench.first_audio)
@@ -171,11 +171,11 @@ class Bench:
     def growth(self) -> None:
         """Whole listening steps, LLM and all, over 60 s of one turn; old and young take turns."""
         cfg, took = dialogue(40), self.report.growth
-        old, young = Session(self.model, cfg), Session(self.model, cfg)
+        old, young = quiet_duplex(self.model, cfg), quiet_duplex(self.model, cfg)
 
-        def step(session: Session, index: int) -> float:
+        def step(duplex: Duplex, index: int) -> float:
             began = self.now()
-            session.listen(self.noise[index % CHUNKS])
+            hear(duplex, self.noise[index % CHUNKS])
             return 1000 * (self.now() - began)
 
         pairs = 2 * self.repeat + 3
@@ -265,16 +265,12 @@ class Bench:
         """Last chunk arrived → first audio, with its legs; and a whole listening step."""
         heard: list[float] = []
         talk(self.model, self.noise, dialogue(40))  # warms up
-        for first, ahead in ((40, False), (20, False), (20, True)):
-            cfg = dialogue(first, ahead)
+        for first in (40, 20):
+            cfg = dialogue(first)
             runs = [talk(self.model, self.noise, cfg) for _ in range(self.repeat)]
             heard += [step for run in runs for step in run.heard]
             legs = sorted(runs, key=lambda run: run.total)[len(runs) // 2].legs
-            key = f"first_{first}" + "_ahead" * ahead
-            label = f"time to first audio, {first} tokens kept first"
-            if ahead:  # the LLM writes the next piece meanwhile
-                self.add(key, f"{label}, LLM writing on", sum(legs.values()))
-                continue
+            key, label = f"first_{first}", f"time to first audio, {first} tokens kept first"
             costs = self._costs(first)
             self.add(key, label, sum(legs.values()), *costs.values())
             for leg, spent in legs.items():

@@ -1,4 +1,4 @@
-"""One spoken question and its answer, with the times that session and speaker note themselves."""
+"""One spoken question and its answer, with the times that the reply notes itself."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fo_core.config import replace
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.commands import Commit
+from fo_core.dialogue.conversation import Conversation
+from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.session import Session
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.engines.vad import WINDOW
+from fo_core.errors import EngineError
 from fo_core.layers.kv_cache import KVCache
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import CHUNK_SAMPLES
@@ -44,7 +48,7 @@ class Span:
 
     name: str
     lane: str  # who did it
-    start: float  # time.perf_counter()
+    start: float  # time.monotonic()
     end: float
 
 
@@ -72,25 +76,21 @@ def noise(seed: int = 1) -> Tensor:
     return 0.1 * torch.randn(CHUNKS, CHUNK_SAMPLES, generator=draw)
 
 
-def dialogue(first: int, ahead: bool = False, seed: int = 0, tokens: int = 1000) -> DialogueConfig:
+def dialogue(first: int, seed: int = 0, tokens: int = 1000) -> DialogueConfig:
     """The engine's own way of talking; the first piece has exactly 10 tokens, always cut.
 
     Args:
         first: Speech tokens kept first.
-        ahead: Whether the LLM writes on while the first piece is spoken (else there is one piece).
         seed: Of text and speech tokens.
         tokens: Speech tokens of a piece at most.
     """
-    segmenter = SegmenterConfig(min_tokens=SENTENCE)
-    if not ahead:
-        segmenter = replace(segmenter, max_tokens=SENTENCE)
+    segmenter = SegmenterConfig(min_tokens=SENTENCE, max_tokens=SENTENCE)
     vocoder = VocoderConfig(first_chunk=first, first_threshold=1e9, threshold=1e9, onset=0.0)
     return DialogueConfig(
-        mode="offline",
         seed=seed,
         segmenter=segmenter,
         speaker=SpeakerConfig(vocoder=vocoder, max_tokens=tokens),
-        write_ahead=ahead,
+        duplex=DuplexConfig(turn=TurnConfig(detect="manual"), max_turn_seconds=3600.0),
     )
 
 
@@ -103,56 +103,77 @@ def talk(model: FreezeOmni, chunks: Tensor, cfg: DialogueConfig, whole: bool = F
         cfg: From :func:`dialogue`.
         whole: Go on to the answer's end, not only to the first audio.
     """
-    session = Session(model, cfg)
-    spans = []
+    duplex, spans = quiet_duplex(model, cfg), []
     for index, chunk in enumerate(chunks):
-        arrived = time.perf_counter()
-        session.listen(chunk)
-        spans.append(Span(f"chunk {index}", "ear", arrived, time.perf_counter()))
+        arrived = time.monotonic()
+        hear(duplex, chunk)
+        spans.append(Span(f"chunk {index}", "ear", arrived, time.monotonic()))
     heard = [1000 * (span.end - span.start) for span in spans[WARM:]]
-    session.end_turn()
-    written = spoken = wall = 0.0
-    samples = 0
-    reply = session.reply()
-    now = time.perf_counter()
-    for event in reply:
-        now = session.turns[-1].asked + event.seconds
-        if event.audio is not None:
-            wall = wall or 1000 * (time.perf_counter() - arrived)
+    duplex.send(Commit())
+    written = spoken = wall = now = 0.0
+    samples, reply, rate = 0, None, model.codec.sample_rate
+    for event in duplex.run():
+        reply, now = reply or duplex.engine.reply, event.time
+        if isinstance(event, ev.TextDelta):
+            written = written or now
+        elif isinstance(event, ev.AudioDelta):
+            wall = wall or 1000 * (time.monotonic() - arrived)
             spoken = spoken or now
-            rate = session.speaker.sample_rate if session.speaker else 1
             playing = max(now, spans[-1].end if spans[-1].lane == "playback" else 0.0)
-            end = playing + event.audio.numel() / rate
+            end = playing + event.audio.size / rate
             spans.append(Span(f"piece {event.part}", "playback", playing, end))
-            samples += event.audio.numel()
+            samples += event.audio.size
             if not whole:
                 break
-        else:
-            written = written or now
-    turn, speaker = session.turns[-1], session.speaker
-    assert speaker is not None and spoken, "the first piece of the answer was not spoken"
-    part = speaker.parts[0]
-    reply.close()
-    stamps = [arrived, turn.asked, turn.prefilled, written, part.prefilled, part.first_chunk]
+        elif isinstance(event, ev.Error):
+            raise EngineError(f"the model failed: {event.message}")
+    assert reply is not None and spoken, "the first piece of the answer was not spoken"
+    assert reply.speaker is not None
+    part, *others = reply.speaker.parts
+    stamps = [arrived, reply.asked, reply.read, written, part.prefilled, part.first_chunk]
     bounds = list(zip(stamps, [*stamps[1:], spoken], strict=True))
     legs = dict(zip(LEGS, (1000 * (end - start) for start, end in bounds), strict=True))
     for leg, (start, end) in list(zip(LEGS, bounds, strict=True))[1:]:
         spans.append(Span(LEGS[leg], LANES[leg], start, end))
-    for later in speaker.parts[1:]:
+    for later in others:
         if later.first_audio:
             name = f"piece {later.index}: first audio"
             spans.append(Span(name, "speech decoder", later.prefilled, later.first_audio))
     spans.sort(key=lambda span: span.start)
-    audio = samples / speaker.sample_rate
-    return Talk(spans, legs, wall, heard, now - turn.asked, audio, state_bytes(session))
+    bytes_ = state_bytes(duplex.conversation)
+    return Talk(spans, legs, wall, heard, now - reply.asked, samples / rate, bytes_)
 
 
-def state_bytes(session: Session) -> int:
+class _Voice:
+    """A detector that finds voice in everything, for what is heard is noise."""
+
+    def init_state(self, batch_size: int) -> Any:
+        return None
+
+    def step(self, wave: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return torch.ones(1, wave.shape[1] // WINDOW), state
+
+
+def quiet_duplex(model: FreezeOmni, cfg: DialogueConfig) -> Duplex:
+    """A talk that has read its system text and waits."""
+    duplex = Duplex(model, cfg, vad=_Voice(), eager=True)
+    hear(duplex, torch.zeros(0))
+    return duplex
+
+
+def hear(duplex: Duplex, chunk: Tensor) -> None:
+    """A chunk [2560] is heard to its end."""
+    duplex.push(chunk)
+    for _ in duplex.run():
+        pass
+
+
+def state_bytes(conversation: Conversation) -> int:
     """Bytes of one user: encoder, adapter and the used part of the LLM's cache."""
-    cache, used = session.cache.cache, 0
+    cache, used = conversation.cache.cache, 0
     if isinstance(cache, KVCache):
         used = sum(part[..., : cache.length, :].nbytes for part in (cache.keys, cache.values))
-    return used + sum(tensor.nbytes for tensor in _tensors(vars(session._listener).values()))
+    return used + sum(tensor.nbytes for tensor in _tensors(vars(conversation._listener).values()))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

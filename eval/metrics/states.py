@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("keep listening", "answer", "no answer wanted")  # states 0, 1, 2
+NAMES = ("continue", "respond", "dismiss")  # dialogue states 0, 1, 2
 IGNORE = -1  # a chunk without a label
 
 
 def confusion(truth: Sequence[int], predicted: Sequence[int], classes: int = 3) -> list[list[int]]:
-    """Counts ``[truth][predicted]`` over chunks; chunks labelled :data:`IGNORE` are left out.
+    """Counts ``[truth][predicted]`` over chunks; chunks labelled :data:`IGNORE` are skipped.
 
     Raises:
         ValueError: The two lists differ in length, or a state is outside ``0..classes-1``.

@@ -7,87 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.report import published
-from eval.report.results import Metric, Overview, Page, metric_table, number, spread
+from eval.report.results import Overview, Page, number, spread
 from eval.report.sections import Section, Table
 
 Row = Mapping[str, Any]
 SAMPLES = 8
-
-QA_METRICS = (
-    Metric("text_accuracy", "text LLM", "the frozen LLM's answer to the typed question"),
-    Metric("answer_accuracy", "speech → text", "the text of the answer to the spoken question"),
-    Metric("speech_accuracy", "speech → speech", "what the judge hears in the spoken answer"),
-    Metric("answer_ratio", "speech → text ÷ text LLM", "what of its knowledge survives hearing"),
-    Metric("speech_ratio", "speech → speech ÷ text LLM", "what survives hearing and speaking"),
-    Metric("llm_judge_text_accuracy", "text LLM, by the LLM judge", "an LLM graded the answer"),
-    Metric("llm_judge_answer_accuracy", "speech → text, by the LLM judge", "the same"),
-    Metric("llm_judge_speech_accuracy", "speech → speech, by the LLM judge", "the same"),
-    Metric("llm_judge_answer_ratio", "speech → text ÷ text LLM, by the LLM judge", "the same"),
-    Metric("llm_judge_speech_ratio", "speech → speech ÷ text LLM, by the LLM judge", "the same"),
-    Metric("llm_judge_undecided", "grades that are neither yes nor no", "left out above"),
-    Metric("speech_wer", "WER of the speech", "the judge's transcript against the answer's text"),
-    Metric("speech_cer", "CER of the speech", "the same in characters"),
-    Metric("judge_wer", "the judge's own WER", "on the questions' sound, whose text is known"),
-    Metric("answer_words", "words of an answer", "mean, spoken question", ""),
-    Metric("text_words", "words of an answer, text LLM", "mean, typed question", ""),
-    Metric("reply_seconds", "length of the speech", "mean", "s"),
-    Metric("empty_answers", "empty answers", "no text at all"),
-    Metric("cut_answers", "answers that did not end", "cut at the longest length"),
-    Metric("dismissed_questions", "questions taken for no question", "by the state head"),
-    Metric("mute_replies", "answers without sound", "text, but no speech"),
-    Metric("endless_replies", "speech that did not end", "a piece was cut at its limit"),
-    Metric("looping_replies", "speech that repeats itself", "a phrase three times in a row"),
-)
-
-
-def qa_page(overview: Overview, rows: Sequence[Row], out: Path, title: str, column: str) -> Page:
-    """Table 3: the four columns with intervals, and the published systems.
-
-    Args:
-        overview: Of the run.
-        rows: Its items.
-        out: Its folder.
-        title: Of the set.
-        column: The set's name in the paper's table, or "".
-    """
-    judge = overview["about"].get("judge", {})
-    summary = f"{overview['items']} questions; judge: {judge.get('judge', 'none')}."
-    sections = [
-        Section(
-            "Scores",
-            "Right: all words of an accepted answer are in the reply, after normalising. "
-            "Intervals: bootstrap over the questions.",
-            (metric_table(overview, QA_METRICS),),
-        )
-    ]
-    known = published.qa_rows(column)
-    if known:
-        ours = overview["metrics"].get("speech_accuracy") or overview["metrics"].get(
-            "text_accuracy"
-        )
-        listed = [(system, f"{value:.1f} %") for system, value in known.items()]
-        listed.append(("this run", number(ours["value"] if ours else None)))
-        text = (
-            f"Accuracy as published in {published.SOURCE}; its questions were spoken by edge-tts."
-        )
-        table = Table(("system", title), tuple(listed), (1,))
-        sections.append(Section("Beside the paper", text, (table,)))
-    accuracies = [(m.key, m.name) for m in QA_METRICS if m.key.endswith(("accuracy", "ratio"))]
-    samples = [
-        {
-            "title": row["id"],
-            "question_wav": row.get("question_audio"),
-            "reply_wav": str(out / row["reply_wav"]) if row.get("reply_wav") else None,
-            "question": f"{row['question']} ({', '.join(row['answers'][:5])})",
-            "heard": row.get("heard_question"),
-            "answer": row.get("answer"),
-            "typed_answer": row.get("text_answer"),
-            "judge": row.get("heard"),
-        }
-        for row in rows
-        if "answer" in row
-    ]
-    return Page(title, summary, sections, accuracies, samples[:SAMPLES])
 
 
 def asr_page(overview: Overview) -> Page:
@@ -139,7 +63,8 @@ VARIANT = {
 }
 TTS_MEASURES = (
     ("wer", "WER", "%"), ("cer", "CER", "%"), ("dnsmos", "DNSMOS", ""),
-    ("dnsmos_p808", "P.808", ""), ("pace", "words/s", ""), ("endless", "endless", "%"),
+    ("utmos", "UTMOS", ""), ("distillmos", "Distill-MOS", ""),
+    ("similarity", "speaker similarity", ""), ("pace", "words/s", ""), ("endless", "endless", "%"),
     ("early_stop", "early stop", "%"), ("loop", "loop", "%"),
 )  # fmt: skip
 
@@ -183,7 +108,7 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
     sections = [
         Section(
             "Error rate of our speech",
-            f"Heard by {judge}. Parts are left out when speaking; the model was not trained "
+            f"Heard by {judge}. Parts are skipped when speaking; the model was not trained "
             "without them.",
             tuple(grids),
         ),
@@ -214,7 +139,8 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
 CODEC_MEASURES = (
     ("wer", "WER", "%"), ("cer", "CER", "%"), ("own_voice", "its own voice", "%"),
     ("lent_voice", "the lent voice", "%"), ("pitch_way", "pitch, way to the lent", "%"),
-    ("dnsmos", "DNSMOS", ""),
+    ("dnsmos", "DNSMOS", ""), ("utmos", "UTMOS", ""), ("distillmos", "Distill-MOS", ""),
+    ("similarity", "speaker similarity", ""),
 )  # fmt: skip
 
 

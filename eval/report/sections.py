@@ -1,7 +1,7 @@
 """What a report says, before how it looks: named sections of tables from the plain ``report`` dict.
 
 Markdown and HTML render the same sections, so they cannot disagree. A value that is not in the
-dict is shown as "not measured"; nothing is made up and nothing is left out in silence.
+dict is shown as "not measured"; nothing is made up and nothing is skipped in silence.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def verdicts(report: Mapping[str, Any]) -> list[tuple[Aim, float | None, bool | 
 
 
 def sections(report: Mapping[str, Any], curves: Mapping[str, Any]) -> list[Section]:
-    """All sections in the order of the report; those without anything to say are left out."""
+    """All sections in the order of the report; those without anything to say are skipped."""
     found = [
         _parts(report),
         _aims(report),

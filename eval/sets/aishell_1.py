@@ -29,7 +29,7 @@ def present(corpus: Path) -> list[str]:
 
 
 def read(corpus: Path, part: str) -> list[Item]:
-    """Utterances of a part; those without a transcript are left out, as in lhotse's recipe."""
+    """Utterances of a part; those without a transcript are skipped, as in lhotse's recipe."""
     from fo_core.data.manifest import describe
     from fo_core.errors import DataError
 

@@ -9,11 +9,12 @@ import torch
 
 from eval.qa import Spoken
 from fo_core.dialogue.answer import answer_wave
-from fo_core.dialogue.session import Session
-from fo_core.dialogue.settings import for_file, read_dialogue
+from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.events import ChunkState
+from fo_core.dialogue.settings import TurnConfig, read_dialogue
 from fo_core.dialogue.transcribe import Transcript, transcribe
 from fo_core.models import freeze_omni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.streaming import CHUNK_SAMPLES
 
 
@@ -26,7 +27,7 @@ class ModelProbe:
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        self.model = make_ready(freeze_omni.load(folder, device))
+        self.model = pack_for_inference(freeze_omni.load(folder, device))
         self.dialogue = read_dialogue(folder)
         self._heard: tuple[np.ndarray, Transcript] | None = None  # of the wave asked about last
 
@@ -48,12 +49,14 @@ class ModelProbe:
 
     def states(self, wave: np.ndarray, chunks: int) -> list[int]:
         """Best state of each of the first ``chunks`` chunks of 160 ms; none ends a turn."""
-        session = Session(self.model, for_file(self.dialogue))
+        turn = TurnConfig(detect="manual")
+        duplex = Duplex(self.model, self.dialogue, turn=turn, speak=False)
         best = []
         wave = np.pad(wave, (0, max(0, chunks * CHUNK_SAMPLES - len(wave))))
-        for chunk in torch.from_numpy(wave).split(CHUNK_SAMPLES)[:chunks]:
-            p = session.listen(chunk, may_end=False).probabilities
-            best.append(int(np.argmax([p.listen, p.answer, p.ignore])))
+        duplex.push(wave[: chunks * CHUNK_SAMPLES])
+        for event in duplex.run():
+            if isinstance(event, ChunkState):
+                best.append(int(np.argmax([event.listen, event.answer, event.ignore])))
         return best
 
     def answer(self, wave: np.ndarray) -> Spoken:

@@ -27,8 +27,8 @@ from fo_core.dialogue.writer import Part
 from fo_core.errors import DataError
 from fo_core.models import freeze_omni
 from fo_core.models.llm.chat import encode
-from fo_core.models.packing import make_ready
-from fo_core.training.llm_rows import Dialogues
+from fo_core.models.packing import pack_for_inference
+from fo_core.training.losses.llm_rows import Dialogues
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Speech:
 
 
 class _WithoutPrefix(Speaker):
-    """A speaker that is not shown the LLM's states."""
+    """A speaker that is not shown the LLM's hidden states."""
 
     def inputs(self, part: Part) -> tuple[Tensor, Tensor]:
         """As the speaker's, with an empty prefix [1, 0, D]."""
@@ -80,7 +80,7 @@ class Reader:
     def __init__(self, folder: str | Path, device: str = "cpu", seed: int = 0) -> None:
         loaded = freeze_omni.load(folder, device)
         loaded.require("speech_decoder", "codec")
-        self.model = make_ready(loaded)
+        self.model = pack_for_inference(loaded)
         self.dialogue, self.seed = read_dialogue(folder), seed
         self._dialogues = Dialogues(self.model)
 

@@ -24,6 +24,7 @@ def codec(
     judge: shared.Judge = "faster-whisper",
     judge_model: shared.JudgeModel = None,
     dnsmos: shared.Dnsmos = True,
+    utmos: shared.Utmos = None,
     language: Annotated[str, typer.Option("--language", help="Of the recordings.")] = "en",
     limit: shared.Limit = None,
     resume: shared.Resume = True,
@@ -50,10 +51,11 @@ def codec(
     judges.check(judge)
     device = choose(device)
     ears = judges.JudgeSpec(judge, judge_model, language)
+    rate = shared.rating(dnsmos, utmos, originals=True)
     if rescore:
         before = asked_before(out, "codec")
         about, rows, left = before["about"], before["items"], before["left_out"]
-        steps = passes("", {}, rows, ears, out, device, dnsmos)
+        steps = passes("", {}, rows, ears, out, device, rate)
     else:
         folder = shared.needed_model(model)
         if data is None:
@@ -61,8 +63,8 @@ def codec(
         rows, left = as_rows(manifest.read(data), limit, seed)
         about = shared.about(describe_model(folder), device, seed) | {"data": str(data)}
         key = {"fingerprint": about["model"]["fingerprint"], "seed": seed}
-        steps = passes(str(folder), key, rows, ears, out, device, dnsmos)
-    about = about | {"judge": ears.key()}
+        steps = passes(str(folder), key, rows, ears, out, device, rate)
+    about = about | {"judge": ears.key()} | shared.about_sound(rate)
     with Bars() as bars:
         found = run(evaluation(steps, about), rows, out, left, resume, rescore, seed, bars)
     page = codec_page(found, read_jsonl(out / "items.jsonl"), out)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fo_cli import options, render
-from fo_cli.eval import codec, duplex, sets
+from fo_cli.eval import codec, duplex, sets, suite
 from fo_cli.eval import options as shared
 from fo_cli.progress import Bars
 from fo_core.devices.compute import choose
@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Measure a model: recognition, speech, spoken questions."
 )
 sets.add_commands(app)
+app.command("all")(suite.run_all)
 app.command("codec")(codec.codec)
 app.command("duplex")(duplex.duplex)
 
@@ -150,6 +151,7 @@ def tts(
     judge: shared.Judge = "faster-whisper",
     judge_model: shared.JudgeModel = None,
     dnsmos: shared.Dnsmos = True,
+    utmos: shared.Utmos = None,
     language: Annotated[str, typer.Option("--language", help="Of the answers.")] = "en",
     limit: shared.Limit = None,
     resume: shared.Resume = True,
@@ -176,10 +178,11 @@ def tts(
     out = shared.results(out, "tts")
     judges.check(judge)
     ears = judges.JudgeSpec(judge, judge_model, language)
+    rate = shared.rating(dnsmos, utmos, originals=True)
     if rescore:
         before = asked_before(out, "tts")
         about, rows, left = before["about"], before["items"], before["left_out"]
-        steps = passes("", {}, [], [], ears, out, seed, device, dnsmos)
+        steps = passes("", {}, [], [], ears, out, seed, device, rate)
     else:
         folder = shared.needed_model(model)
         device = choose(device)
@@ -190,9 +193,9 @@ def tts(
         key = {"fingerprint": about["model"]["fingerprint"], "seed": seed}
         variants = shared.chosen(variant, VARIANTS, "--variant") or ["full"]
         steps = passes(
-            str(folder), key, top_k or [1, 2, 3, 4, 5], variants, ears, out, seed, device, dnsmos
+            str(folder), key, top_k or [1, 2, 3, 4, 5], variants, ears, out, seed, device, rate
         )
-    about = about | {"judge": ears.key()}
+    about = about | {"judge": ears.key()} | shared.about_sound(rate)
     with Bars() as bars:
         found = run(evaluation(steps, about), rows, out, left, resume, rescore, seed, bars)
     page = tts_page(found, read_jsonl(out / "items.jsonl"), out)

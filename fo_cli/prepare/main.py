@@ -53,7 +53,7 @@ InputsOf = Annotated[
 ]
 ModelFolder = Annotated[
     Path | None,
-    typer.Option("--model", help="Model folder whose codec encodes.", metavar="DIR"),
+    typer.Option("--model", help="Model whose codec encodes.", metavar="DIR|NAME"),
 ]
 
 
@@ -111,12 +111,9 @@ def every_step(
     json: options.Json = False,
 ) -> None:
     """Every step of a source that is not done yet, and the report at the end."""
-    named = {**inputs_of(inputs, source), "encode.model": _text(model)}
-    cfg = chain_config(
-        read_config(config, out, bool(inputs)),
-        sets,
-        {**how(num_workers, engine, limit), **named},
-    )
+    data = read_config(config, out, bool(inputs))
+    named = {**inputs_of(inputs, source, data.get("source")), "encode.model": _named(model)}
+    cfg = chain_config(data, sets, {**how(num_workers, engine, limit), **named})
     options.writable(out, "data folder")
     say_steps(run_steps(out, cfg, None), out, json)
 
@@ -221,7 +218,7 @@ def encode(
 
     Of dialogues those are the assistant's turns; of any other manifest (--input) all that it holds.
     """
-    named = {"encode.model": _text(model), "encode.device": device}
+    named = {"encode.model": _named(model), "encode.device": device}
     named |= how(num_workers, engine, limit)
     _run(out, "encode", config, sets, named, json, source)
 
@@ -238,8 +235,13 @@ def report(out: Out, json: options.Json = False) -> None:
         render.result(f"report: {paths['html']}")
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _named(model: Path | None) -> str | None:
+    """The folder of a model that was named; None: none was."""
+    if model is None:
+        return None
+    from fo_core.shipped import is_name
+
+    return str(options.model_folder(model) if is_name(model) else model)
 
 
 def _run(

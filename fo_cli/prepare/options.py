@@ -136,15 +136,23 @@ def chain_config(data: dict[str, Any], sets: Sequence[str] | None, named: Mappin
     return load(ChainConfig, data)
 
 
-def inputs_of(inputs: Sequence[str] | None, source: Source | None) -> dict[str, Any]:
-    """Options of the config that a command's inputs and their kind stand for."""
+def inputs_of(
+    inputs: Sequence[str] | None, source: Source | None, configured: str | None = None
+) -> dict[str, Any]:
+    """Options of the config that a command's inputs and their kind stand for.
+
+    Args:
+        inputs: Files or folders.
+        source: What they are, if ``--source`` says it.
+        configured: ``source`` of the config that the command reads.
+    """
     if not inputs:
         return {"source": source and source.value}
-    kind = source or Source.moss
-    if kind == Source.domain:
+    kind = source.value if source else configured or "moss"
+    if kind == "domain":
         raise FoError("source domain takes no files", do="name another --source")
-    section = "sample" if kind == Source.moss else "texts"
-    return {"source": kind.value, f"{section}.input": list(inputs)}
+    section = "sample" if kind == "moss" else "texts"
+    return {"source": kind, f"{section}.input": list(inputs)}
 
 
 def how(workers: int | None, engine: Engine | None, limit: int) -> dict[str, Any]:
@@ -166,7 +174,7 @@ def run_steps(
     if steps is None:
         write_report(out)
         if "encode" not in done:
-            render.note("no --model with a trained codec: encode is left out")
+            render.note("no --model with a trained codec: encode is skipped")
     return done
 
 

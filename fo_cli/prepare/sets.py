@@ -103,8 +103,9 @@ def sample(
         "tools": tools or None,
     }
     given = {f"sample.{key}": value for key, value in named.items()}
-    given |= {**inputs_of(inputs, source), **how(None, None, limit)}
-    cfg = chain_config(read_config(config, out, bool(inputs)), sets, given)
+    data = read_config(config, out, bool(inputs))
+    given |= {**inputs_of(inputs, source, data.get("source")), **how(None, None, limit)}
+    cfg = chain_config(data, sets, given)
     options.writable(out, "data folder")
     done = run_steps(out, cfg, ("sample",))
     say_steps(done, out, json)
@@ -202,7 +203,7 @@ def split(
         typer.Option(
             "--by",
             help="What must not be on both sides: dialogue (text, where there is none), text, "
-            "speaker. Repeated: drawn by the first; what shares another with it is left out.",
+            "speaker. Repeated: drawn by the first; what shares another with it is skipped.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another one holds out others.")] = 0,
@@ -222,7 +223,7 @@ def split(
         return
     _say_parts(report["splits"], out)
     for reason, count in report["left_out"].items():
-        render.note(f"left out {count:,}: {reason}")
+        render.note(f"skipped {count:,}: {reason}")
 
 
 def _say_parts(parts: dict[str, Any], out: Path) -> None:
@@ -349,4 +350,4 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 def _say_rejects(report: dict[str, Any], path: Path) -> None:
     if report["rejected"]:
         said = ", ".join(f"{reason} {count:,}" for reason, count in report["rejected"].items())
-        render.note(f"left out: {said}; all are in {path}")
+        render.note(f"skipped: {said}; all are in {path}")

@@ -57,7 +57,7 @@ def speak(
     judge: Annotated[
         str | None,
         typer.Option(
-            "--judge", help="Recogniser that hears every sound; what it misunderstands is left out."
+            "--judge", help="Recogniser that hears every sound; what it misunderstands is skipped."
         ),
     ] = None,
     sets: options.Sets = None,
@@ -104,7 +104,7 @@ def _say_voices(folder: Path, steps: dict[str, Any], as_json: bool) -> None:
          "-" if each["cer"] is None else f"{each['cer']:.4f}", f"{each['rejected']:,}")
         for name, each in found.items()
     ]  # fmt: skip
-    render.table(("voice", "texts", "seconds", "CER", "left out"), rows)
+    render.table(("voice", "texts", "seconds", "CER", "skipped"), rows)
     sound = counts.get("audio_seconds", 0.0)
     render.result(
         f"{steps['synthesize']['made']:,} of {steps['sample']['items']:,} texts, {sound:,.1f} s of "
@@ -112,7 +112,7 @@ def _say_voices(folder: Path, steps: dict[str, Any], as_json: bool) -> None:
     )
     for step in ("sample", "synthesize"):
         for reason, count in steps[step]["rejected"].items():
-            render.note(f"{step} left out {count:,}: {reason}")
+            render.note(f"{step} skipped {count:,}: {reason}")
 
 
 def voices(

@@ -13,7 +13,6 @@ from fo_cli.profile.serve import serve
 from fo_cli.profile.throughput import throughput
 from fo_core.devices.compute import choose
 from fo_core.errors import FoError
-from fo_core.registry import did_you_mean
 
 if TYPE_CHECKING:
     from fo_core.models.freeze_omni import FreezeOmni
@@ -22,27 +21,22 @@ app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this ma
 app.command("throughput")(throughput)
 app.command("serve")(serve)
 
-SIZES = ("small", "paper", "smol", "tiny")
+RANDOM = ("small", "paper", "smol", "tiny")  # models of these shapes have random weights
 Weights = Literal["same", "fp16", "bf16", "int8"]
 
 
 @app.command("latency")
 def latency(
-    size: Annotated[
-        list[str] | None,
-        typer.Option("--size", help="Random weights: small, paper, smol, tiny; may be repeated."),
-    ] = None,
     model: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
             "--model",
-            help=f"{options.MODEL_HELP} fo-smol if neither a model nor a size is named.",
+            help=f"{options.MODEL_HELP} Or small, paper, smol, tiny: random weights of that shape. "
+            "May be repeated; fo-smol if none.",
             metavar="DIR|NAME",
         ),
     ] = None,
-    random: Annotated[
-        bool, typer.Option("--random", help="Random weights (a size has no others).")
-    ] = False,
+    old_size: options.OldLatencySize = None,
     weights: Annotated[Weights, typer.Option(help="Precision of the packed matrices.")] = "same",
     device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
@@ -63,27 +57,19 @@ def latency(
         typer.Option("--timeline", help="Write the last talk as a picture.", metavar="PNG"),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown tables of each size.")
+        bool, typer.Option("--markdown", help="Print Markdown tables of each model.")
     ] = False,
     json: options.Json = False,
 ) -> None:
     """Time every step of the stream, and the paper's four legs from a decision to the first sound.
 
     Beside each step stands its bound (bytes of weights over the memory bandwidth measured in the
-    same run) and, for the sizes small and paper, what the original program took on two cores of a
+    same run) and, for the shapes small and paper, what the original program took on two cores of a
     shared EPYC; beside the legs the paper's table 4, which was measured on a GPU. Numbers of a busy
     machine are numbers of a busy machine.
     """
-    sizes = list(dict.fromkeys(size or []))
-    for name in sizes:
-        if name not in SIZES:
-            raise FoError(f"unknown size {name!r}", possible=did_you_mean(name, list(SIZES)))
-    if sizes and model is not None:
-        raise FoError("say what to measure", possible="--size small, --size paper, or --model DIR")
-    if not sizes:
-        model = options.model_folder(model or options.DEFAULT_MODEL)
-    if random and model is not None:
-        raise FoError("--random and --model exclude each other")
+    names = list(dict.fromkeys(model or [str(options.DEFAULT_MODEL)]))
+    folders = {name: None if name in RANDOM else options.model_folder(name) for name in names}
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
     device = choose(device)
@@ -101,9 +87,9 @@ def latency(
 
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     reports, legs = [], []
-    for name in sizes or ["model"]:
+    for name, folder in folders.items():
         say(f"{name}: loading")
-        ready = _model(name, model).to(device)
+        ready = _model(name, folder).to(device)
         reports.append(measure(ready, name, weights, threads, repeat, steps, say))
         legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, say))
     if trace is not None:

@@ -17,13 +17,14 @@ HEAD = ("stage", "s/step", "audio-s/s", "data", "padding", "products", "TFLOP/s"
 def throughput(
     stage: Annotated[list[str], typer.Option("--stage", help="Stage; may be repeated.")],
     model: Annotated[
-        str, typer.Option("--model", help="Model folder, size or YAML file.", metavar="DIR|SIZE")
+        str, typer.Option("--model", help="Model folder, name or YAML file.", metavar="DIR|NAME")
     ],
     train: Annotated[Path, typer.Option("--train", help="Training manifest.", metavar="JSONL")],
     valid: Annotated[Path, typer.Option("--valid", help="Held-out manifest.", metavar="JSONL")],
-    size: Annotated[
-        str, typer.Option("--size", help="Shipped recipe: paper, smol, tiny.")
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Shipped recipe: paper, smol, smol-open, tiny.")
     ] = "smol",
+    old_size: options.OldSize = None,
     sets: options.Sets = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps to time, after two to warm up.")] = 10,
     json: options.Json = False,
@@ -38,13 +39,16 @@ def throughput(
 
     from eval.latency.throughput import measure
     from fo_core.data.manifest import read
-    from fo_core.training.begin import begin
-    from fo_core.training.stages import recipe
+    from fo_core.shipped import is_name
+    from fo_core.training import recipes
+    from fo_core.training.initial_model import begin
 
+    if is_name(model):
+        model = str(options.model_folder(model))
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     found = []
     for name in stage:
-        chosen = recipe(name, size, overrides=list(sets or ()))
+        chosen = recipes.recipe(name, recipe, overrides=list(sets or ()))
         start = begin(model, train)
         start.trained |= set(chosen.stage.build().starts_from)  # speed does not depend on skill
         held_out = read(valid)[:1]

@@ -76,7 +76,7 @@ class Loader:
         epoch: The round that comes next, or is under way.
         batch: Batches of it that were given, to all processes together.
         windows: Rounds of an epoch.
-        rejects: {item id: reason} of items that could not be loaded; they are left out.
+        rejects: {item id: reason} of items that could not be loaded; they are skipped.
         inspect: Called with the items of each window of a large manifest, before its batches.
     """
 
@@ -162,7 +162,7 @@ class Loader:
             self._reject(rejects)
             self.batch += self.world_size
             if made is None and self.world_size > 1 and self.endless:
-                made = self._instead(place)  # every process must take its step
+                made = self._replacement_batch(place)  # every process must take its step
             if made is not None:
                 given = True
                 yield made
@@ -197,10 +197,10 @@ class Loader:
     def _reject(self, rejects: dict[str, str]) -> None:
         for name, reason in rejects.items():
             if name not in self.rejects:
-                log.warning("left out %s: %s", name, reason)
+                log.warning("skipped %s: %s", name, reason)
         self.rejects.update(rejects)
 
-    def _instead(self, place: Place) -> Batch | None:
+    def _replacement_batch(self, place: Place) -> Batch | None:
         """The next batch of the epoch of which something can be loaded."""
         epoch, index = place
         batches = self.batches(epoch)
@@ -211,7 +211,7 @@ class Loader:
                 return made
         return None
 
-    def forever(self) -> Iterator[Batch]:
+    def infinite_batches(self) -> Iterator[Batch]:
         """Epoch after epoch."""
         while True:
             yield from self
@@ -322,7 +322,7 @@ def make_loader(
     """A loader of batches for a task (``collate.TASKS`` says what each batch holds).
 
     Args:
-        items: Of a manifest; those that lack what the task needs are left out. Large ones come as
+        items: Of a manifest; those that lack what the task needs are skipped. Large ones come as
             ``lazy.LazyItems`` and are held a window at a time.
         task: "speech", "sound", "qa", "states", "tts", "reply" or "codec".
         batch_seconds: Most sound in a batch, s.
@@ -332,7 +332,7 @@ def make_loader(
         crop_samples: Cut or pad every sound to this length (codec).
         crop_over: Samples by which a crop may reach over either end of its sound.
         augmentation: Changes of the sound; None leaves it as it is.
-        max_seconds: Longer items are left out.
+        max_seconds: Longer items are skipped.
         tail: Seconds of sound kept behind the end of speech, where an item says it, in all but a
             fixed quarter of the items; None: all.
         cache_mb: Memory for decoded sounds, MB.

@@ -75,7 +75,7 @@ class LineBlocks:
         self.sizes = [size] * (count - 1) + [lines - size * (count - 1)] if count else []
 
     def read(self, block: int) -> list[Item]:
-        """The items of a block; a line that is none is left out and said."""
+        """The items of a block; a line that is none is skipped and said."""
         with self.file.open("rb") as file:
             file.seek(int(self.starts[block]))
             data = file.read(int(self.starts[block + 1] - self.starts[block]))
@@ -86,7 +86,7 @@ class LineBlocks:
             try:
                 items.append(from_cut(json.loads(line), self.path.parent))
             except (ValueError, RecursionError, DataError) as error:
-                log.warning("left out %s line %d: %s", self.path, number, error)
+                log.warning("skipped %s line %d: %s", self.path, number, error)
         return items
 
 
@@ -137,7 +137,7 @@ class LazyItems:
             try:
                 items += self.blocks.read(int(block))
             except (DataError, OSError) as error:
-                log.warning("left out block %d of the training manifest: %s", block, error)
+                log.warning("skipped block %d of the training manifest: %s", block, error)
         return items
 
 

@@ -21,7 +21,7 @@ class Selection:
     """Which items a task can use, and how much of their sound."""
 
     task: str
-    max_seconds: float = 30.0  # longer items are left out
+    max_seconds: float = 30.0  # longer items are skipped
     tail: float | None = None  # s of sound kept behind the end of speech; None: all
 
     def __call__(self, items: Sequence[Item]) -> list[Item]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fo_core.data.manifest import Item, from_cut
+from fo_core.data.item import Item, from_cut
 from fo_core.errors import DataError
 from fo_core.io.parts import as_url, fetch, open_file, part
 

@@ -33,7 +33,7 @@ def choose(device: str) -> str:
     return device
 
 
-def multiplies(dtype: torch.dtype, device: str | torch.device = "cpu") -> bool:
+def native_matmul(dtype: torch.dtype, device: str | torch.device = "cpu") -> bool:
     """Whether a device has kernels for products in a dtype.
 
     A CPU without them (x86 without AVX-512, say) gets there one number at a time: bfloat16 then
@@ -59,4 +59,4 @@ def working_dtype(dtype: torch.dtype, device: str | torch.device = "cpu") -> tor
     """The dtype in which a device computes with weights of a dtype: that, or float32."""
     import torch
 
-    return dtype if multiplies(dtype, device) else torch.float32
+    return dtype if native_matmul(dtype, device) else torch.float32

@@ -1,19 +1,28 @@
-"""Answer one recorded question: what ``fo chat file`` does, streaming inside, with timings."""
+"""Answer one question, recorded or typed: what ``fo chat`` and evaluations do, with timings.
+
+A question goes through the same :class:`Duplex` as a live talk, as fast as the model is.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fo_core.dialogue.ear import holds_voice
-from fo_core.dialogue.session import DialogueConfig, Session
-from fo_core.dialogue.settings import for_file
-from fo_core.dialogue.states import DialogueState
+from fo_core.dialogue import commands as do
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.reply import ReplyJob
+from fo_core.dialogue.settings import DialogueConfig, for_file
+from fo_core.errors import EngineError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
+
+PLAYED = 2**62  # samples: all of a reply
 
 
 @dataclass
@@ -37,18 +46,19 @@ class Timings:
 
 @dataclass
 class FileAnswer:
-    """The answer to a recorded question."""
+    """The answer to a question."""
 
     text: str  # as the LLM wrote it
     wave: Tensor  # [S] float32 in [-1, 1]
     sample_rate: int  # of the wave, Hz
     # "answer": the state head; "input-end": the file ended first; "ignore": it wants no answer;
-    # "unheard": nothing was heard in it, so there is no answer
+    # "unheard": nothing was heard in it, so there is no answer; "text": it was typed
     ended_by: str
     timings: Timings = field(default_factory=Timings)
     states: list[tuple[float, float, float]] = field(default_factory=list)  # of every chunk
     finished: bool = True  # the LLM ended the answer by itself
     endless: bool = False  # a piece of speech was cut at its limit
+    question: str = ""  # what the CTC head heard, or what was typed
 
 
 def answer_wave(
@@ -70,76 +80,124 @@ def answer_wave(
         cfg: How the model talks, as read from its folder.
         system: System text instead of the model's own.
         speak: False: the answer is text only.
+
+    Raises:
+        EngineError: The model failed.
     """
-    session = Session(model, for_file(cfg or DialogueConfig()), system)
-    return answer_chunks(session, list(wave.split(CHUNK_SAMPLES)), speak)
+    return ask_wave(file_talk(model, cfg, system, speak), wave)
 
 
-def answer_chunks(session: Session, chunks: list[Tensor], speak: bool = True) -> FileAnswer:
-    """The same on a session: one turn of ``chunks`` [2560] (the last may be shorter)."""
-    timings, states, spent = Timings(), [], []
-    duplex, voiced = session.cfg.duplex, None
-    if not session.model.adapter.requires_ctc:
-        voiced = holds_voice(torch.cat(chunks), duplex.vad, duplex.turn)
-    for chunk in chunks:
-        began = time.perf_counter()
-        verdict = session.listen(chunk, voiced=voiced)
-        spent.append(time.perf_counter() - began)
-        p = verdict.probabilities
-        states.append((p.listen, p.answer, p.ignore))
-        if session.state is not DialogueState.LISTENING:
-            break
-    timings.chunks, timings.listen_max_ms = len(spent), 1000 * max(spent)
-    timings.listen_ms = 1000 * sum(spent) / len(spent)
-    timings.listen_rtf = timings.listen_ms / (1000 * CHUNK_SAMPLES / SAMPLE_RATE)
-    rate = session.model.codec.sample_rate
-    if session.state is DialogueState.LISTENING:
-        if not session.was_heard():
-            session.drop_turn()
-            return FileAnswer("", torch.zeros(0), rate, "unheard", timings, states)
-        session.end_turn()
-    if session.state is DialogueState.IDLE:  # the state head wants no answer
-        return FileAnswer("", torch.zeros(0), rate, "ignore", timings, states)
-    pieces = []
-    for event in session.reply(speak):
-        if event.kind == "text":
-            timings.first_text_ms = timings.first_text_ms or 1000 * event.seconds
-        else:
-            timings.first_audio_ms = timings.first_audio_ms or 1000 * event.seconds
-            assert event.audio is not None
-            pieces.append(event.audio)
-        timings.reply_ms = 1000 * event.seconds
-    audio = torch.cat(pieces) if pieces else torch.zeros(0)
-    _legs(session, timings, audio.numel() / rate)
-    turn = session.turns[-1]
-    assert turn.answer is not None
-    limit = session.cfg.speaker.max_tokens
-    return FileAnswer(
-        turn.answer.text,
-        audio,
-        rate,
-        turn.event.value,
-        timings,
-        states,
-        finished=turn.answer.ended,
-        endless=any(len(part.tokens) >= limit for part in session.speaker.parts)
-        if session.speaker
-        else False,
+def file_talk(
+    model: FreezeOmni,
+    cfg: DialogueConfig | None = None,
+    system: str | None = None,
+    speak: bool = True,
+) -> Duplex:
+    """A talk of questions that come whole; arguments as of :func:`answer_wave`."""
+    duplex = Duplex(
+        model, for_file(cfg or DialogueConfig()), system=system, speak=speak, eager=True
     )
+    for _ in duplex.run():  # the system text is read
+        pass
+    return duplex
 
 
-def _legs(session: Session, timings: Timings, seconds: float) -> None:
+def ask_wave(duplex: Duplex, wave: Tensor) -> FileAnswer:
+    """One recorded question [S] in a talk; the errors of :func:`answer_wave`."""
+    return _Asked(duplex).hear(wave)
+
+
+def ask_text(duplex: Duplex, text: str) -> FileAnswer:
+    """One typed question in a talk; the errors of :func:`answer_wave`."""
+    return _Asked(duplex).read(text)
+
+
+class _Asked:
+    """A question on its way to its answer."""
+
+    def __init__(self, duplex: Duplex) -> None:
+        self._duplex, self._spent = duplex, [0.0]
+        rate = duplex.model.codec.sample_rate
+        self._found = FileAnswer("", torch.zeros(0), rate, "unheard")
+        self._pieces: list[np.ndarray] = []
+        self._reply: ReplyJob | None = None
+        self._over = False
+        duplex.send(do.Played(PLAYED))  # of the answer before
+
+    def hear(self, wave: Tensor) -> FileAnswer:
+        for chunk in wave.split(CHUNK_SAMPLES):
+            began = time.perf_counter()
+            self._duplex.push(chunk)
+            for event in self._duplex.run():
+                if isinstance(event, ev.ChunkState):
+                    self._spent.append(time.perf_counter() - began)
+                self._see(event)
+            if self._over:
+                return self._done()
+        self._duplex.send(do.Commit())
+        return self._finish(self._duplex.run())
+
+    def read(self, text: str) -> FileAnswer:
+        self._duplex.send(do.HearText(text))
+        return self._finish(self._duplex.run())
+
+    def _finish(self, events: Iterator[ev.DuplexEvent]) -> FileAnswer:
+        for event in events:
+            self._see(event)
+        return self._done()
+
+    def _see(self, event: ev.DuplexEvent) -> None:
+        found, timings = self._found, self._found.timings
+        asked = self._reply.asked if self._reply is not None else event.time
+        milliseconds = 1000 * (event.time - asked)
+        if isinstance(event, ev.ChunkState):
+            found.states.append((event.listen, event.answer, event.ignore))
+        elif isinstance(event, ev.TurnEnded):
+            found.ended_by = "input-end" if event.how == "commit" else event.how
+            self._over = True
+        elif isinstance(event, ev.Transcript):
+            found.question = event.text
+        elif isinstance(event, ev.ReplyStarted):
+            self._reply = self._duplex.engine.reply
+        elif isinstance(event, ev.TextDelta):
+            timings.first_text_ms = timings.first_text_ms or milliseconds
+            timings.reply_ms = milliseconds
+        elif isinstance(event, ev.AudioDelta):
+            timings.first_audio_ms = timings.first_audio_ms or milliseconds
+            timings.reply_ms = milliseconds
+            self._pieces.append(event.audio)
+        elif isinstance(event, ev.ReplyDone):
+            found.text, found.finished = event.text, event.status == "completed"
+        elif isinstance(event, ev.Error) and event.code == "model":
+            raise EngineError(f"the model failed: {event.message}")
+
+    def _done(self) -> FileAnswer:
+        found, timings, spent = self._found, self._found.timings, self._spent[1:] or [0.0]
+        timings.chunks, timings.listen_max_ms = len(found.states), 1000 * max(spent)
+        timings.listen_ms = 1000 * sum(spent) / len(spent)
+        timings.listen_rtf = timings.listen_ms / (1000 * CHUNK_SAMPLES / SAMPLE_RATE)
+        if self._pieces:
+            found.wave = torch.from_numpy(np.concatenate(self._pieces))
+        if self._reply is not None:
+            limit = self._duplex.engine.cfg.speaker.max_tokens
+            speaker = self._reply.speaker
+            parts = speaker.parts if speaker else []
+            found.endless = any(len(part.tokens) >= limit for part in parts)
+            _legs(self._reply, timings, found.wave.numel() / found.sample_rate)
+        return found
+
+
+def _legs(reply: ReplyJob, timings: Timings, seconds: float) -> None:
     """Split the time to first audio into its legs."""
-    turn, speaker = session.turns[-1], session.speaker
     timings.reply_seconds = seconds
     timings.rtf = timings.reply_ms / (1000 * seconds) if seconds else 0.0
-    timings.prefill_ms = 1000 * (turn.prefilled - turn.asked)
+    timings.prefill_ms = 1000 * (reply.read - reply.asked)
     timings.first_text_ms = max(timings.first_text_ms - timings.prefill_ms, 0.0)
-    heard = [part for part in speaker.parts if part.first_audio] if speaker else []
+    heard = [part for part in reply.speaker.parts if part.first_audio] if reply.speaker else []
     if not heard:
         return
-    first, text_at = heard[0], turn.prefilled + timings.first_text_ms / 1000
+    first, text_at = heard[0], reply.read + timings.first_text_ms / 1000
     prefilled = first.prefilled or first.first_chunk
     timings.decoder_prefill_ms = 1000 * (prefilled - text_at)
     timings.first_tokens_ms = 1000 * (first.first_chunk - prefilled)
-    timings.codec_ms = timings.first_audio_ms - 1000 * (first.first_chunk - turn.asked)
+    timings.codec_ms = timings.first_audio_ms - 1000 * (first.first_chunk - reply.asked)

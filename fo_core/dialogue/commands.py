@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.dialogue.turns import TurnConfig
+
+Role = Literal["user", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Respond(Queued):
     max_tokens: int | None = None  # longest text, LLM tokens
     system: str | None = None  # for this reply; where nothing waits for an answer: what to do
     tools: ToolConfig | None = None  # functions that this reply may call; None: as configured
+    apart: bool = False  # out of band: the history keeps nothing of it
+    messages: Sequence[tuple[Role, str]] | None = None  # apart: read instead of the history
 
 
 @dataclass(frozen=True)

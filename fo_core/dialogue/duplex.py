@@ -1,33 +1,112 @@
 """One user's duplex dialogue: sound and commands in, events out, no clock and no threads.
 
-``push`` and ``send`` only take note; :meth:`run` (or a pool) does the work. What can be asked:
-:mod:`fo_core.dialogue.commands`; what an event means and in which order they come:
-:mod:`fo_core.dialogue.events`.
+``push`` and ``send`` only take note; :meth:`Duplex.run` (or a pool) does the work. What can be
+asked: :mod:`fo_core.dialogue.commands`; what an event means and in which order they come:
+:mod:`fo_core.dialogue.events`; who is heard and who speaks: :mod:`fo_core.dialogue.engine`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
 
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.context import forget_after
-from fo_core.dialogue.duplex_core import DuplexCore
-from fo_core.dialogue.history import Turn, tokens_heard
-from fo_core.dialogue.session import Session
+from fo_core.dialogue.audio_input import VadSegmenter, check_block, shared_vad
+from fo_core.dialogue.conversation import Conversation, Prefixes, new_prefixes
+from fo_core.dialogue.engine import DialogueEngine
+from fo_core.dialogue.history import tokens_heard
+from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.states import DialogueState, Event
+from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.dialogue.writer import Answer
-from fo_core.models.llm.chat import encode
+from fo_core.dialogue.turn_taking import TurnTaking
+from fo_core.engines.vad import Vad
+from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.tools import ToolResult
 from fo_core.models.steps import Steps
+from fo_core.streaming import CHUNK_SAMPLES
 
-HEARING = (DialogueState.LISTENING, DialogueState.JUDGING)
 
+class Duplex:
+    """One user.
 
-class Duplex(DuplexCore):
-    """The dialogue with its commands."""
+    Args:
+        model: Shared; in eval mode.
+        cfg: How it talks and takes turns.
+        system: System text instead of the model's own.
+        voice: Global tokens instead of the model's own voice.
+        turn: Turn taking instead of the config's.
+        speak: False: replies are text only.
+        vad: Voice activity detector, shared; None: the config's.
+        now: Time in user samples, for playback positions; None: the sound that was heard.
+        eager: Make a reply to its end before more is heard, as if the model took no time: what
+            comes out then depends on the sound alone.
+        prefixes: System texts that were read already, shared by the users of a model.
+
+    Raises:
+        ConfigError: The voice does not fit the codec.
+        CheckpointError: Replies are spoken, and a part for that is not trained.
+    """
+
+    def __init__(
+        self,
+        model: FreezeOmni,
+        cfg: DialogueConfig | None = None,
+        *,
+        system: str | None = None,
+        voice: Sequence[int] | None = None,
+        turn: TurnConfig | None = None,
+        speak: bool = True,
+        vad: Vad | None = None,
+        now: Callable[[], int] | None = None,
+        eager: bool = False,
+        prefixes: Prefixes | None = None,
+    ) -> None:
+        cfg = cfg or DialogueConfig()
+        model.check_voice(voice)
+        if speak:
+            model.require("speech_decoder", "codec")
+        self.model, taking = model, turn or cfg.duplex.turn
+        audio = VadSegmenter(vad or shared_vad(cfg.duplex.vad), taking, cfg.history_chunks)
+        self.now = now or (lambda: audio.position)
+        self.turns = TurnTaking(taking, cfg.states, audio, self.emit)
+        self.tasks = TaskScheduler(self, eager)
+        self.engine = DialogueEngine(
+            cfg,
+            Conversation(model, cfg, system, voice),
+            self.turns,
+            self.tasks,
+            self.emit,
+            self.now,
+            new_prefixes() if prefixes is None else prefixes,
+            speak,
+        )
+        self._events: deque[ev.DuplexEvent] = deque()
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the LLM has read."""
+        return self.engine.conversation
+
+    @property
+    def state(self) -> DialogueState:
+        """Who speaks."""
+        return self.turns.state
+
+    def push(self, pcm: np.ndarray | Tensor) -> None:
+        """Sound of the user: float [S] in [-1, 1] at 16 kHz, any S.
+
+        Raises:
+            AudioError: It is not that.
+        """
+        self.tasks.queue.push(check_block(pcm))
 
     def send(self, command: do.Command) -> None:
         """Take note of a command.
@@ -37,20 +116,88 @@ class Duplex(DuplexCore):
         """
         if isinstance(command, do.Configure):
             self.model.check_voice(command.voice)
-        if isinstance(command, do.Respond):  # refused at once while a reply is made, then queued
-            self._at_once.append(command)
-        else:
-            super().send(command)
+        # Respond is refused at once while a reply is made, then queued
+        self.tasks.send(command, at_once=isinstance(command, do.Respond))
+
+    def take(self) -> list[ev.DuplexEvent]:
+        """The events since the last call."""
+        found = list(self._events)
+        self._events.clear()
+        return found
+
+    def run(self, steps: int | None = None) -> Iterator[ev.DuplexEvent]:
+        """Work until nothing is left to do, or for so many model steps; the events."""
+        result: Tensor | None = None
+        while self.tasks.urgency() is not None and steps != 0:
+            step, result = self.tasks.resume(result), None
+            if step is not None:
+                steps = None if steps is None else steps - 1
+                try:
+                    result = step.run()
+                except Exception as error:  # the dialogue says it and goes on
+                    self.tasks.fail(error)
+            yield from self.take()
+        if result is not None:
+            self.tasks.finish(result)
+        self.poll()
+        yield from self.take()
+
+    def emit(self, event: ev.DuplexEvent) -> None:
+        """Say that something happened."""
+        event.at, event.time = self.turns.audio.position, time.monotonic()
+        event.cause = event.cause or self.tasks.cause
+        self._events.append(event)
+
+    # --- what the scheduler asks for ---
 
     def blocked(self, command: do.Queued) -> bool:
         """Whether a command has to wait for the reply that is being made."""
-        if not self.replying:
+        if self.tasks.reply is None:
             return False
         if isinstance(command, do.Commit):
-            return self.turn.detect == "manual"
+            return not self.turns.cfg.by_voice
         return isinstance(command, do.SayText | do.HearResult) or (
             isinstance(command, do.HearText) and not command.answer
         )
+
+    def input_due(self) -> Kind | None:
+        """What can be done besides replying."""
+        context, free = self.engine.context_due(), self.tasks.reply is None
+        if context and self.engine.unread:
+            return "context"
+        if self.tasks.queue.has_chunk() and (free or self.turns.cfg.by_voice):
+            return "input"
+        return "context" if context else None
+
+    def input_steps(self, kind: Kind) -> Steps[None]:
+        """Hear a chunk, or read the context."""
+        if kind == "context":
+            return self.engine.shorten_context()
+        return self.engine.hear(self.tasks.queue.take(CHUNK_SAMPLES))
+
+    def reply_level(self) -> int:
+        """1: the user waits for the bot's voice; 2: more than a second of it lies ready."""
+        reply = self.engine.reply
+        return 2 if reply is not None and reply.playback.ahead(self.now()) > 1.0 else 1
+
+    def played_out(self) -> bool:
+        """Whether a reply was played to its end and nobody noticed yet."""
+        reply = self.engine.reply
+        return reply is not None and reply.playback.over(self.now())
+
+    def poll(self) -> None:
+        """Look at the playback position."""
+        self.engine.poll()
+
+    def failed(self, kind: Kind, error: Exception) -> None:
+        """A model step or what follows from it failed: the turn or the reply is given up."""
+        if kind == "context":
+            raise error
+        self.emit(ev.Error("model", f"{type(error).__name__}: {error}"))
+        if kind == "reply":
+            self.engine.end_reply("failed")
+        else:
+            self.engine.drop_turn(Event.DROP)
 
     def carry_out(self, command: do.Command, before: int | None) -> None:
         """Do what a command says.
@@ -61,242 +208,174 @@ class Duplex(DuplexCore):
         """
         self._handlers[type(command)](self, command, before)
 
-    # --- behind the sound that was pushed before ---
+    # --- commands behind the sound that was pushed before ---
 
     def _commit(self, command: do.Commit, before: int) -> None:
-        if self.state in HEARING or (self.turn.detect == "manual" and before):
-            self.work(self._commit_steps(before, command.answer))
+        if self.turns.listening or (before and not self.turns.cfg.by_voice):
+            rest = self.tasks.queue.take(before)
+            self.tasks.start_input(self.engine.commit(rest, command.answer))
         else:
             self.emit(ev.Error("empty_commit", "nothing was heard since the last turn"))
 
     def _clear(self, command: do.Clear, before: int) -> None:
-        self.ear.position += self.inbox.take(before).size
+        self.turns.audio.position += self.tasks.queue.take(before).size
         self._drop_spoken_turn()
-        self.ear.look_back()
+        self.turns.audio.look_back()
         self.emit(ev.Cleared())
+
+    def _drop_spoken_turn(self) -> None:
+        self.turns.audio.voice.forget()
+        self.engine.drop_turn(Event.DROP)
 
     def _hear_text(self, command: do.HearText, before: int) -> None:
         if not command.text.strip():
             self.emit(ev.Error("empty_text", "the message has no words"))
             return
         self._drop_spoken_turn()
-        if command.answer and self.play is not None:
-            self.stop_reply("turn_detected")
-        self.work(self._read_message(command.text, command.answer))
-
-    def _say_text(self, command: do.SayText, before: int) -> None:
-        if command.text.strip():
-            self._add_answer(command.text)
-        else:
-            self.emit(ev.Error("empty_text", "the message has no words"))
-
-    def _respond(self, command: do.Respond, before: int | None) -> None:
-        speak, max_tokens, system = command.speak, command.max_tokens, command.system
-        tools = command.tools
-        if self.replying:
-            self.emit(ev.Error("reply_active", "a reply is on its way"))
-        elif before is None:
-            self.inbox.put(command)
-        elif self.state in HEARING:
-            self.emit(ev.Error("nothing_to_answer", "the user is speaking"))
-        elif self.session.take_up():
-            if system is not None or tools is not None:
-                self._for_one_reply(system, tools)
-            self.enter(DialogueState.SPEAKING)
-            self.start_reply(speak, max_tokens)
-        elif system:
-            if tools is not None:
-                self._for_one_reply(None, tools)
-            self.work(self._read_message(system, True, speak, max_tokens))
-        else:
-            self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
-
-    def _hear_result(self, command: do.HearResult, before: int) -> None:
-        call = self.calls.get(command.call_id)
-        if call is None:
-            self.emit(ev.Error("no_such_call", f"no function was called as {command.call_id!r}"))
-            return
-        result = ToolResult(call, command.call_id, command.output)
-        if self.state in HEARING:  # it goes before what the user is saying
-            number = self.new_number()
-            for session in self._sessions():
-                running = session.state is DialogueState.LISTENING
-                turn = session.results_turn(number, [result])
-                session.turns.insert(len(session.turns) - running, turn)
-            self.unread = True
-        else:
-            self.work(self._read_result(result))
-
-    def _read_result(self, result: ToolResult) -> Steps[None]:
-        session, results, number = self.session, [result], None
-        last = session.turns[-1] if session.turns else None
-        if last is not None and last.results and last.answer is None:  # of the same answer
-            results, number = [*last.results, result], last.number
-            session.cache.crop(min(session.length, last.start))
-            session.turns.pop()
-        number = self.new_number() if number is None else number
-        yield from session.results_steps(number, results)
-        session.leave_turn()
-
-    # --- at once ---
-
-    def _interrupt(self, command: do.Interrupt, before: None) -> None:
-        if self.play is None:
-            self.emit(ev.Error("no_reply", "no reply is made or played"))
-            return
-        judging = self.state is DialogueState.JUDGING
-        self.stop_reply("client")
-        self.go(Event.REPLY_DONE if judging else Event.STOP)
-
-    def _played(self, command: do.Played, before: None) -> None:
-        if self.play is not None and command.turn in (None, self.play.turn):
-            self.play.tell(command.position)
-
-    def _configure(self, command: do.Configure, before: None) -> None:
-        if command.turn is not None:
-            self.turn = self.ear.turn = command.turn
-        if command.voice is not None:
-            self.session.voice = tuple(command.voice)
-        if command.system is not None or command.tools is not None:
-            self._set_parts(command.system, command.tools)
-        if command.temperature is not None:
-            sampling = replace(self.cfg.sampling, temperature=command.temperature)
-            self.cfg = replace(self.cfg, sampling=sampling)
-        self.speak = self.speak if command.speak is None else command.speak
-        self.max_tokens = self.max_tokens if command.max_tokens is None else command.max_tokens
-        self.emit(ev.Configured())
-
-    def _delete(self, command: do.Delete, before: None) -> None:
-        found = self.find(command.turn)
-        if found is None:
-            self.emit(ev.Error("no_such_turn", f"the history has no turn {command.turn}"))
-        elif self.replying and found is self.session.turns[-1]:
-            self.emit(ev.Error("reply_active", "the turn is being answered: interrupt it first"))
-        else:
-            for session in self._sessions():
-                self._forget(session, command.turn, command.role)
-            self.unread = True
-            self.emit(ev.Deleted(command.turn))
-
-    # --- how ---
-
-    def _commit_steps(self, before: int, answer: bool) -> Steps[None]:
-        heard = self.ear.hear(self.inbox.take(before))
-        if self.state not in HEARING:
-            if self.state is DialogueState.SPEAKING:
-                self.leave_reply()
-            yield from self.begin(False)
-        if heard.wave.numel():
-            yield from self.listen(heard)
-        if self.state in HEARING:
-            self.end("commit", answer)
-
-    def _drop_spoken_turn(self) -> None:
-        self.ear.voice.forget()
-        if self.state in HEARING:
-            self.judge = None
-            if self.state is DialogueState.LISTENING:
-                self.session.drop_turn()
-            self.go(Event.SPEECH_LOST)
+        if command.answer and self.engine.reply is not None:
+            self.engine.stop_reply("turn_detected")
+        self.tasks.start_input(self._read_message(command.text, command.answer))
 
     def _read_message(
         self, text: str, answer: bool, speak: bool | None = None, max_tokens: int | None = None
     ) -> Steps[None]:
-        number, session = self.new_number(), self.session
-        session.begin(number)
-        yield from session.text_steps(text)
-        self.emit(ev.TurnEnded(number, "text", self.ear.position, self.ear.position))
+        number, at = self.turns.number(), self.turns.audio.position
+        yield from self.conversation.read_text(number, text)
+        self.emit(ev.TurnEnded(number, "text", at, at))
         self.emit(ev.Transcript(number, text))
         if answer:
-            self.enter(DialogueState.SPEAKING)
-            self.start_reply(speak, max_tokens)
-        else:
-            session.leave_turn()
+            self.turns.go(Event.REPLY_START)
+            self.engine.start_reply(speak, max_tokens)
 
-    def _add_answer(self, text: str) -> None:
-        """Put an answer into the history: of the turn that waits for one, or of an empty turn."""
-        ids, number = encode(self.model.llm.tokenizer, text), None
-        for session in self._sessions():
-            answer = Answer(session.length, list(ids), ended=True, text=text)
-            running = session.state is DialogueState.LISTENING
-            before = session.turns[:-1] if running else session.turns
-            if before and before[-1].answer is None and before[-1].event is not Event.IGNORE:
-                before[-1].answer = answer
-            else:
-                number = self.new_number() if number is None else number
-                turn = Turn(start=session.length, number=number, answer=answer)
-                session.turns.insert(len(before), turn)
-        self.unread = True
+    def _say_text(self, command: do.SayText, before: int) -> None:
+        if not command.text.strip():
+            self.emit(ev.Error("empty_text", "the message has no words"))
+            return
+        number = functools.cache(self.turns.number)  # one, if any is needed
+        for conversation in self.engine.branches():
+            conversation.add_answer(command.text, number)
+        self.engine.unread = True
+
+    def _respond(self, command: do.Respond, before: int | None) -> None:
+        system, tools = command.system, command.tools
+        if self.tasks.reply is not None:
+            self.emit(ev.Error("reply_active", "a reply is on its way"))
+        elif before is None:
+            self.tasks.queue.put(command)
+        elif self.turns.listening:
+            self.emit(ev.Error("nothing_to_answer", "the user is speaking"))
+        elif command.apart:
+            self.tasks.start_input(self.engine.reply_apart(command))
+        elif self.conversation.pending:
+            self._for_one_reply(system, tools)
+            self.turns.go(Event.REPLY_START)
+            self.engine.start_reply(command.speak, command.max_tokens)
+        elif system:
+            self._for_one_reply(None, tools)
+            steps = self._read_message(system, True, command.speak, command.max_tokens)
+            self.tasks.start_input(steps)
+        else:
+            self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
+
+    def _hear_result(self, command: do.HearResult, before: int) -> None:
+        call = self.engine.calls.get(command.call_id)
+        if call is None:
+            self.emit(ev.Error("no_such_call", f"no function was called as {command.call_id!r}"))
+            return
+        result = ToolResult(call, command.call_id, command.output)
+        if self.turns.listening:  # it goes before what the user is saying
+            number = self.turns.number()
+            for conversation in self.engine.branches():
+                conversation.insert(conversation.results_turn(number, [result]))
+            self.engine.unread = True
+            return
+        turns = self.conversation.turns
+        if turns and turns[-1].results and turns[-1].answer is None:  # of the same answer
+            last = turns.pop()
+            self.conversation.cache.crop(min(self.conversation.length, last.start))
+            steps = self.conversation.read_results(last.number, [*last.results, result])
+        else:
+            steps = self.conversation.read_results(self.turns.number(), [result])
+        self.tasks.start_input(steps)
+
+    # --- commands at once ---
+
+    def _interrupt(self, command: do.Interrupt, before: None) -> None:
+        if self.engine.reply is None:
+            self.emit(ev.Error("no_reply", "no reply is made or played"))
+            return
+        overlap = self.state is DialogueState.OVERLAP
+        self.engine.stop_reply("client")
+        self.turns.go(Event.REPLY_DONE if overlap else Event.STOP)
+
+    def _played(self, command: do.Played, before: None) -> None:
+        reply = self.engine.reply
+        if reply is not None and command.turn in (None, reply.number):
+            reply.playback.tell(command.position)
+
+    def _configure(self, command: do.Configure, before: None) -> None:
+        engine = self.engine
+        if command.turn is not None:
+            self.turns.configure(command.turn)
+        if command.voice is not None:
+            for conversation in engine.branches():
+                conversation.voice = tuple(command.voice)
+        change = functools.partial(self._use, command.system, command.tools)
+        engine.after_reply.append(change)
+        if self.tasks.reply is None:  # the running reply keeps its own
+            engine.settle_changes()
+        if command.temperature is not None:
+            sampling = replace(engine.cfg.sampling, temperature=command.temperature)
+            engine.cfg = replace(engine.cfg, sampling=sampling)
+        engine.speak = engine.speak if command.speak is None else command.speak
+        engine.max_tokens = command.max_tokens or engine.max_tokens
+        self.emit(ev.Configured())
+
+    def _use(self, system: str | None, tools: ToolConfig | None) -> None:
+        """Have another system text and other functions; None: what there is."""
+        if system is None and tools is None:
+            return
+        for conversation in self.engine.branches():
+            text = conversation.system if system is None else system
+            self.engine.unread |= conversation.use(text, tools or conversation.tools)
 
     def _for_one_reply(self, system: str | None, tools: ToolConfig | None) -> None:
-        before = self.session.system, self.session.tools
+        before = self.conversation.system, self.conversation.tools
 
         def restore() -> None:
-            self._use(*before)
+            for conversation in self.engine.branches():
+                self.engine.unread |= conversation.use(*before)
 
-        now = self.session
-        self._use(now.system if system is None else system, tools or now.tools)
-        self.after_reply.append(restore)
+        if system is not None or tools is not None:
+            self._use(system, tools)
+            self.engine.after_reply.append(restore)
 
-    def _set_parts(self, system: str | None, tools: ToolConfig | None) -> None:
-        def change() -> None:
-            now = self.session
-            self._use(now.system if system is None else system, tools or now.tools)
-
-        if self.replying:  # the running reply keeps its own
-            self.after_reply.append(change)
+    def _delete(self, command: do.Delete, before: None) -> None:
+        found = self.conversation.find(command.turn)
+        if found is None:
+            self.emit(ev.Error("no_such_turn", f"the history has no turn {command.turn}"))
+        elif self.tasks.reply is not None and found is self.conversation.turns[-1]:
+            self.emit(ev.Error("reply_active", "the turn is being answered: interrupt it first"))
         else:
-            change()
-
-    def _use(self, system: str | None, tools: ToolConfig) -> None:
-        """Have another system text and other functions; the context is read again if it differs."""
-        for session in self._sessions():
-            parts = session.parts_for(system, tools)
-            self.unread |= parts.system_ids != session.parts.system_ids
-            session.system, session.tools, session.parts = system, tools, parts
+            for conversation in self.engine.branches():
+                conversation.delete(command.turn, command.role)
+            self.engine.unread = True
+            self.emit(ev.Deleted(command.turn))
 
     def _truncate(self, command: do.Truncate, before: None) -> None:
-        number, samples = command.turn, command.samples
-        turn, play = self.find(number), self.play
-        spoken = self.spoken.get(number)
+        number, reply = command.turn, self.engine.reply
+        turn, spoken = self.conversation.find(number), self.engine.spoken.get(number)
         if turn is None or spoken is None or turn.answer is None:
-            if self.replying and play is not None and play.turn == number:
-                play.truncate(command)  # cut when nothing more is made of it
+            if self.tasks.reply is not None and reply is not None and reply.number == number:
+                reply.playback.truncate(command)  # cut when nothing more is made of it
             else:
                 self.emit(ev.Error("no_such_turn", f"turn {number} has no spoken answer"))
             return
         tokenizer, rate = self.model.llm.tokenizer, self.model.codec.sample_rate
-        tokens = tokens_heard(turn, spoken, max(samples, 0), rate, tokenizer)
-        if tokens < len(turn.answer.token_ids):
-            if turn is self.session.turns[-1] and self.judge is None:
-                forget_after(self.session, turn, tokens)
-            else:
-                self._cut_everywhere(number, tokens)
+        tokens = tokens_heard(turn, spoken, max(command.samples, 0), rate, tokenizer)
+        for conversation in self.engine.branches():
+            self.engine.stale |= not conversation.cut_answer(number, tokens)
         self.emit(ev.Truncated(number, turn.answer.text))
-
-    def _cut_everywhere(self, number: int, tokens: int) -> None:
-        decode: Callable[..., str] = self.model.llm.tokenizer.decode
-        for turn in (turn for session in self._sessions() for turn in session.turns):
-            if turn.number == number and turn.answer is not None:
-                ids = turn.answer.token_ids[:tokens]
-                turn.cut(tokens, decode(ids, skip_special_tokens=True))
-        self.stale = True
-
-    def _sessions(self) -> list[Session]:
-        """The session, and the one that hears the user while the bot speaks."""
-        return [self.session] if self.judge is None else [self.session, self.judge]
-
-    @staticmethod
-    def _forget(session: Session, number: int, role: str) -> None:
-        for turn in [turn for turn in session.turns if turn.number == number]:
-            if role != "assistant":
-                turn.heard.clear()
-            if role != "user" and turn.answer is not None:
-                turn.cut(0, "")
-            if role == "both" or (
-                role == "user" and turn.answer is None
-            ):  # nothing is left of it to answer
-                session.turns.remove(turn)
 
     _handlers: dict[type, Callable[..., None]] = {
         do.Commit: _commit,

@@ -21,9 +21,10 @@ import numpy as np
 from fo_core.dialogue.states import DialogueState
 
 How = Literal[
-    "answer", "ignore", "silence", "patience", "commit", "lost", "unheard", "too_long", "text",
+    "answer", "ignore", "silence", "timeout", "commit", "no_decision", "unheard", "too_long",
+    "text",
 ]  # fmt: skip
-DISMISSED = ("ignore", "lost", "unheard")  # turns that leave no trace and get no reply
+DISMISSED = ("ignore", "no_decision", "unheard")  # turns that leave no trace and get no reply
 Status = Literal["completed", "incomplete", "cancelled", "failed"]
 
 
@@ -32,7 +33,7 @@ class DuplexEvent:
     """Base of all events."""
 
     at: int = field(default=0, kw_only=True)  # samples of the user that were heard by then
-    time: float = field(default=0.0, kw_only=True, compare=False)  # time.monotonic(), by the pool
+    time: float = field(default=0.0, kw_only=True, compare=False)  # time.monotonic()
     cause: str | None = field(default=None, kw_only=True)  # id of the command that led to it
 
 
@@ -60,14 +61,14 @@ class ChunkState(DuplexEvent):
     listen: float  # probability of state 0
     answer: float  # ... 1
     ignore: float  # ... 2
-    judging: bool  # the bot speaks meanwhile
+    overlap: bool  # the bot speaks meanwhile
 
 
 @dataclass
 class TurnEnded(DuplexEvent):
     """The user's turn is over; those in ``DISMISSED`` leave no trace and get no reply.
 
-    "ignore": the state head wants no answer; "lost": it never decided, while the bot spoke;
+    "ignore": the state head wants no answer; "no_decision": it made none, while the bot spoke;
     "unheard": there was sound but nothing was heard in it (silence, hum, noise).
     """
 

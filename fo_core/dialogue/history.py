@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fo_core.dialogue.segmenter import Tokenizer
-from fo_core.dialogue.states import Event
 from fo_core.dialogue.writer import Answer, Part
 from fo_core.models.llm.tools import ToolResult
 
@@ -20,17 +19,16 @@ class Turn:
 
     start: int  # length of the LLM's cache before it
     number: int = 0  # the application's own count
+    open: bool = False  # the user may still add to it
+    dropped: bool = False  # it wants no answer and leaves no trace
     chunks: int = 0  # heard
-    voiced: bool | None = None  # whether a voice was found in it; None: nobody looked for one
+    voiced: bool = False  # a voice was found in it
     heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it
     classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
-    event: Event = Event.KEEP  # how the question ended
     results: tuple[ToolResult, ...] = ()  # of function calls: ``heard`` is then the whole message
     suffix_ids: list[int] | None = None  # before the assistant speaks; None: as after audio
     answer: Answer | None = None
     parts: list[Part] = field(default_factory=list)  # pieces of the answer, as written so far
-    asked: float = 0.0  # time.perf_counter() when the reply began
-    prefilled: float = 0.0  # when the LLM had read the question to its end
 
     def copy(self) -> Turn:
         """A copy whose answer can be cut without changing this one's."""
@@ -41,12 +39,12 @@ class Turn:
             self, parts=[*self.parts], answer=answer, heard=[*self.heard], classes=[*self.classes]
         )
 
-    def cut(self, tokens: int, text: str) -> None:
-        """Keep the first ``tokens`` of the answer, which say ``text``."""
+    def cut(self, tokens: int, tokenizer: Tokenizer) -> None:
+        """Keep the first ``tokens`` of the answer."""
         assert self.answer is not None
         self.parts = [part for part in self.parts if part.segment.stop <= tokens]
         del self.answer.token_ids[tokens:]
-        self.answer.text = text
+        self.answer.text = tokenizer.decode(self.answer.token_ids, skip_special_tokens=True)
 
 
 @dataclass
@@ -91,10 +89,8 @@ def tokens_heard(
         return _whole_words(turn.answer.token_ids, segment.start, tokens, segment.stop, tokenizer)
     if len(spoken) < len(turn.parts):  # the next piece is written and has no audio yet
         return turn.parts[len(spoken)].segment.start
-    return len(turn.answer.token_ids) if turn.answer.ended else _last(turn)
-
-
-def _last(turn: Turn) -> int:
+    if turn.answer.ended:
+        return len(turn.answer.token_ids)
     return turn.parts[-1].segment.stop if turn.parts else 0
 
 

@@ -11,26 +11,24 @@ from fo_core.streaming import SAMPLE_RATE
 
 @dataclass
 class Playback:
-    """The play head of one reply.
+    """The playback position of one reply.
 
-    A user interface that tells how much it played moves the head (:meth:`tell`). Without such
+    A user interface that tells how much it played moves the position (:meth:`tell`). Without such
     words it is taken to play in real time from the first audio on, and to wait where the audio is
     not made yet.
 
     Args:
-        turn: Whose reply.
         rate: Samples a second of the reply.
     """
 
-    turn: int
     rate: int
     made: int = 0  # samples of the reply so far
     done: bool = False  # nothing more will be made
     spoken: list[Spoken] = field(default_factory=list)  # of every piece of the answer
-    _head: float = 0.0
-    _clock: int = 0  # user samples at which the head was where it is
-    _told: bool = False
     truncated: Truncate | None = None  # the user heard no more than that, whatever is still made
+    _position: float = 0.0
+    _clock: int = 0  # user samples at which the position was what it is
+    _told: bool = False
 
     def begin_part(self) -> None:
         """The audio of the next piece of the answer begins."""
@@ -38,36 +36,36 @@ class Playback:
 
     def add(self, samples: int, clock: int) -> int:
         """More audio, at a time in user samples; its first reply sample."""
-        self.head(clock)
+        self.position(clock)
         start, self.made = self.made, self.made + samples
         self.spoken[-1].stop = self.made
         return start
 
-    def head(self, clock: int) -> int:
+    def position(self, clock: int) -> int:
         """Reply samples played at a time in user samples."""
         if not self._told:
             passed = max(0, clock - self._clock) * self.rate / SAMPLE_RATE
-            self._head = min(float(self.made), self._head + passed)
+            self._position = min(float(self.made), self._position + passed)
             self._clock = max(self._clock, clock)
-        return int(self._head)
+        return int(self._position)
 
     def tell(self, position: int) -> None:
         """The user interface has played ``position`` samples."""
         if self.truncated is not None:
             return
         self._told = True
-        self._head = float(min(max(position, int(self._head)), self.made))
+        self._position = float(min(max(position, int(self._position)), self.made))
 
     def truncate(self, command: Truncate) -> None:
         """The user interface stopped playing there."""
         self._told, self.truncated = True, command
-        self._head = float(min(max(command.samples, 0), self.made))
+        self._position = float(min(max(command.samples, 0), self.made))
 
     def ahead(self, clock: int) -> float:
         """Seconds of audio that are made and not played."""
-        return (self.made - self.head(clock)) / self.rate
+        return (self.made - self.position(clock)) / self.rate
 
     def over(self, clock: int) -> bool:
         """Whether the reply was made and played to its end."""
-        whole = self.truncated is not None or self.head(clock) >= self.made
+        whole = self.truncated is not None or self.position(clock) >= self.made
         return self.done and whole

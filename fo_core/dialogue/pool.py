@@ -6,7 +6,7 @@ LLM, or of the speech decoder, at the same time runs as one ragged batch
 (:mod:`fo_core.layers.ragged`): the weights are read once for all of them, and with packed weights
 what comes out for a user does not depend, to the bit, on who else is in the batch. Features,
 encoder and codec run user by user: a batch would change their last bits. Who goes next:
-:mod:`fo_core.dialogue.scheduler`.
+:mod:`fo_core.dialogue.batching`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import torch
 
 from fo_core.config import config
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.audio_input import shared_vad
+from fo_core.dialogue.batching import Group, Slot
 from fo_core.dialogue.commands import Command, Configure
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.scheduler import Group, Slot
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
-from fo_core.dialogue.turns import TurnConfig
-from fo_core.engines.vad import Vad, make_vad
+from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
@@ -50,7 +50,7 @@ class PoolConfig:
     workers: int = 1  # threads for each model given, that share its weights
     max_sessions: int = 8  # users at a time
     batch: int = 8  # model steps of several users that run together; 1 = each alone
-    input_seconds: float = 30.0  # sound of a user that may wait to be heard
+    input_seconds: float = 30.0  # sound of a user that may be queued unread
     output_seconds: float = 60.0  # audio that a user's consumer may leave unread; then it is waited
     stall_seconds: float = 60.0  # a consumer that reads nothing for so long is gone
     idle_seconds: float = 600.0  # so long without sound or command ends a session
@@ -104,7 +104,7 @@ class Pool:
         found = [models] if isinstance(models, FreezeOmni) else list(models)
         self._groups = [Group(model, threading.Condition(self.lock)) for model in found]
         self._slots: dict[Talk, Slot] = {}
-        self._vad = vad or make_vad(self.dialogue.duplex.vad)
+        self._vad = vad or shared_vad(self.dialogue.duplex.vad)
         for group in self._groups:
             self._read_system(group)
         self._stats = PoolStats()
@@ -186,12 +186,12 @@ class Pool:
             self.notify()
 
     def waiting(self, talk: Talk) -> int:
-        """Samples of a user that wait to be heard."""
+        """Samples of a user that are queued."""
         with self.lock:
             slot = self._slots.get(talk)
             if slot is None or slot.duplex is None:
                 return 0
-            return slot.incoming_samples + slot.duplex.inbox.waiting
+            return slot.incoming_samples + slot.duplex.tasks.queue.waiting
 
     def close(self) -> None:
         """End all sessions and stop the workers."""
@@ -305,13 +305,13 @@ class Pool:
                     if isinstance(item, Command):
                         duplex.send(item)
                     else:
-                        duplex.inbox.push(item)
+                        duplex.tasks.queue.push(item)
         step, events, failed = None, [], False
         if duplex is not None:
             try:
                 if error is not None:
-                    duplex.fail(error)
-                step = duplex.resume(result)
+                    duplex.tasks.fail(error)
+                step = duplex.tasks.resume(result)
             except Exception as fault:  # not of a reply or a turn: this session cannot go on
                 duplex.emit(ev.Error("model", f"{type(fault).__name__}: {fault}"))
                 failed = True
@@ -324,7 +324,7 @@ class Pool:
             slot.busy = False
             if slot.duplex is not None and duplex is not None:
                 slot.step = step
-                slot.level = duplex.reply_level() if duplex.asking == "reply" else 0
+                slot.level = duplex.reply_level() if duplex.tasks.replying else 0
             self._stats.seconds["advance"] += time.perf_counter() - began  # type: ignore[assignment]
             if failed:
                 self.drop(slot.talk, "failed")

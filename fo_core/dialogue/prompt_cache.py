@@ -23,7 +23,7 @@ from fo_core.errors import CheckpointError, FoError
 from fo_core.io.checkpoint import fingerprint, load_tensors, save_tensors
 from fo_core.io.files import cache_dir, mark_of
 from fo_core.layers.kv_cache import KVCache
-from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.backbone import LlamaBackbone
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.state import LLMState
 
@@ -33,9 +33,9 @@ NEWEST = 16  # files that are kept
 SHORTEST = 16  # ids; fewer are read as quickly as a file
 
 
-def restore(llm: FrozenLLM, ids: Sequence[int], state: LLMState) -> bool:
+def restore(llm: FrozenLLM, ids: Sequence[int], state: LLMState, size: int) -> bool:
     """Put what is known of ids into an empty state; whether there was any."""
-    path = _path(llm, ids)
+    path = _path(llm, ids, size)
     if path is None or not path.is_file():
         return False
     assert isinstance(state.cache, KVCache) and not state.length, "a system text comes first"
@@ -52,9 +52,9 @@ def restore(llm: FrozenLLM, ids: Sequence[int], state: LLMState) -> bool:
     return True
 
 
-def keep(llm: FrozenLLM, ids: Sequence[int], state: LLMState) -> None:
+def keep(llm: FrozenLLM, ids: Sequence[int], state: LLMState, size: int) -> None:
     """Keep what a state holds after it has read nothing but ids."""
-    path = _path(llm, ids)
+    path = _path(llm, ids, size)
     if path is None:
         return
     assert isinstance(state.cache, KVCache), "other states have no path"
@@ -70,14 +70,14 @@ def keep(llm: FrozenLLM, ids: Sequence[int], state: LLMState) -> None:
         log.debug("the system text is not kept: %s", error)
 
 
-def _path(llm: FrozenLLM, ids: Sequence[int]) -> Path | None:
+def _path(llm: FrozenLLM, ids: Sequence[int], size: int) -> Path | None:
     """Where it lies; None where it is not kept: short, on a GPU, or of weights not known."""
     backbone = llm.backbone
-    if not llm.loaded or not isinstance(backbone, LeanBackbone) or len(ids) < SHORTEST:
+    if not llm.loaded or not isinstance(backbone, LlamaBackbone) or len(ids) < SHORTEST:
         return None
     if llm.device.type != "cpu":
         return None
-    depends: list[object] = [llm.loaded, list(ids), str(llm.dtype), backbone.kernels, _code()]
+    depends: list[object] = [llm.loaded, list(ids), size, str(llm.dtype), backbone.kernels, _code()]
     depends += [torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
     name = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:24]
     return cache_dir() / "prompts" / f"{name}.safetensors"

@@ -1,111 +1,167 @@
-"""One answer on its way: the LLM writes, the speech decoder speaks; the same offline and live.
+"""One reply, offline or live: the LLM writes, the speech decoder speaks, the user hears.
 
-Whoever runs it decides how: a live dialogue interleaves its steps with hearing (and a pool with
-those of other users), :meth:`ReplyJob.events` runs them at once.
+Whoever runs its steps decides when: a dialogue puts them behind hearing, a pool runs those of many
+users together.
 """
 
 from __future__ import annotations
 
-import queue
+import secrets
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from fo_core.dialogue.ahead import Ahead
-from fo_core.dialogue.history import Turn
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.conversation import Conversation
+from fo_core.dialogue.history import tokens_heard
+from fo_core.dialogue.playback import Playback
+from fo_core.dialogue.recent import Recent
+from fo_core.dialogue.segmenter import Segmenter
+from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import Speaker
-from fo_core.dialogue.writer import Part, Writer
-from fo_core.models.steps import Steps, drive
+from fo_core.dialogue.tool_calls import CallSegmenter
+from fo_core.dialogue.writer import Answer, Part, Writer
+from fo_core.models.llm.tools import ToolCall
+from fo_core.models.steps import Steps
 
-
-@dataclass(frozen=True)
-class ReplyEvent:
-    """One thing that happened while answering, in order."""
-
-    kind: Literal["text", "audio"]
-    seconds: float  # since the reply began
-    part: int  # piece of the answer
-    text: str = ""  # kind text: as the LLM wrote it
-    audio: Tensor | None = None  # kind audio: [S] float32 in [-1, 1], at the codec's rate
+Calls = Recent[str, ToolCall]  # of functions, by the call's id
 
 
 class ReplyJob:
-    """The answer to a turn.
+    """The answer to the newest turn of a conversation.
 
     Args:
-        turn: Whose answer; its pieces are noted there.
-        read: Lets the LLM read the end of the question; gives the writer.
-        speaker: Speaks the pieces; None: the answer is text only.
+        conversation: Nothing is added to it while the reply is made.
+        cfg: How it talks.
+        speak: False: text only.
+        calls: Takes the function calls that are made.
+        emit: Takes what happens.
+        now: Time in user samples, for the playback position.
+
+    Attributes:
+        asked: When it began, time.monotonic(); 0: not yet.
+        read: When the LLM had read the question to its end.
     """
 
-    def __init__(self, turn: Turn, read: Steps[Writer], speaker: Speaker | None) -> None:
-        self.turn, self.speaker = turn, speaker
-        self._read = read
-        self._writer: Writer | None = None
+    def __init__(
+        self,
+        conversation: Conversation,
+        cfg: DialogueConfig,
+        speak: bool,
+        calls: Calls,
+        emit: Callable[[ev.DuplexEvent], None],
+        now: Callable[[], int],
+    ) -> None:
+        self.conversation, self.turn = conversation, conversation.turns[-1]
+        self.number = self.turn.number
+        self.playback = Playback(conversation.model.codec.sample_rate)
+        self.speaker: Speaker | None = None
+        self.asked = self.read = 0.0
+        self._cfg, self._speak = cfg, speak
+        self._calls, self._emit, self._now = calls, emit, now
+
+    def steps(self) -> Steps[ev.Status]:
+        """Make all of it; how it ended.
+
+        Raises:
+            CheckpointError: It is to be spoken and a part for that is not trained.
+        """
+        self.asked = time.monotonic()
+        if self._speak:
+            self.conversation.model.require("speech_decoder", "codec")
+            self.speaker = self._make_speaker()
+        hidden = yield from self.conversation.read_end()
+        self.read = time.monotonic()
+        writer = self._make_writer(hidden)
+        answer = self.turn.answer = writer.answer
+        while not writer.done:
+            parts = yield from writer.advance()
+            self.turn.parts += parts
+            for part in parts:
+                self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
+                if self.speaker is not None:
+                    yield from self._say(part, self.speaker)
+            self._tell_calls(writer)
+        ended = answer.ended or (answer.calls and not self.conversation.tools.parallel)
+        return "completed" if ended else "incomplete"
+
+    def _say(self, part: Part, speaker: Speaker) -> Steps[None]:
+        self.playback.begin_part()
+        utterance = speaker.begin(part)
+        while not utterance.done:
+            for audio in (yield from speaker.advance(utterance)):
+                start = self.playback.add(audio.numel(), self._now())
+                samples = audio.float().cpu().numpy()
+                self._emit(ev.AudioDelta(self.number, part.index, start, samples))
+        self.playback.spoken[-1].whole = True
+
+    def _tell_calls(self, writer: Writer) -> None:
+        """Tell of the functions that the answer has called since the last time."""
+        if writer.calls is None:
+            return
+        for call in writer.calls.new_calls():
+            writer.answer.calls = True
+            id_ = f"call_{secrets.token_hex(8)}"
+            self._calls[id_] = call
+            self._emit(ev.FunctionCall(self.number, id_, call.name, call.arguments))
+        while writer.calls.faults:
+            self._emit(ev.Error("bad_call", writer.calls.faults.pop(0)))
+
+    def _make_writer(self, hidden: Tensor) -> Writer:
+        conversation, cfg = self.conversation, self._cfg
+        llm, tools = conversation.model.llm, conversation.tools
+        plain = Segmenter(llm.tokenizer, cfg.segmenter)
+        segmenter: Segmenter | CallSegmenter = plain
+        forced: list[int] = []
+        if tools.offered:
+            how = conversation.model.tool_format
+            segmenter = CallSegmenter(plain, llm.tokenizer, how, tools.parallel)
+            forced = tools.forced(llm.tokenizer, how)
+        generator = self._generator(0)
+        return Writer(
+            llm, conversation.cache, hidden, segmenter, cfg.sampling, generator, cfg.compat, forced
+        )
+
+    def _make_speaker(self) -> Speaker:
+        model, voice = self.conversation.model, self.conversation.voice
+        codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
+        return Speaker(model, self._cfg.speaker, self._generator(1), codes)
+
+    def _generator(self, stream: int) -> torch.Generator:
+        """Random numbers of the text (stream 0) or of the speech (1) of this turn."""
+        turns = self.conversation.forgotten + len(self.conversation.turns)
+        generator = torch.Generator(self.conversation.model.llm.device)
+        return generator.manual_seed(self._cfg.seed * 1_000_003 + 2 * turns + stream)
+
+    def cut_to_heard(self, conversation: Conversation, played: int) -> bool:
+        """Let a conversation keep of the answer what was heard in its first samples.
+
+        Returns:
+            False: something was said after it, and the conversation has to be read again.
+        """
+        turn = conversation.find(self.number)
+        if turn is None or (turn.answer is not None and turn.answer.calls):
+            return True  # the calls were made: what comes back for them belongs to the whole answer
+        if turn.answer is None:
+            turn.answer = Answer(start=conversation.length)
+            return True
+        play, tokenizer = self.playback, conversation.model.llm.tokenizer
+        tokens = tokens_heard(turn, play.spoken, played, play.rate, tokenizer)
+        return conversation.cut_answer(self.number, tokens)
 
     @property
-    def writer(self) -> Writer:
-        """Who writes the answer, once :meth:`start` is over."""
-        assert self._writer is not None, "start first"
-        return self._writer
+    def text(self) -> str:
+        """The answer as it was written so far."""
+        return "" if self.turn.answer is None else self.turn.answer.text
 
-    def start(self) -> Steps[None]:
-        """Read the question to its end."""
-        self.turn.asked = time.perf_counter()
-        self._writer = yield from self._read
-
-    def write(self) -> Steps[list[Part]]:
-        """One token further: the pieces that are complete now (most often none)."""
-        parts = yield from self.writer.advance()
-        self.turn.parts += parts
-        return parts
-
-    def say(self, part: Part, heard: Callable[[Tensor], None]) -> Steps[None]:
-        """Speak a piece; ``heard`` takes its audio [S] as it comes."""
-        assert self.speaker is not None, "a reply in text is not spoken"
-        utterance = self.speaker.begin(part)
-        while not utterance.done:
-            for audio in (yield from self.speaker.advance(utterance)):
-                heard(audio)
-
-    def events(self, ahead: bool) -> Generator[ReplyEvent, None, None]:
-        """Run it alone; text and audio come as soon as they can be shown and played.
-
-        Args:
-            ahead: The LLM writes on in a thread while a piece is spoken, but only from the first
-                audio on, which it would delay; the result does not depend on it.
-        """
-        drive(self.start())
-        go_on: queue.SimpleQueue[bool] | None = None  # whether to write more than the first piece
-        if self.speaker is not None and ahead:
-            go_on = queue.SimpleQueue()
-        written = self._written(go_on)
-        thread = Ahead(written) if go_on is not None else None
-        parts = iter(thread or written)  # kept here: dropped early, it would wait for the writer
-        try:
-            for part in parts:
-                yield ReplyEvent("text", self._seconds(), part.index, part.segment.text_raw)
-                for audio in self.speaker.speak(part) if self.speaker else ():
-                    seconds = self._seconds()
-                    if go_on is not None:
-                        go_on.put(True)
-                    yield ReplyEvent("audio", seconds, part.index, audio=audio)
-                if go_on is not None:
-                    go_on.put(True)
-        finally:
-            if go_on is not None and thread is not None:
-                go_on.put(False)
-                thread.close()
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.turn.asked
-
-    def _written(self, go_on: queue.SimpleQueue[bool] | None) -> Iterator[Part]:
-        while not self.writer.done:
-            for part in drive(self.write()):
-                yield part
-                if go_on is not None and part.index == 0 and not go_on.get():
-                    return
+    def usage(self) -> ev.Usage:
+        """What it read and wrote."""
+        conversation, turn, answer = self.conversation, self.turn, self.turn.answer
+        if answer is None:
+            return ev.Usage(turn.start, input_text=max(0, conversation.length - turn.start))
+        speech = sum(v.shape[1] for t in conversation.turns if t.chunks for v in t.heard)
+        spoken = sum(len(part.tokens) for part in self.speaker.parts) if self.speaker else 0
+        read, speech = answer.start, min(speech, answer.start)
+        return ev.Usage(turn.start, read - speech, speech, len(answer.token_ids), spoken)

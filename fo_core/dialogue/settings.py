@@ -1,4 +1,4 @@
-"""How a model talks: ``dialogue.json`` of a model folder, and the published programs' settings."""
+"""How a model talks and takes turns: ``dialogue.json``, and the published programs' settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fo_core.config import config, load, replace, to_dict
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.errors import ConfigError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import write_json
 from fo_core.models.llm.frozen_llm import FrozenLLM
@@ -19,20 +19,72 @@ from fo_core.sampling import Compat, SamplingConfig
 
 FILE = "dialogue.json"
 TEXT_SAMPLING = SamplingConfig(temperature=0.8, top_k=20, top_p=0.8)
+GONE = ("mode", "write_ahead")  # keys of older folders, without effect now
+
+
+@config
+class TurnConfig:
+    """How the beginning and the end of a user's turn are found."""
+
+    # "semantic": the state head ends a turn | "server": silence does | "manual": only Commit does |
+    # "file": the state head or Commit; a turn begins with the first sound and may have any length
+    detect: Literal["semantic", "server", "manual", "file"] = "semantic"
+    threshold: float = 0.5  # probability of voice above which a window of 32 ms counts as voice
+    onset_ms: float = 64.0  # voice without a break before speech counts as begun
+    silence_ms: float = 500.0  # silence after which speech counts as stopped; "server": ends a turn
+    # "semantic": silence that ends a turn on which the state head made no decision
+    end_of_turn_timeout_ms: float = 4000.0
+    answer: bool = True  # reply by itself when a turn ends
+    # while the bot speaks: "state": only a finished question stops it (paper) | "voice": any speech
+    # does, at once | "never": the bot hears nothing while it speaks
+    interrupt: Literal["state", "voice", "never"] = "state"
+    idle_ms: float = 0.0  # silence after a reply that is reported once; 0 = never
+
+    @property
+    def by_voice(self) -> bool:
+        """Whether a voice begins a turn; else any sound does."""
+        return self.detect in ("semantic", "server")
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < 1.0:
+            raise ConfigError(f"turn.threshold is {self.threshold}", possible="between 0 and 1")
+        for name in ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "idle_ms"):
+            if not 0.0 <= getattr(self, name) <= 600_000:
+                raise ConfigError(
+                    f"turn.{name} is {getattr(self, name)}", possible="0 to 600000 ms"
+                )
+
+
+@config
+class DuplexConfig:
+    """A dialogue in which both sides may speak at once."""
+
+    turn: TurnConfig = TurnConfig()  # turn taking, unless a session asks for another
+    vad: Literal["auto", "silero", "energy"] = "auto"  # voice activity detector
+    max_turn_seconds: float = 60.0  # a longer turn of the user is ended
+    context: int = 4096  # positions of the LLM's cache before the oldest turns are forgotten
+    keep: float = 0.5  # share of ``context`` that the turns kept then may fill
+    refeed: int = 64  # positions that are read again in one step when turns were forgotten
+
+    def __post_init__(self) -> None:
+        if self.context < 256:
+            raise ConfigError(f"duplex.context is {self.context}", possible="256 or more positions")
+        if not 0.0 < self.keep < 1.0:
+            raise ConfigError(f"duplex.keep is {self.keep}", possible="between 0 and 1")
+        if self.refeed < 1 or self.max_turn_seconds <= 0:
+            raise ConfigError("duplex.refeed and duplex.max_turn_seconds must be above 0")
 
 
 @config
 class DialogueConfig:
     """How a model talks."""
 
-    mode: Literal["server", "offline"] = "server"  # offline: only the end of the input ends a turn
     states: StateRule = StateRule()  # when a chunk ends the turn
     history_chunks: int = 6  # chunks before the voice began that are heard first (160 ms each)
     sampling: SamplingConfig = TEXT_SAMPLING  # of the text
     segmenter: SegmenterConfig = SegmenterConfig()  # where pieces to speak end; longest answer
     speaker: SpeakerConfig = SpeakerConfig()  # speech tokens, chunks and cuts of the audio
     duplex: DuplexConfig = DuplexConfig()  # turn taking of a live talk, and its context
-    write_ahead: bool = True  # the LLM writes the next piece (in a thread) while one is spoken
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
 
@@ -55,10 +107,14 @@ def read_dialogue(folder: str | Path, overrides: Sequence[str] = ()) -> Dialogue
 
     Raises:
         CheckpointError: The file is not JSON.
-        ConfigError: A key or value is wrong.
+        ConfigError: A key or value is wrong, or of an older version.
     """
     path = Path(folder) / FILE
-    return load(DialogueConfig, read_json(path) if path.is_file() else {}, overrides)
+    data = read_json(path) if path.is_file() else {}
+    for key in GONE:
+        if isinstance(data, dict) and key in data:
+            raise ConfigError(f"{path}: {key} is no setting any more", do="take it out")
+    return load(DialogueConfig, data, overrides)
 
 
 def write_dialogue(folder: str | Path, cfg: DialogueConfig) -> None:
@@ -87,15 +143,21 @@ def for_file(cfg: DialogueConfig) -> DialogueConfig:
     its own for files: no turn ends before the file does, pieces end at sentences only, chunks of 40
     tokens, no penalty.
     """
+    turn = replace(cfg.duplex.turn, detect="file", answer=True)
+    cfg = replace(
+        cfg,
+        states=replace(cfg.states, ignore_threshold=1.0),
+        duplex=replace(cfg.duplex, turn=turn),
+    )
     if cfg.compat != "official":
-        return replace(cfg, states=replace(cfg.states, ignore_threshold=1.0))
+        return cfg
     vocoder = VocoderConfig(
         first_chunk=40, first_threshold=0.01, threshold=0.01, onset=0.0, compat=True
     )
     speech = replace(cfg.speaker.sampling, penalty=1.0, window=0)
     return replace(
         cfg,
-        mode="offline",
+        states=replace(cfg.states, answer_threshold=1.0),
         segmenter=OFFICIAL_OFFLINE,
         speaker=replace(cfg.speaker, sampling=speech, vocoder=vocoder),
     )

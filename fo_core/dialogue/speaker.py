@@ -33,7 +33,7 @@ class SpokenPart:
 
     index: int  # 0 for the first piece of the answer
     tokens: list[int] = field(default_factory=list)  # speech tokens, end excluded
-    prefilled: float = 0.0  # time.perf_counter() when the decoder had read the text
+    prefilled: float = 0.0  # time.monotonic() when the decoder had read the text
     first_chunk: float = 0.0  # when the tokens of the first audio were there; 0 = not yet
     first_audio: float = 0.0  # when the first audio was there; 0 = not yet
 
@@ -106,7 +106,7 @@ class Speaker:
     def advance(self, utterance: Utterance) -> Steps[list[Tensor]]:
         """One speech token further: the audio [S] that can be played now."""
         token = yield from self._model.speech_decoder.next_token(utterance.sentence)
-        now, spoken = time.perf_counter(), utterance.spoken
+        now, spoken = time.monotonic(), utterance.spoken
         if token is None:
             utterance.done = True
             pieces = self._vocoder.flush(utterance.vocoder)
@@ -120,7 +120,7 @@ class Speaker:
         return [heard for piece in pieces for heard in self._out(piece, spoken)]
 
     def _out(self, piece: Tensor, spoken: SpokenPart) -> Iterator[Tensor]:
-        spoken.first_audio = spoken.first_audio or time.perf_counter()
+        spoken.first_audio = spoken.first_audio or time.monotonic()
         if not self._heard:
             piece, self._heard = self._vocoder.trim_onset(piece), True
         if piece.numel():

@@ -3,7 +3,8 @@
 Every 160 ms the state head says what the user is doing (paper, section 2.4): keep listening, the
 user has finished and wants an answer, or the speech ended but wants none. :func:`decide` turns its
 probabilities into an event, :func:`transition` an event into the next state. While the bot speaks,
-the user is judged on a copy of the caches (JUDGING); only an ANSWER there interrupts the bot.
+the user is heard on a copy of the caches (OVERLAP): a candidate for barge-in, which only an ANSWER
+makes one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class DialogueState(Enum):
     IDLE = "idle"  # nobody speaks
     LISTENING = "listening"  # the user speaks
     SPEAKING = "speaking"  # the bot answers
-    JUDGING = "judging"  # the bot answers and the user speaks
+    OVERLAP = "overlap"  # the bot answers and the user speaks
 
 
 class Event(Enum):
@@ -30,8 +31,9 @@ class Event(Enum):
     KEEP = "keep"  # state 0: keep listening
     ANSWER = "answer"  # state 1: the user has finished, answer
     IGNORE = "ignore"  # state 2: the speech ended and wants no answer
-    SPEECH_LOST = "speech-lost"  # the voice went silent for long without a verdict
-    INPUT_END = "input-end"  # no more input will come (end of a file): answer what was heard
+    DROP = "drop"  # the turn is given up: no decision, nothing heard, cleared
+    INPUT_END = "input-end"  # the turn is over: answer what was heard
+    REPLY_START = "reply-start"  # a typed message, or a turn that waited, is to be answered
     REPLY_DONE = "reply-done"  # the bot has said everything
     STOP = "stop"  # the application ends whatever goes on
 
@@ -43,15 +45,17 @@ TRANSITIONS: dict[tuple[DialogueState, Event], DialogueState] = {
     (_S.LISTENING, _E.ANSWER): _S.SPEAKING,
     (_S.LISTENING, _E.INPUT_END): _S.SPEAKING,
     (_S.LISTENING, _E.IGNORE): _S.IDLE,
-    (_S.LISTENING, _E.SPEECH_LOST): _S.IDLE,
-    (_S.SPEAKING, _E.SPEECH_START): _S.JUDGING,
+    (_S.LISTENING, _E.DROP): _S.IDLE,
+    (_S.IDLE, _E.REPLY_START): _S.SPEAKING,
+    (_S.SPEAKING, _E.REPLY_START): _S.SPEAKING,
+    (_S.SPEAKING, _E.SPEECH_START): _S.OVERLAP,
     (_S.SPEAKING, _E.REPLY_DONE): _S.IDLE,
-    (_S.JUDGING, _E.KEEP): _S.JUDGING,
-    (_S.JUDGING, _E.ANSWER): _S.SPEAKING,  # interrupted: the new answer replaces the old one
-    (_S.JUDGING, _E.INPUT_END): _S.SPEAKING,
-    (_S.JUDGING, _E.IGNORE): _S.SPEAKING,
-    (_S.JUDGING, _E.SPEECH_LOST): _S.SPEAKING,
-    (_S.JUDGING, _E.REPLY_DONE): _S.LISTENING,  # the copy of the caches becomes the truth
+    (_S.OVERLAP, _E.KEEP): _S.OVERLAP,
+    (_S.OVERLAP, _E.ANSWER): _S.SPEAKING,  # interrupted: the new answer replaces the old one
+    (_S.OVERLAP, _E.INPUT_END): _S.SPEAKING,
+    (_S.OVERLAP, _E.IGNORE): _S.SPEAKING,
+    (_S.OVERLAP, _E.DROP): _S.SPEAKING,
+    (_S.OVERLAP, _E.REPLY_DONE): _S.LISTENING,  # the copy of the caches becomes the truth
     **{(state, _E.STOP): _S.IDLE for state in _S},
 }
 

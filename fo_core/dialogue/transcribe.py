@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fo_core.dialogue.ear import holds_voice
+from fo_core.dialogue.audio_input import holds_voice
 from fo_core.dialogue.listener import Listener
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import CHUNK_SAMPLES
@@ -47,8 +47,8 @@ def transcribe(
 def holds_speech(model: FreezeOmni, wave: Tensor, vectors: Tensor, vad: str = "auto") -> bool:
     """Whether something was heard in a wave [S] that gave these vectors [1, N, H].
 
-    The same rule as in a talk (:meth:`Session.was_heard`): no vectors, nothing heard; where the
-    adapter gives vectors for any sound, the voice activity detector has to find a voice.
+    The same rule as in a talk (:meth:`Conversation.was_heard`): no vectors, nothing heard; where
+    the adapter gives vectors for any sound, the voice activity detector has to find a voice.
     """
     if not vectors.shape[1]:
         return False

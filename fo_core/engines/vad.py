@@ -60,7 +60,7 @@ class SileroVad:
             raise EngineError(
                 "the voice activity detector needs the package 'silero-vad'",
                 possible="EnergyVad, which needs nothing",
-                do="pip install silero-vad (or the extra 'embedded')",
+                do="pip install silero-vad",
             )
         try:
             import onnxruntime

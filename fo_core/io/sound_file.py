@@ -149,8 +149,8 @@ def _opened(path: str | Path | bytes, source: str | bytes) -> Iterator[Sound]:
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(file)
-        if file.frames == 0 and (mended := _with_length(source)) is not None:
-            file = stack.enter_context(soundfile.SoundFile(mended))
+        if file.frames == 0 and (repaired := _with_length(source)) is not None:
+            file = stack.enter_context(soundfile.SoundFile(repaired))
         decoded: _AvSound | None = None
         if file.frames >= UNKNOWN or (file.frames == 0 and file.format != "WAV"):
             with contextlib.suppress(ValueError):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Sight:
+class AttentionMask:
     """What queries see, made once for all layers of a kind."""
 
     mask: Tensor | None  # bool or float, broadcastable to [B, 1, T, K] or, grouped, [B, 1, G·T, K]
@@ -18,7 +18,7 @@ class Sight:
     grouped: bool  # queries that share keys are laid side by side: G·T queries per key head
 
 
-def sight(
+def make_mask(
     mask: Tensor | None,
     causal: bool,
     T: int,
@@ -27,7 +27,7 @@ def sight(
     device: torch.device | str,
     window: int = 0,
     places: tuple[Tensor, Tensor] | None = None,
-) -> Sight:
+) -> AttentionMask:
     """Masks for T queries over K keys, the last T of them the queries' own positions.
 
     A mask given says everything but the window; ``causal`` counts only without one. Nothing is
@@ -48,14 +48,14 @@ def sight(
         mask = within(mask, causal, T, K, window, device, places)
     if mask is None and causal and T > 1:
         if K == T:
-            return Sight(None, causal=True, grouped=False)
+            return AttentionMask(None, causal=True, grouped=False)
         mask = torch.ones(T, K, dtype=torch.bool, device=device).tril(K - T)
     if mask is not None and group > 1 and T > 1 and mask.shape[-2] > 1:
         if T > 256:  # repeating the heads costs less than a mask of G·T rows
-            return Sight(mask, causal=False, grouped=False)
+            return AttentionMask(mask, causal=False, grouped=False)
         rows = mask.expand(*mask.shape[:-2], T, K).unsqueeze(-3)  # [.., 1, T, K]
         mask = rows.expand(*rows.shape[:-3], group, T, K).flatten(-3, -2)  # [.., G·T, K]
-    return Sight(mask, causal=False, grouped=group > 1)
+    return AttentionMask(mask, causal=False, grouped=group > 1)
 
 
 def within(
@@ -86,7 +86,7 @@ def attend(
     query: Tensor,
     keys: Tensor,
     values: Tensor,
-    seen: Sight,
+    seen: AttentionMask,
     scale: float | None = None,
     softcap: float = 0.0,
 ) -> Tensor:
@@ -122,7 +122,7 @@ def _attend_capped(
     query: Tensor,
     keys: Tensor,
     values: Tensor,
-    seen: Sight,
+    seen: AttentionMask,
     scale: float | None,
     softcap: float,
 ) -> Tensor:

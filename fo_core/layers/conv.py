@@ -1,4 +1,4 @@
-"""Convolutions of the listening side: 4x subsampling of features, and a causal 1-d convolution."""
+"""Convolutions of the input branch: 4x subsampling of features, and a causal 1-d convolution."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _as_linear(conv: nn.Conv1d | nn.Conv2d) -> nn.Linear:
 def pack_convolutions(module: nn.Module, weights: Weights = "same") -> nn.Module:
     """Replace the large convolutions of an encoder or adapter for CPU inference, in place.
 
-    The companion of ``packed.pack_for_inference``, which does the linears: for a chunk, the plain
+    The companion of ``packed.pack_linears``, which does the linears: for a chunk, the plain
     convolution spends most of its time on laying out its weights anew at every call.
     """
     for owner in list(module.modules()):

@@ -32,7 +32,7 @@ class RowLayer:
     activation: str = "silu"  # of the gate, or "gelu_tanh"
     scale: float = 1.0  # of the attention's scores
     window: int = 0  # newest positions that it sees; 0 = all
-    rope: str = "main"  # which of the turns its heads get
+    rope: str = "main"  # which of the rotations its heads get
     norm_q: Tensor | None = None  # [dh] on each query head
     norm_k: Tensor | None = None  # [dh] on each key head
     norm_attended: Tensor | None = None  # [D] of what attention adds
@@ -54,10 +54,10 @@ def quick_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
     return norm(x)
 
 
-def run_row(
+def decode_one_token(
     layers: Sequence[RowLayer],
     x: Tensor,
-    turns: Mapping[str, tuple[Tensor, Tensor] | None],
+    rotations: Mapping[str, tuple[Tensor, Tensor] | None],
     keys: Tensor,
     values: Tensor,
     length: int,
@@ -67,8 +67,8 @@ def run_row(
     Args:
         layers: In order.
         x: Input vector [1, D], float32 on the CPU; left as it is.
-        turns: Cosines and signed sines [dh] of the position, of a head's full width, by the name
-            in :attr:`RowLayer.rope`; None does not rotate.
+        rotations: Cosines and signed sines [dh] of the position, of a head's full width, by the
+            name in :attr:`RowLayer.rope`; None does not rotate.
         keys: The cache [L, Hkv, Tmax, dh]; the new ones are written at ``length``.
         values: The same of the values.
         length: Positions in use.
@@ -85,19 +85,19 @@ def run_row(
     x, empty = x.clone(), x.new_empty(1)
     for index, layer in enumerate(layers):
         heads = layer.qkv(normed(x, layer.norm_in, layer.eps)).view(-1, dh)  # [H + 2 Hkv, dh]
-        turned = heads[:-kv_heads]
+        rotated = heads[:-kv_heads]
         if layer.norm_q is not None and layer.norm_k is not None:
-            scales = turned.square().mean(1, keepdim=True).add_(layer.eps).rsqrt_()
-            turned = turned * scales
-            turned[:-kv_heads] *= layer.norm_q
-            turned[-kv_heads:] *= layer.norm_k
-        turn = turns[layer.rope]
-        if turn is not None:
-            swapped = turned.view(-1, 2, dh // 2).flip(1).view(-1, dh)
-            turned = (turned * turn[0]).addcmul_(swapped, turn[1])
-        new_keys[index].copy_(turned[-kv_heads:])
+            scales = rotated.square().mean(1, keepdim=True).add_(layer.eps).rsqrt_()
+            rotated = rotated * scales
+            rotated[:-kv_heads] *= layer.norm_q
+            rotated[-kv_heads:] *= layer.norm_k
+        rotation = rotations[layer.rope]
+        if rotation is not None:
+            swapped = rotated.view(-1, 2, dh // 2).flip(1).view(-1, dh)
+            rotated = (rotated * rotation[0]).addcmul_(swapped, rotation[1])
+        new_keys[index].copy_(rotated[-kv_heads:])
         new_values[index].copy_(heads[-kv_heads:])
-        query = turned[:-kv_heads].view(kv_heads, -1, dh)  # [Hkv, G, dh]
+        query = rotated[:-kv_heads].view(kv_heads, -1, dh)  # [Hkv, G, dh]
         seen_keys, seen_values = seen[layer.window]
         scores = torch.baddbmm(empty, query, seen_keys[index], beta=0, alpha=layer.scale)
         heard = torch.bmm(scores.softmax(-1), seen_values[index])  # [Hkv, G, dh]

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fo_core.devices.compute import multiplies
+from fo_core.devices.compute import native_matmul
 
 Weights = Literal["same", "fp16", "bf16", "int8"]  # "same": the dtype that the linear has
 
@@ -160,7 +160,7 @@ def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> tuple[Produc
     expected = F.linear(probe, weight, bias).float()
     scale = expected[:2].norm(dim=1).mean().clamp_min(1e-12)  # of an ordinary output
     order: tuple[Weights, ...] = (weights, "fp16", "same") if weights != "same" else ("same",)
-    if weights == "fp16" and weight.dtype == torch.bfloat16 and multiplies(torch.bfloat16):
+    if weights == "fp16" and weight.dtype == torch.bfloat16 and native_matmul(torch.bfloat16):
         order = ("same", "fp16")
     for kind in dict.fromkeys(order):
         try:
@@ -179,7 +179,7 @@ def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> tuple[Produc
 
 
 @torch.no_grad()
-def pack_for_inference(
+def pack_linears(
     module: nn.Module,
     weights: Weights = "same",
     skip: Callable[[str], bool] | None = None,

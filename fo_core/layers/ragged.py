@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fo_core.layers.attention_mask import sight
+from fo_core.layers.attention_mask import make_mask
 from fo_core.layers.transformer import KVCache, LlamaStack
 
 
@@ -43,23 +43,23 @@ def run_ragged(
             stack.angles(kind, range(start, start + count), x.dtype)
             for start, count in zip(starts, counts, strict=True)
         ]
-        turns = [turn for turn in spans if turn is not None]
-        turn = None
-        if turns:
-            cos, sin = (torch.cat(list(part)) for part in zip(*turns, strict=True))  # [N, dh/2]
-            turn = cos, sin
+        rotations = [rotation for rotation in spans if rotation is not None]
+        rotation = None
+        if rotations:
+            cos, sin = (torch.cat(list(part)) for part in zip(*rotations, strict=True))  # [N, dh/2]
+            rotation = cos, sin
         views[kind] = (
-            turn,
+            rotation,
             [
-                sight(
+                make_mask(
                     None, True, count, cache.length + count, stack.group, x.device, kind.window
                 )
                 for cache, count in zip(caches, counts, strict=True)
             ],
         )  # fmt: skip
     for index, layer in enumerate(stack.blocks):
-        turn, seen = views[layer.kind]
-        query, keys, values = layer.project(x, turn)  # [1, heads, N, dh]
+        rotation, seen = views[layer.kind]
+        query, keys, values = layer.project(x, rotation)  # [1, heads, N, dh]
         parts = zip(
             query.split(counts, dim=2),
             keys.split(counts, dim=2),

@@ -66,7 +66,7 @@ class Rope(nn.Module):
         return table[0][start : start + count], table[1][start : start + count]
 
     def row(self, position: int) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines [dh] of one position in float32: turned = x cos + swapped sin.
+        """Cosines and signed sines [dh] of one position in float32: rotated = x cos + swapped sin.
 
         ``swapped`` is x with its halves exchanged.
         """
@@ -75,7 +75,7 @@ class Rope(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + r/2) of the first r of x [..., dh] by angles of cos, sin [..., r/2].
+    """Rotate the pairs (i, i + r/2) of the first r of x [..., dh] by angles of cos, sin [..., r/2].
 
     r is dh, or less in a model whose heads are rotated in part.
     """

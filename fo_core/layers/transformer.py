@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fo_core.layers.attention_mask import Sight, attend, sight
+from fo_core.layers.attention_mask import AttentionMask, attend, make_mask
 from fo_core.layers.fused import Fused, fuse_linears, pack_linears, run_linears
 from fo_core.layers.kv_cache import KVCache, LayerKind, LlamaConfig
 from fo_core.layers.norms import factor, make_norm
-from fo_core.layers.one_token import RowLayer, run_row
+from fo_core.layers.one_token import RowLayer, decode_one_token
 from fo_core.layers.packed import Weights
 from fo_core.layers.rope import Rope, rotate
 
 __all__ = ["KVCache", "LlamaConfig", "LlamaStack"]
 
-Turn = tuple[Tensor, Tensor] | None  # cosines and sines of the positions; None: not rotated
+Rotation = tuple[Tensor, Tensor] | None  # cosines and sines of the positions; None: not rotated
 
 
 class Attention(nn.Module):
@@ -46,8 +46,8 @@ class Attention(nn.Module):
         self.joined: Fused | None = None  # of q, k, v
         self.output: Fused | None = None  # of o
 
-    def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
-        """Turned queries [B, H, T, dh], turned keys and values [B, Hkv, T, dh] of x [B, T, D]."""
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries [B, H, T, dh], rotated keys and values [B, Hkv, T, dh] of x [B, T, D]."""
         B, T, _ = x.shape
         c = self.config
         heads = run_linears(x, self.joined, self.q_proj, self.k_proj, self.v_proj)
@@ -56,8 +56,8 @@ class Attention(nn.Module):
         if c.qk_norm:
             normed = self.q_norm(seeking[:, : c.heads]), self.k_norm(seeking[:, c.heads :])
             seeking = torch.cat(normed, dim=1)
-        if turn is not None:
-            seeking = rotate(seeking, *turn)
+        if rotation is not None:
+            seeking = rotate(seeking, *rotation)
         return seeking[:, : c.heads], seeking[:, c.heads :], values
 
     def merge(self, out: Tensor) -> Tensor:
@@ -109,11 +109,11 @@ class LlamaLayer(nn.Module):
             self.pre_feedforward_layernorm = make_norm(*norm)
             self.post_feedforward_layernorm = make_norm(*norm)
 
-    def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the residual stream x [B, T, D]."""
-        return self.self_attn.project(self.input_layernorm(x), turn)
+        return self.self_attn.project(self.input_layernorm(x), rotation)
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, seen: Sight) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, seen: AttentionMask) -> Tensor:
         """Attended values [B, H, T, dh]."""
         return attend(query, keys, values, seen, self.config.scale, self.config.softcap)
 
@@ -148,12 +148,12 @@ class LlamaLayer(nn.Module):
 def _run_layer(
     layer: LlamaLayer,
     x: Tensor,
-    turn: Turn,
-    seen: Sight,
+    rotation: Rotation,
+    seen: AttentionMask,
     before: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """One layer over [B, T, D], behind the keys and values ``before`` [B, Hkv, P, dh]."""
-    query, keys, values = layer.project(x, turn)
+    query, keys, values = layer.project(x, rotation)
     if before is not None:
         keys = torch.cat((before[0], keys), dim=2)
         values = torch.cat((before[1], values), dim=2)
@@ -258,10 +258,10 @@ class LlamaStack(nn.Module):
 
     @property
     def _fits_rows(self) -> bool:
-        """Whether :func:`run_row` can do what these layers do."""
+        """Whether :func:`decode_one_token` can do what these layers do."""
         return not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
 
-    def angles(self, kind: LayerKind, positions: Tensor | range, dtype: torch.dtype) -> Turn:
+    def angles(self, kind: LayerKind, positions: Tensor | range, dtype: torch.dtype) -> Rotation:
         """Cosines and sines for a kind of layer: [T, dh/2], or [B, 1, T, dh/2] of [B, T]."""
         if kind.rope == "none":
             return None
@@ -279,8 +279,8 @@ class LlamaStack(nn.Module):
         causal: bool,
         start: int,
         cache: KVCache | None = None,
-    ) -> dict[LayerKind, tuple[Turn, Sight]]:
-        """For each kind of layer: the turn of the new positions, and what these see."""
+    ) -> dict[LayerKind, tuple[Rotation, AttentionMask]]:
+        """For each kind of layer: the rotation of the new positions, and what these see."""
         T, device = x.shape[1], x.device
         places = range(start, start + T) if positions is None else positions
         if isinstance(places, int):
@@ -297,7 +297,7 @@ class LlamaStack(nn.Module):
         return {
             kind: (
                 self.angles(kind, places, x.dtype),
-                sight(
+                make_mask(
                     mask, causal, T, start + T, self.group, device, kind.window, counted
                 ),
             )
@@ -336,14 +336,14 @@ class LlamaStack(nn.Module):
         views = self._views(x, positions, mask, causal, start, cache)
         again = self.recompute and cache is None and torch.is_grad_enabled()
         for index, layer in enumerate(self.blocks):
-            turn, seen = views[layer.kind]
+            rotation, seen = views[layer.kind]
             before = (past[0][index], past[1][index]) if past is not None else None
             if again:
-                x = checkpoint(_run_layer, layer, x, turn, seen, before, use_reentrant=False)
+                x = checkpoint(_run_layer, layer, x, rotation, seen, before, use_reentrant=False)
             elif cache is None:
-                x = _run_layer(layer, x, turn, seen, before)
+                x = _run_layer(layer, x, rotation, seen, before)
             else:
-                query, keys, values = layer.project(x, turn)
+                query, keys, values = layer.project(x, rotation)
                 keys, values = cache.put(index, keys, values)
                 x = layer.finish(x, layer.attend(query, keys, values, seen))
         if cache is not None:
@@ -355,10 +355,12 @@ class LlamaStack(nn.Module):
         length = cache.length
         position = length if positions is None else int(positions)
         cache.note(position, 1)
-        turns = {"main": self.rope.row(position), "none": None}
+        rotations = {"main": self.rope.row(position), "none": None}
         if hasattr(self, "local_rope"):
-            turns["local"] = self.local_rope.row(position)
-        y = run_row(self.rows, x[0], turns, cache.keys[:, 0], cache.values[:, 0], length)
+            rotations["local"] = self.local_rope.row(position)
+        y = decode_one_token(
+            self.rows, x[0], rotations, cache.keys[:, 0], cache.values[:, 0], length
+        )
         cache.length += 1
         return y.unsqueeze(0)
 
@@ -379,8 +381,8 @@ class LlamaStack(nn.Module):
         views = self._views(x, positions, mask, causal, start)
         all_keys, all_values = [], []
         for index, layer in enumerate(self.blocks):
-            turn, seen = views[layer.kind]
-            query, keys, values = layer.project(x, turn)
+            rotation, seen = views[layer.kind]
+            query, keys, values = layer.project(x, rotation)
             all_keys.append(keys)
             all_values.append(values)
             if index + 1 == self.config.layers:

@@ -2,7 +2,7 @@
 
 What is heard leaves the model as words (a CTC head over pieces of spelling, an adapter that writes
 words in the LLM's own tokens) and what is spoken is read as spelling, so neither knows the LLM.
-What does know it (task and prompt vectors, state head, the prefix of LLM states) is left out until
+What does know it (task and prompt vectors, state head, the prefix stack) is skipped until
 a stage trains it with the new LLM.
 """
 
@@ -155,7 +155,9 @@ def _keep(folder: Path, old: FreezeOmniConfig, model: FreezeOmni) -> Iterator[Pa
             "answers are written, not spoken", "output-2",
         )  # fmt: skip
     elif _load(folder, "speech_decoder", model):
-        dropped = "; its prefix of LLM states is left out" if old.speech_decoder.prefix else ""
+        dropped = (
+            "; its prefix of LLM hidden states is skipped" if old.speech_decoder.prefix else ""
+        )
         yield PartFate("speech_decoder", "kept", f"it reads spelling{dropped}", "", "output-3")
 
 

@@ -1,7 +1,7 @@
 """The whole model: a frozen LLM with ears, a dialogue-state head and a voice around it.
 
 A model folder is ``config.json``, one safetensors file for every trained part, and ``README.md``;
-``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.session`) and ``piece_lm.safetensors`` (the
+``dialogue.json`` (how it talks, :mod:`fo_core.dialogue.settings`) and ``piece_lm.safetensors`` (the
 word adapter's language model) may lie beside them. The LLM is referred to by name and fingerprint,
 never copied. A part whose file is missing is untrained: it
 has initial weights and is not in :attr:`FreezeOmni.trained`.
@@ -29,6 +29,8 @@ from fo_core.models.adapter.word_adapter import WordAdapter, WordAdapterConfig
 from fo_core.models.codec.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
 from fo_core.models.codec.token_codec import TokenCodec
+from fo_core.models.compat.speech_decoder import OfficialSpeechDecoder
+from fo_core.models.compat.speech_encoder import OfficialSpeechEncoder
 from fo_core.models.decoder.duration_decoder import (
     DurationDecoder,
     DurationDecoderConfig,
@@ -221,7 +223,8 @@ def _make_encoder(
         )
     if isinstance(encoder, WhisperEncoderConfig):
         return WhisperEncoder(encoder, start)
-    return SpeechEncoder(encoder)
+    official = encoder.compat == "official"
+    return OfficialSpeechEncoder(encoder) if official else SpeechEncoder(encoder)
 
 
 def _make_vocabulary(ctc: CtcConfig, llm: FrozenLLM) -> Vocabulary:
@@ -253,7 +256,8 @@ def _make_adapter(
 def _make_decoder(decoder: SpeechDecoderConfig | DurationDecoderConfig) -> SpeechDecoder:
     if isinstance(decoder, DurationDecoderConfig):
         return DurationDecoder(decoder)
-    return SpeechDecoder(decoder)
+    official = decoder.compat == "official"
+    return OfficialSpeechDecoder(decoder) if official else SpeechDecoder(decoder)
 
 
 def _make_codec(codec: TiCodecConfig | IstftCodecConfig) -> TokenCodec:

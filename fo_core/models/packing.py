@@ -1,4 +1,4 @@
-"""Make a loaded model fast for talking on a CPU. Afterwards it is for inference only."""
+"""Pack a loaded model's weights for fast inference on a CPU."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 
 from fo_core.devices.compute import working_dtype
 from fo_core.layers.conv import pack_convolutions
-from fo_core.layers.packed import Weights, pack_for_inference
-from fo_core.models.codec.packed_generator import ready_generator
+from fo_core.layers.packed import Weights, pack_linears
+from fo_core.models.codec.packed_generator import pack_generator
 from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
 
 
-def make_ready(
+def pack_for_inference(
     model: FreezeOmni, weights: Weights = "same", llm_weights: Weights | None = None
 ) -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
@@ -40,10 +40,10 @@ def make_ready(
         return model
     if isinstance(model.codec, TiCodec):
         dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
-        model.codec.generator = ready_generator(model.codec.generator, dtype)  # type: ignore[assignment]
+        model.codec.generator = pack_generator(model.codec.generator, dtype)  # type: ignore[assignment]
     pack_convolutions(model.speech_encoder, weights)
     pack_convolutions(model.adapter, weights)
     for part in ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder"):
-        pack_for_inference(getattr(model, part), weights)
+        pack_linears(getattr(model, part), weights)
     model.llm.pack(llm_weights or weights)
     return model

@@ -1,6 +1,7 @@
 """The dialogue state, read from the frozen LLM's last hidden state at every chunk (paper, 3.3).
 
-States: 0 keep listening, 1 the user has finished: answer, 2 the speech ended but wants no answer.
+Dialogue states: 0 ``continue`` (the user may go on: keep listening), 1 ``respond`` (the user has
+finished: answer), 2 ``dismiss`` (the speech ended and wants no answer).
 Published heads have a fourth output that plays no part in the probabilities.
 
 An adapter that emits nothing in silence leaves the LLM without a vector at which the end of speech
@@ -16,7 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-STATES = ("listen", "answer", "dismiss")  # what the first three outputs say
+STATES = ("continue", "respond", "dismiss")  # names of the dialogue states 0, 1, 2
 
 
 class StateHead(nn.Module):
@@ -52,7 +53,7 @@ class StateHead(nn.Module):
         return self.probe_net is not None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [..., classes] of final-normed LLM states [..., H] in any float dtype."""
+        """Logits [..., classes] of final-normed LLM hidden states [..., H] in any float dtype."""
         return self.head(hidden.to(self.head.weight.dtype))
 
     def probabilities(self, hidden: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from torch import Tensor
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.state import LLMState
 
-if TYPE_CHECKING:
-    from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechState
+SpeechDecoder: TypeAlias = Any  # of decoder/speech_decoder.py, which imports this file
+SpeechState: TypeAlias = Any
 
 
 @dataclass(frozen=True)

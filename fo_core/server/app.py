@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,41 +16,25 @@ import socketio
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.websockets import WebSocketDisconnect
 
-from fo_core.config import config
 from fo_core.dialogue.pool import Pool, PoolFull, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
-from fo_core.server.beta import PROTOCOL, wants_beta
+from fo_core.server.beta import PROTOCOL
 from fo_core.server.budget import Budget
+from fo_core.server.connection import ERROR, POLICY, TRY_LATER, Connection, ServeConfig
+from fo_core.server.drain import SAYS, Drain
+from fo_core.server.logs import request_id, say
 from fo_core.server.messages import new_id
-from fo_core.server.metrics import measure
+from fo_core.server.metrics import Metrics
 from fo_core.server.origins import allowed_origin
-from fo_core.server.realtime import Realtime
 from fo_core.server.settings import SessionSettings, detection
 from fo_core.server.socketio import Dialect
 from fo_core.server.translate import error
 
+__all__ = ["ServeConfig", "make_app"]
 KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser sends a key: a subprotocol of this name
-POLICY, TRY_LATER, ERROR = 1008, 1013, 1011  # close codes of WebSocket
-
-
-@config
-class ServeConfig:
-    """Who may use the server, and how much."""
-
-    host: str = "127.0.0.1"  # address to listen at; anything else is reachable from outside
-    port: int = 8000  # TCP port
-    api_key: str | None = None  # wanted from every client; None = none is wanted
-    session_seconds: float = 3600.0  # longest session, as the pool has it
-    message_bytes: int = 21 * 2**20  # of one message: 15 MiB of audio in base64
-    messages_per_second: float = 400.0  # of one client, sustained
-    burst: int = 2000  # messages at once
-    send_seconds: float = 20.0  # a client that takes nothing for so long is put out
-    certificate: Path | None = None  # PEM file for TLS
-    private_key: Path | None = None  # PEM file for TLS
-    origins: tuple[str, ...] = ()  # pages of other sites that may talk (https://example.com)
+QUIET = ("/healthz", "/metrics")  # asked for every few seconds
 
 
 def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
@@ -64,7 +48,14 @@ def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
     return query.get("api_key", "")
 
 
-def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: ServeConfig) -> Any:
+def make_app(
+    pool: Pool,
+    dialogue: DialogueConfig,
+    name: str,
+    system: str,
+    cfg: ServeConfig,
+    drain: Drain | None = None,
+) -> Any:
     """The application for an ASGI server.
 
     Args:
@@ -73,7 +64,19 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         name: Of the model, as clients see it.
         system: Its system prompt, as clients see it.
         cfg: Limits.
+        drain: Says when the server is about to end.
     """
+    leaving = drain or Drain()
+
+    def ready() -> bool:
+        return not leaving.begun and pool.stats().sessions < pool.cfg.max_sessions
+
+    def open_talk() -> Talk:
+        if leaving.begun:
+            raise PoolFull(SAYS, do="try again later")
+        return pool.open()
+
+    metrics = Metrics(pool.stats, pool.cfg.max_sessions, ready)
 
     def allowed(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
         sent = key_of(headers, query)
@@ -90,15 +93,25 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        waiting = asyncio.create_task(dialect.leave(leaving, pool.working))
         yield
+        waiting.cancel()
         await asyncio.to_thread(pool.close)
+        say("server ended")
 
     started = int(time.time())
     app = FastAPI(title="Freeze-Omni", lifespan=lifespan, openapi_url=None)
 
     @app.middleware("http")
     async def headers(request: Any, call_next: Any) -> Any:
+        began, known = time.monotonic(), request_id(request.headers.get("x-request-id"))
         answer = await call_next(request)
+        answer.headers["X-Request-ID"] = known
+        path = request.url.path  # without the query, which may hold a key
+        level = logging.DEBUG if path.startswith(QUIET) else logging.INFO
+        took = round(1000 * (time.monotonic() - began), 1)
+        what = {"method": request.method, "path": path, "status": answer.status_code}
+        say("request", level, request_id=known, **what, ms=took)
         answer.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.headers["Cache-Control"] = "no-cache"
@@ -109,17 +122,26 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         stats = pool.stats()
         return {"status": "ok", "model": name, "sessions": stats.sessions}
 
+    @app.get("/healthz/live")
+    async def live() -> dict[str, Any]:
+        return {"status": "live"}
+
+    @app.get("/healthz/ready")
+    async def is_ready() -> JSONResponse:
+        state = "ready" if ready() else "shutting down" if leaving.begun else "at capacity"
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
     def locked(request: Request) -> JSONResponse | None:
         if allowed(request.headers, request.query_params):
             return None
         return JSONResponse(error("the API key is wrong or missing", "invalid_api_key"), 401)
 
     @app.get("/metrics")
-    async def metrics(request: Request) -> Response:
+    async def scrape(request: Request) -> Response:
         refused = locked(request)
         if refused is not None:
             return refused
-        body, kind = measure(pool.stats())
+        body, kind = metrics.scrape()
         return Response(body, media_type=kind)
 
     @app.get("/v1/models")
@@ -132,89 +154,43 @@ def make_app(pool: Pool, dialogue: DialogueConfig, name: str, system: str, cfg: 
         asked = socket.headers.get("sec-websocket-protocol", "")
         offered = [part.strip() for part in asked.split(",")]
         spoken = next((name for name in ("realtime", PROTOCOL) if name in offered), None)
-        await socket.accept(subprotocol=spoken)
+        known = request_id(socket.headers.get("x-request-id"))
+        marks = [(b"x-request-id", known.encode())]
+        await socket.accept(subprotocol=spoken, headers=marks)
+
+        async def refuse(message: str, code: str, close: int) -> None:
+            metrics.refused(code)
+            say("refused", logging.WARNING, request_id=known, code=code)
+            await socket.send_json({"event_id": new_id("event"), **error(message, code)})
+            await socket.close(close, message[:120])
+
         origin, host = socket.headers.get("origin"), socket.headers.get("host")
         if not allowed_origin(origin, host, cfg.origins):
             what = f"pages of {origin} may not talk to {host} (fo serve --origin {origin})"
-            await _refuse(socket, what, "wrong_origin", POLICY)
+            await refuse(what, "wrong_origin", POLICY)
             return
         if not allowed(socket.headers, socket.query_params):
-            await _refuse(socket, "the API key is wrong or missing", "invalid_api_key", POLICY)
+            await refuse("the API key is wrong or missing", "invalid_api_key", POLICY)
             return
         try:
-            talk = pool.open()
+            talk = open_talk()
         except FoError as wrong:
             full = isinstance(wrong, PoolFull)
-            code = "too_many_sessions" if full else "model"
-            await _refuse(socket, str(wrong), code, TRY_LATER if full else ERROR)
+            code = "server_shutdown" if leaving.begun else "too_many_sessions" if full else "model"
+            await refuse(str(wrong), code, TRY_LATER if full else ERROR)
             return
         try:
-            await _serve(socket, talk, first_settings(), cfg)
+            connection = Connection(socket, talk, first_settings(), cfg, leaving, metrics)
+            await connection.serve(known, lambda: pool.working(talk) or bool(talk.backlog))
         finally:
             talk.close("client")
 
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(
-        pool.open,
+        open_talk,
         environ_allowed,
         lambda: Budget(cfg.messages_per_second, cfg.burst),
         lambda origin, environ: allowed_origin(origin, environ.get("HTTP_HOST"), cfg.origins),
     )
     return socketio.ASGIApp(dialect.server, other_asgi_app=app)
-
-
-async def _refuse(socket: Any, message: str, code: str, close: int) -> None:
-    await socket.send_json({"event_id": new_id("event"), **error(message, code)})
-    await socket.close(close, message[:120])
-
-
-async def _serve(socket: Any, talk: Talk, settings: SessionSettings, cfg: ServeConfig) -> None:
-    """Serve one connection until either side ends it."""
-
-    async def send(text: str) -> None:
-        # not wait_for: before Python 3.12 it may swallow a cancellation
-        async with asyncio.timeout(cfg.send_seconds):
-            await socket.send_text(text)
-
-    states = socket.query_params.get("states") == "1"
-    budget, beta = Budget(cfg.messages_per_second, cfg.burst), wants_beta(socket.headers)
-    client = Realtime(
-        talk, settings, send, cfg.session_seconds, states, beta, lambda: [budget.shown()]
-    )
-
-    async def listen() -> tuple[int, str]:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return 1000, ""
-            if not budget.spend():
-                await client.say_error("too many messages", "rate_limit_exceeded")
-                return POLICY, "too many messages"
-            await client.receive(message.get("text") or message.get("bytes") or "")
-
-    async def speak() -> tuple[int, str]:
-        reason = await client.run()
-        if reason != "client":
-            await client.say_error(f"the session ended: {reason}", "session_expired")
-        return (1000 if reason in ("client", "idle", "too_long") else ERROR), reason
-
-    tasks: list[asyncio.Task[tuple[int, str]]] = []
-    try:
-        await client.hello()
-        tasks = [asyncio.create_task(part) for part in (listen(), speak())]
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        code, why = next(iter(done)).result()
-    except (WebSocketDisconnect, TimeoutError, OSError, RuntimeError):
-        code, why = ERROR, "the connection is gone"
-    except FoError as wrong:
-        code, why = ERROR, str(wrong)[:120]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    try:
-        async with asyncio.timeout(1):
-            await socket.close(code, why)
-    except (WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
-        return  # it is closed already

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Realtime:
         states: Send the dialogue states too (an extension).
         beta: Send events by the names of the protocol's beta.
         limits: Gives the client's ``rate_limits``.
+        saw: Told of each event that is sent.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class Realtime:
         states: bool = False,
         beta: bool = False,
         limits: Callable[[], list[Event]] = list,
+        saw: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.talk, self.settings = talk, settings
         self.id = new_id("sess")
-        self._send, self._beta = send, beta
+        self._send, self._beta, self._saw = send, beta, saw
         self._expires_at = int(time.time() + seconds)
         self._out = Translator(lambda: self.settings, states, limits)
         self._resampler = Resampler(settings.audio_in.rate, SAMPLE_RATE)
@@ -115,8 +117,18 @@ class Realtime:
         """Tell the client what is wrong with the connection itself."""
         await self._emit([error(message, code)])
 
+    @property
+    def replying(self) -> bool:
+        """Whether a response is being made, or an event is being sent."""
+        return self._out.reply is not None or self._lock.locked()
+
+    def interrupt(self) -> None:
+        """Cut the response off that is being made."""
+        self.talk.send(do.Interrupt())
+
     async def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
+            self._saw(event)
             told = to_beta(event) if self._beta else event
             if told is not None:
                 await self._send(json.dumps({"event_id": new_id("event"), **told}))
@@ -277,16 +289,21 @@ class Realtime:
             what = "a transcription session answers nothing"
             raise Refused(what, "response", "unsupported")
         wanted = Wanted(now.speak, now.max_tokens)
-        system = tools = None
+        system = tools = messages = None
         asked = event.response
         if asked is not None:
             for name in ("prompt", "reasoning"):
                 if getattr(asked, name) is not None:
                     what = f"this server has no {name}"
                     raise Refused(what, f"response.{name}", "unsupported")
-            if asked.conversation not in (None, "auto") or asked.input is not None:
-                what = "responses are of this conversation, to what it holds"
-                raise Refused(what, "response.conversation", "unsupported")
+            if asked.conversation not in (None, "auto", "none"):
+                raise Refused("conversation is auto or none", "response.conversation")
+            wanted.apart = asked.conversation == "none"
+            if asked.input is not None:
+                messages = self._messages(asked.input)
+                if not wanted.apart:
+                    what = "input is for a response of no conversation (conversation: none)"
+                    raise Refused(what, "response.input", "unsupported")
             if asked.output_modalities is not None:
                 wanted.speak = speaks(asked.output_modalities, "response.output_modalities")
             if asked.max_output_tokens is not None:
@@ -305,8 +322,22 @@ class Realtime:
         wanted.tools = bool((tools or now.tools).offered)
         command = self._out.ask(Asked(event.event_id, wanted=wanted))
         limit = wanted.max_tokens or MAX_TOKENS
-        self.talk.send(do.Respond(wanted.speak, limit, system, tools, id=command))
+        self.talk.send(
+            do.Respond(wanted.speak, limit, system, tools, wanted.apart, messages, id=command)
+        )
         return ()
+
+    def _messages(self, items: list[Any]) -> list[tuple[Literal["user", "assistant"], str]]:
+        """The messages that a response is to answer in place of the conversation."""
+        found: list[tuple[Literal["user", "assistant"], str]] = []
+        for number, item in enumerate(items):
+            where = f"response.input.{number}"
+            role, parts = getattr(item, "role", None), getattr(item, "content", None) or []
+            texts = [part.text for part in parts if part.type in ("input_text", "output_text")]
+            if role not in ("user", "assistant") or len(texts) < len(parts) or not any(texts):
+                raise Refused("typed messages of user and assistant only", where, "unsupported")
+            found.append((role, short(" ".join(filter(None, texts)).strip(), where)))
+        return found
 
     def _cancel(self, event: Any) -> Iterable[Event]:
         reply = self._out.reply

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fo_core.config import replace
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.dialogue.turns import TurnConfig
 from fo_core.errors import DataError
 from fo_core.server.beta import from_beta
 from fo_core.server.messages import Refused, checked
@@ -21,7 +21,7 @@ from fo_core.server.tools import read_tools, shown
 from fo_core.server.wire import WireFormat
 
 Detect = Literal["semantic_vad", "server_vad"]
-PATIENCE_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}  # as eagerness says
+TIMEOUT_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}  # as eagerness says
 CANNOT = ("prompt", "include", "reasoning")  # asked for and ignored would be worse than refused
 TEMPERATURES = (0.0, 2.0)
 MAX_TOKENS = 4096  # of a reply, by the protocol
@@ -161,7 +161,7 @@ def detection(
         ours = replace(
             turn,
             detect="semantic",
-            patience_ms=PATIENCE_MS[eagerness],
+            end_of_turn_timeout_ms=TIMEOUT_MS[eagerness],
             interrupt="state" if stops else "never",
             idle_ms=0,
         )

@@ -20,6 +20,7 @@ from fo_core.dialogue.commands import Clear, Configure, Interrupt
 from fo_core.dialogue.pool import PoolFull, Talk
 from fo_core.errors import DataError, FoError
 from fo_core.server.budget import Budget
+from fo_core.server.drain import Drain
 from fo_core.server.settings import MAX_TEXT
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat
 from fo_core.streaming import SAMPLE_RATE
@@ -126,6 +127,14 @@ class Dialect:
         if reason in ("idle", "too_long"):
             await self.server.emit("out_time", to=sid)
         if reason != "client":
+            await self.server.disconnect(sid)
+
+    async def leave(self, drain: Drain, working: Callable[[Talk], bool]) -> None:
+        """When the server is about to end: let replies end, then put the clients out."""
+        await drain.wait()
+        talks = [client.talk for client in self._clients.values()]
+        await drain.over(lambda: any(working(talk) or talk.backlog for talk in talks))
+        for sid in list(self._clients):
             await self.server.disconnect(sid)
 
     async def _disconnect(self, sid: str, reason: Any = None) -> None:

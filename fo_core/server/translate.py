@@ -136,13 +136,18 @@ class Translator:
         self._ended_at = event.time
         turn, held = event.turn, event.turn in self._held
         self._held.discard(turn)
-        typed = self._asked(event).item
+        asked = self._asked(event)
+        typed = asked.item
         if event.how == "text":
             if typed is not None:
                 typed.turn = turn
             return
         if event.how in ev.DISMISSED:
-            if turn in self._ids:  # its start was told
+            if typed is not None:
+                yield self.deleted(typed)
+                what = "nothing was heard in the audio"
+                yield error(what, CODES["empty_commit"], "item.content", asked.event_id)
+            elif turn in self._ids or event.cause:  # its start was told, or it was committed
                 yield from self._stopped(turn, event.end)
                 yield {"type": "input_audio_buffer.cleared"}
             return
@@ -304,7 +309,7 @@ class Translator:
             "audio_end_ms": event.at * 1000 // SAMPLE_RATE,
             "state": max(shares, key=lambda name: shares[name]),
             "probabilities": {name: round(value, 4) for name, value in shares.items()},
-            "judging": event.judging,
+            "overlap": event.overlap,
         }
 
     @translate.register
@@ -319,6 +324,13 @@ class Translator:
             self._trouble = event.message
         if asked.item is not None:  # it did not become a turn
             yield self.deleted(asked.item)
+        if code == "nothing_to_answer" and asked.wanted is not None:
+            # as a response of its own: an error event ends the connection of some clients
+            reply = Reply(-1, asked.wanted, self._settings().audio_out, None, self.id)
+            yield reply.created()
+            wrong = {"type": "invalid_request_error", "code": code, "message": event.message}
+            yield from reply.closed("failed", {"error": wrong}, ev.Usage())
+            return
         server = code in ("model", "bad_call")
         yield error(event.message, CODES.get(code, code), event_id=asked.event_id, server=server)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fo_core.config import to_dict
 from fo_core.io.checkpoint import load_tensors, save_tensors
+from fo_core.training.distributed import DistributedContext
 from fo_core.training.stage import Batch, Stage
-from fo_core.training.team import Team
 
 
 class ItemCache:
@@ -40,7 +40,7 @@ class ItemCache:
         self.folder = folder
         self._kept: dict[str, Mapping[str, Tensor]] = {}
 
-    def fill(self, model: Any, batch: Batch, team: Team | None = None) -> Batch:
+    def fill(self, model: Any, batch: Batch, team: DistributedContext | None = None) -> Batch:
         """Put ``{name: [tensor of item 0, tensor of item 1, ...]}`` into a batch and return it."""
         if self.compute is None:
             return batch
@@ -48,7 +48,7 @@ class ItemCache:
         keys = [_key(item) for item in items]
         rows = [self._kept.get(key) or self._from_disk(key, model) for key in keys]
         missing = [row for row, found in enumerate(rows) if found is None]
-        rounds = team.most(len(missing)) if team and team.sharded else len(missing)
+        rounds = team.max_over_ranks(len(missing)) if team and team.sharded else len(missing)
         for number in range(rounds):  # sharded: every process runs the LLM equally often
             row = missing[number] if number < len(missing) else 0
             with torch.no_grad():

@@ -11,14 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.chat import encode
 from fo_core.training.cache import ItemCache
-from fo_core.training.feed import to_device
+from fo_core.training.data_feed import (
+    first_items,
+    to_device,
+)
+from fo_core.training.distributed import precision, speedups, world
+from fo_core.training.loop import Run, run_stage
+from fo_core.training.recipes import recipe
 from fo_core.training.run_config import TrainConfig, trial
 from fo_core.training.stage import Stage
-from fo_core.training.team import precision, world
+from fo_core.training.stepper import helpers
 
 SAMPLED = 200  # items whose texts are counted
+
+
 TIMED = 4  # steps that measure() runs; the first, slow one is not counted
 
 
@@ -120,9 +129,6 @@ def measure(
     Returns:
         Seconds a step, seconds for all steps, and the most memory in GiB.
     """
-    from fo_core.training.feed import first_items
-    from fo_core.training.loop import run_stage
-
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         held_out = first_items(val, 1)
@@ -138,3 +144,46 @@ def measure(
     step = (times[-1] - times[0]) / (len(times) - 1)
     memory = max(row.get("memory_gb", 0.0) for row in result.history)
     return {"seconds_a_step": step, "seconds": step * cfg.max_steps, "memory_gb": memory}
+
+
+POSITIONS = 64  # that are timed
+
+
+A_SECOND = 8.0  # positions of the LLM for a second of speech: words of question and answer
+
+
+AN_ITEM = 64  # positions of an item where a batch is counted in items
+
+
+REST = 1.5  # the other parts' share on top, as a factor
+
+
+def seconds_of(model: FreezeOmni, stage: str, recipes: str = "smol") -> float:
+    """Seconds of a stage by a shipped recipe: steps, times positions, times the LLM's speed.
+
+    A rough figure, as no data is read; ``fo train --dry-run --measure`` runs real steps.
+    """
+    train = recipe(stage, recipes).train
+    batch = train.batch
+    positions = batch.seconds * A_SECOND if batch.seconds else (batch.size or 1) * AN_ITEM
+    return train.max_steps * train.accumulate * positions * _seconds_a_position(model) * REST
+
+
+def _seconds_a_position(model: FreezeOmni) -> float:
+    """Of a forward and a backward pass of the LLM, per vector."""
+    llm = model.llm
+    if not hasattr(llm, "_seconds_a_position"):
+        embeds = torch.zeros(1, POSITIONS, llm.width, device=llm.device, requires_grad=True)
+        began = time.perf_counter()
+        llm(embeds.to(llm.dtype)).float().sum().backward()
+        llm._seconds_a_position = (time.perf_counter() - began) / POSITIONS  # type: ignore[assignment]
+    return float(llm._seconds_a_position)  # type: ignore[arg-type]
+
+
+def plan_stage(
+    model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
+) -> dict[str, Any]:
+    """What :func:`run_stage` would do, at which cost (``report.make_plan``, ``estimate``)."""
+    with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
+        run = Run(model, stage, cfg, train, val, Path(), None)
+        return run.plan | estimate(model, stage, cfg, run.train, run.trainable)

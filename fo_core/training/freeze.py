@@ -1,4 +1,4 @@
-"""Freezing: what globs select, which modules stay in eval mode, proof that the rest stood still."""
+"""Freezing: what globs select, which modules stay in eval mode, fingerprints of the rest."""
 
 from __future__ import annotations
 

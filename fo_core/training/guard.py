@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fo_core.config import renamed
 from fo_core.errors import StageError
 from fo_core.io.checkpoint import read_json, save_tensors
 from fo_core.io.files import write_json
-from fo_core.training import snapshot
+from fo_core.training import checkpoints
 from fo_core.training.stage import Batch, Stage
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def check_start(model: nn.Module, stage: Stage) -> None:
             )
 
 
-def settle(
+def check_resume_settings(
     folder: Path,
     settings: dict[str, Any],
     before: dict[str, dict[str, str]],
@@ -63,6 +64,7 @@ def settle(
         write_json(path, {"settings": settings, "processes": processes, "before": before})
         return before
     old = read_json(path)
+    old["settings"] = renamed(old["settings"])
     changed = _differences(old["settings"], settings)
     was = old.get("processes", 1)
     if changed and not force:
@@ -75,7 +77,7 @@ def settle(
             do="give the old ones, start anew (--fresh), or go on with the new ones (--force)",
         )
     if changed:
-        snapshot.forget_best_after(folder / "checkpoints", at)
+        checkpoints.forget_best_after(folder / "checkpoints", at)
         log.warning("goes on with other settings: %s", "; ".join(changed))
     if processes != was:
         log.warning(

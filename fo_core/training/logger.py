@@ -1,44 +1,47 @@
-"""What a run writes down: averages between two rows, ``metrics.jsonl`` and TensorBoard."""
+"""What a run logs: averages, ``metrics.jsonl``, trackers, and a progress line on stderr."""
 
 from __future__ import annotations
 
 import json
 import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, get_available_trackers
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fo_core.errors import CheckpointError
-from fo_core.training.feed import count
+from fo_core.errors import CheckpointError, StageError
+from fo_core.training.data_feed import count
+from fo_core.training.distributed import merge
 from fo_core.training.stage import Batch
-from fo_core.training.team import merge
 
 
 class RunLogger:
     """Appends one row a logged step; a row is on disk when :meth:`row` returns.
 
     Args:
-        folder: Run folder; ``metrics.jsonl`` and ``tensorboard/`` go there. None (a process that
-            is not the main one) writes nothing.
+        folder: Run folder; ``metrics.jsonl`` goes there. None (a process that is not the main one)
+            writes nothing.
         offset: Bytes of ``metrics.jsonl`` to keep: rows after the resumed checkpoint are dropped.
-        tensorboard: Also write TensorBoard events.
+        trackers: Of :func:`open_trackers`; they get every row, too.
     """
 
-    def __init__(self, folder: Path | None, offset: int = 0, tensorboard: bool = False) -> None:
-        self._board: Any = None
+    def __init__(
+        self, folder: Path | None, offset: int = 0, trackers: Sequence[GeneralTracker] = ()
+    ) -> None:
+        self.trackers = list(trackers)
         self._file: BinaryIO | None = None
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "metrics.jsonl").open("a+b")
         self._file.truncate(min(offset, self._file.seek(0, 2)))
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def row(self, step: int, values: dict[str, float]) -> None:
         """Write one row; keys of held-out values start with ``val_``.
@@ -57,10 +60,12 @@ class RunLogger:
                 f"cannot write {self._file.name}: {error}",
                 do="free space there and run again: the last complete checkpoint is kept",
             ) from error
-        if self._board is not None:
-            for key, value in values.items():
-                where = key.replace("val_", "val/", 1) if key.startswith("val_") else f"train/{key}"
-                self._board.add_scalar(where, value, step)
+        names = {
+            key.replace("val_", "val/", 1) if key.startswith("val_") else f"train/{key}": value
+            for key, value in values.items()
+        }
+        for tracker in self.trackers:
+            tracker.log(names, step=step)
 
     @property
     def offset(self) -> int:
@@ -68,11 +73,41 @@ class RunLogger:
         return self._file.seek(0, 2) if self._file is not None else 0
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the file and the trackers."""
         if self._file is not None:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self.trackers:
+            tracker.finish()
+
+
+def open_trackers(
+    names: Sequence[str], accelerator: Accelerator, folder: Path, stage: str
+) -> list[GeneralTracker]:
+    """Experiment trackers of accelerate, as ``train.trackers`` names them.
+
+    Args:
+        names: ``tensorboard``, ``wandb``, ...
+        accelerator: Its main process tracks.
+        folder: Run folder; trackers that write files write them below ``trackers/``.
+        stage: Name of the run.
+
+    Raises:
+        StageError: A tracker's package is not installed.
+    """
+    there = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in there:
+            raise StageError(
+                f"train.trackers: {name} is not installed",
+                possible=", ".join(sorted(there)),
+                do=f"pip install {name.replace('comet_ml', 'comet-ml')}",
+            )
+    if not names:
+        return []
+    accelerator.log_with = list(names)
+    accelerator.project_configuration.logging_dir = str(folder / "trackers")
+    accelerator.init_trackers(f"freeze-omni-{stage}")
+    return list(accelerator.trackers)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -154,3 +189,85 @@ def memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class LiveLine:
+    """A rich progress bar; on a stderr that is no terminal, a plain line now and then.
+
+    Args:
+        name: Stage name, shown first.
+        steps: All steps of the run.
+        done: Steps done before (a resumed run).
+        show: False shows nothing.
+    """
+
+    every = 30.0  # seconds between two plain lines
+
+    def __init__(self, name: str, steps: int, done: int = 0, show: bool = True) -> None:
+        self.name, self.steps, self.show = name, steps, show
+        self._console = Console(file=sys.stderr)
+        self._started, self._first, self._printed = time.monotonic(), done, 0.0
+        self._bar: Progress | None = None
+        if show and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(name, total=steps, completed=done, note="")
+
+    def __enter__(self) -> LiveLine:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: int, row: dict[str, float], metrics: dict[str, float]) -> None:
+        """Show a step (from 1), the newest averages and the newest held-out values."""
+        if not self.show:
+            return
+        note = "  ".join([*_said(row), *(f"{k} {v:.4g}" for k, v in metrics.items())])
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, note=note)
+            return
+        now = time.monotonic()
+        if now - self._printed >= self.every or step == self.steps:
+            self._printed = now
+            left = (now - self._started) / max(1, step - self._first) * (self.steps - step)
+            self._console.print(
+                f"{self.name} {step}/{self.steps}  {note}  ETA {_clock(left)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+_FORMS = {
+    "loss": "loss {:.4g}",
+    "accuracy": "accuracy {:.3f}",
+    "lr": "lr {:.2g}",
+    "audio_s_per_s": "{:.0f} audio-s/s",
+    "padding": "padding {:.1%}",
+    "data_share": "data {:.0%}",
+    "memory_gb": "{:.1f} GiB",
+}
+
+
+def _said(row: dict[str, float]) -> list[str]:
+    """The averages that people look at, first of all objectives together or each by its name."""
+    return [
+        (f"{key.rpartition('.')[0]} " if "." in key else "") + _FORMS[key.split(".")[-1]].format(v)
+        for key, v in row.items()
+        if key.split(".")[-1] in _FORMS
+    ]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""The one training loop: freeze, train, validate, save, resume, prove that the rest stood still.
+"""The one training loop: freeze, train, validate, save, resume, verify frozen weights.
 
 Every stage runs through :func:`run_stage`, alone or under ``accelerate launch`` / ``torchrun``.
 A stopped run goes on from its newest complete checkpoint to the same bits as an uninterrupted one.
@@ -19,27 +19,36 @@ from fo_core.config import to_dict
 from fo_core.errors import StageError
 from fo_core.io.checkpoint import load_tensors, read_json
 from fo_core.io.files import write_json
-from fo_core.training import report, snapshot
+from fo_core.training import checkpoints, report
 from fo_core.training.cache import ItemCache, place
-from fo_core.training.checks import check_data
-from fo_core.training.draws import seed_draws
-from fo_core.training.ema import WeightMean
-from fo_core.training.estimate import estimate
-from fo_core.training.feed import first_items, forever, open_loader, size, to_device
+from fo_core.training.data_checks import check_data
+from fo_core.training.data_feed import (
+    first_items,
+    infinite_batches,
+    open_loader,
+    seed_draws,
+    size,
+    to_device,
+)
+from fo_core.training.distributed import DistributedContext, precision, speedups, world
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
-from fo_core.training.guard import Divergence, check_start, memory_guard, settle
-from fo_core.training.held_out import HeldOut
-from fo_core.training.helpers import Objectives, helpers
-from fo_core.training.logger import Meter, RunLogger, last_metrics, memory_gb, read_history
-from fo_core.training.progress import LiveLine
-from fo_core.training.run_config import TrainConfig, lasting
-from fo_core.training.samples import write_samples
-from fo_core.training.speedups import speedups
+from fo_core.training.guard import Divergence, check_resume_settings, check_start, memory_guard
+from fo_core.training.logger import (
+    LiveLine,
+    Meter,
+    RunLogger,
+    last_metrics,
+    memory_gb,
+    open_trackers,
+    read_history,
+)
+from fo_core.training.optim import ExponentialMovingAverage
+from fo_core.training.run_config import TrainConfig, resume_signature
 from fo_core.training.stage import Batch, Stage, StageResult, parameter_count
-from fo_core.training.stepper import Stepper
-from fo_core.training.team import Team, precision, world
+from fo_core.training.stepper import Objectives, Stepper, helpers
+from fo_core.training.validation import HeldOut, write_samples
 
-__all__ = ["TrainConfig", "plan_stage", "run_stage"]
+__all__ = ["TrainConfig", "run_stage"]
 
 
 def run_stage(
@@ -59,7 +68,7 @@ def run_stage(
     Args:
         model: The whole model (a ``FreezeOmni``); trained in place.
         stage: What to train.
-        cfg: Budget and book-keeping.
+        cfg: Budget, batches, logging and checkpoints.
         train: Items, path of a manifest, or a ready loader.
         val: Held-out items, path or loader.
         run_dir: Folder of this run (``stage.json``, ``metrics.jsonl``, ``curves.png``,
@@ -78,25 +87,16 @@ def run_stage(
             loss is not finite, or a frozen part moved.
     """
     with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
-        run = _Run(model, stage, cfg, train, val, Path(run_dir), Team(cfg))
+        run = Run(model, stage, cfg, train, val, Path(run_dir), DistributedContext(cfg))
         if progress is True and run.team.main:
             report.print_plan(run.plan)
         try:
-            return run.go(resume, force, progress)
+            return run.run(resume, force, progress)
         finally:
             model.eval()
 
 
-def plan_stage(
-    model: nn.Module, stage: Stage, cfg: TrainConfig, train: Any, val: Any
-) -> dict[str, Any]:
-    """What :func:`run_stage` would do, at which cost (``report.make_plan``, ``estimate``)."""
-    with helpers(model, stage, cfg.seed), speedups(model, cfg.checkpointing, cfg.compile):
-        run = _Run(model, stage, cfg, train, val, Path(), None)
-        return run.plan | estimate(model, stage, cfg, run.train, run.trainable)
-
-
-class _Run:
+class Run:
     """One run of one stage: what :func:`run_stage` sets up before and needs while it goes on."""
 
     def __init__(
@@ -107,7 +107,7 @@ class _Run:
         train: Any,
         val: Any,
         folder: Path,
-        team: Team | None,
+        team: DistributedContext | None,
     ) -> None:
         self.model, self.stage, self.cfg, self.folder = model, stage, cfg, folder
         check_start(model, stage)
@@ -127,14 +127,14 @@ class _Run:
         if getattr(self.train, "lazy", None) is not None:
             self.train.inspect = partial(check_data, model, stage)
         if precision(cfg) != cfg.precision:
-            slow = f"this CPU has no {cfg.precision} products: trains in {precision(cfg)}"
+            slow = f"no native {cfg.precision} matmul: falling back to {precision(cfg)}"
             self.plan["warnings"] += [slow]
         if team is None:
             return
         self.team = team
         self.before = fingerprints(model, self.trainable)
         kept = place(cfg.cache_hidden, stage, model, self.before)
-        cache = ItemCache(stage.precompute, cfg.remember_mb, kept)
+        cache = ItemCache(stage.precompute, cfg.precompute_cache_mb, kept)
         self.held_out = HeldOut(stage, held_out, cache, cfg.max_steps, cfg.seed)
         changing = cfg.batch.augment is not None  # an item sounds different in each epoch
         self.cache = ItemCache(stage.precompute, 0.0) if changing else cache
@@ -149,12 +149,12 @@ class _Run:
         active = [name for o in self.stage.objectives for name in o.active]
         freeze_all_but(self.model, self.trainable, active)
 
-    def go(
+    def run(
         self, resume: bool, force: bool, progress: bool | Callable[[int, int], None]
     ) -> StageResult:
         """Train from the start or from the newest checkpoint to the end."""
         saved = self.newest(resume, force)
-        done = self.done_before(saved)
+        done = self.completed_result(saved)
         if done is not None:
             return done
         self.set_up(saved)
@@ -164,29 +164,31 @@ class _Run:
                 raw = self.advance()
                 if callable(progress):
                     progress(self.step, self.cfg.max_steps)
-                self.keep_books(raw, live)
+                self.log_and_checkpoint(raw, live)
         self.logger.close()
         self.mean.put()
         self.export()
         self.team.wait()
         return self.finish(time.monotonic() - self.started)
 
-    def newest(self, resume: bool, force: bool) -> snapshot.Snapshot | None:
+    def newest(self, resume: bool, force: bool) -> checkpoints.Snapshot | None:
         """The newest checkpoint, its weights in the model; None to start from nothing."""
         folder, team = self.folder, self.team
         with team.accelerator.main_process_first():
             if team.main and not resume:
                 _clear(folder)
-            at = snapshot.newest_step(folder / "checkpoints")
-            self.before = settle(folder, self._settings(), self.before, force, team.size, at)
+            at = checkpoints.newest_step(folder / "checkpoints")
+            self.before = check_resume_settings(
+                folder, self._settings(), self.before, force, team.size, at
+            )
             if team.main:
                 write_json(folder / "plan.json", self.plan)
-            saved = snapshot.newest(folder / "checkpoints")
+            saved = checkpoints.newest(folder / "checkpoints")
         if saved is not None:
-            snapshot.load_weights(self.model, saved.weights, str(saved.path))
+            checkpoints.load_weights(self.model, saved.weights, str(saved.path))
         return saved
 
-    def done_before(self, saved: snapshot.Snapshot | None) -> StageResult | None:
+    def completed_result(self, saved: checkpoints.Snapshot | None) -> StageResult | None:
         """The result of a run that is done, its weights in the model; None if it is not."""
         if saved is None or saved.state["step"] < self.cfg.max_steps:
             return None
@@ -198,7 +200,7 @@ class _Run:
             self.export()
         return result
 
-    def set_up(self, saved: snapshot.Snapshot | None) -> None:
+    def set_up(self, saved: checkpoints.Snapshot | None) -> None:
         """All that changes from step to step, as it was at the checkpoint or as it begins."""
         cfg, folder, team = self.cfg, self.folder, self.team
         self.losses = team.prepare(Objectives(self.model, self.stage.objectives), self.model)
@@ -207,7 +209,7 @@ class _Run:
         self.step, seconds, offset = 0, 0.0, 0
         if saved is not None:
             for name, optimizer in self.stepper.bare:
-                snapshot.load_optimizer(optimizer, self.groups[name], name, saved.optim)
+                checkpoints.load_optimizer(optimizer, self.groups[name], name, saved.optim)
             self.mean.load(saved.optim)
             self.step, seconds, offset = (saved.state[k] for k in ("step", "seconds", "log_bytes"))
             self.train.load_state_dict(saved.state["loader"])
@@ -219,10 +221,11 @@ class _Run:
             self.stage.begin(self.model, whole)
             self.train.load_state_dict(start)
         team.wait()
-        self.logger = RunLogger(folder if team.main else None, offset, cfg.tensorboard)
+        trackers = open_trackers(cfg.trackers, team.accelerator, folder, self.stage.name)
+        self.logger = RunLogger(folder if team.main else None, offset, trackers)
         self.started = time.monotonic() - seconds
         self.diverged = Divergence(cfg.diverged, read_history(folder))
-        self.batches = forever(self.train, self.stage.name)
+        self.batches = infinite_batches(self.train, self.stage.name)
         self.metrics = last_metrics(folder)
         if saved is None:
             self.validate()
@@ -241,7 +244,7 @@ class _Run:
         self.meter.add(values, raw)
         return raw
 
-    def keep_books(self, raw: list[Batch], live: LiveLine) -> None:
+    def log_and_checkpoint(self, raw: list[Batch], live: LiveLine) -> None:
         """Log, validate and save where this step's turn has come."""
         cfg, step, team = self.cfg, self.step, self.team
         last = step == cfg.max_steps
@@ -258,9 +261,9 @@ class _Run:
         if step % cfg.save_every == 0 or last:
             self.save()
 
-    def new_mean(self) -> WeightMean:
+    def new_mean(self) -> ExponentialMovingAverage:
         """The running mean of what the first objective trains."""
-        return WeightMean(self.groups[self.stage.objectives[0].name], self.cfg.ema)
+        return ExponentialMovingAverage(self.groups[self.stage.objectives[0].name], self.cfg.ema)
 
     def validate(self) -> None:
         """Held-out values of the weights (or their mean), written down; keeps the best weights."""
@@ -285,32 +288,32 @@ class _Run:
         if value is None or step == 0:
             return
         folder = self.folder / "checkpoints"
-        kept = snapshot.best(folder)
+        kept = checkpoints.best(folder)
         if kept is not None:
             before = read_json(kept / "state.json")["value"]
             if not (value < before if direction == "min" else value > before):
                 return
         weights = trained_state(self.model, self.trainable)
-        snapshot.save_best(folder, step, weights, {"metric": name, "value": value})
+        checkpoints.save_best(folder, step, weights, {"metric": name, "value": value})
 
     def export(self) -> None:
         """Leave the best weights in the model where that is asked for."""
-        folder = snapshot.best(self.folder / "checkpoints")
+        folder = checkpoints.best(self.folder / "checkpoints")
         if self.cfg.export == "best" and folder is not None:
             weights = load_tensors(folder / "weights.safetensors")
-            snapshot.load_weights(self.model, weights, str(folder))
+            checkpoints.load_weights(self.model, weights, str(folder))
             step = read_json(folder / "state.json")["step"]
             self.metrics = last_metrics(self.folder, step)
 
     def save(self) -> None:
-        """Write a checkpoint of what training changes, and which items were left out."""
+        """Write a checkpoint of what training changes, and which items were skipped."""
         mine = (self.meter.sums, getattr(self.train, "rejects", {}))
         parts = self.team.gather(mine)
         if not self.team.main:
             return
         optim: dict[str, Tensor] = self.mean.state()
         for name, optimizer in self.stepper.bare:
-            optim |= snapshot.optimizer_state(optimizer, self.groups[name], name)
+            optim |= checkpoints.optimizer_state(optimizer, self.groups[name], name)
         state = {
             "stage": self.stage.name,
             "seconds": time.monotonic() - self.started,
@@ -320,11 +323,11 @@ class _Run:
         }
         weights = trained_state(self.model, self.trainable)
         folder = self.folder / "checkpoints"
-        snapshot.save(folder, self.step, weights, optim, state, self.cfg.keep)
+        checkpoints.save(folder, self.step, weights, optim, state, self.cfg.keep)
         report.write_rejects(self.folder, [rejects for _, rejects in parts])
 
     def finish(self, seconds: float) -> StageResult:
-        """Prove that frozen parts did not move, write the records."""
+        """Verify that frozen weights are unchanged (SHA-256), write the records."""
         after, before = fingerprints(self.model, self.trainable), self.before
         prints: dict[str, dict[str, str]] = {
             part: {f"{k}_before": v for k, v in before[part].items()}
@@ -355,7 +358,7 @@ class _Run:
     def _settings(self) -> dict[str, Any]:
         kept: dict[str, Any] = {
             "stage": self.stage.name,
-            "train": lasting(self.cfg, self.team.size),
+            "train": resume_signature(self.cfg, self.team.size),
         }
         kept["optim"] = {o.name: to_dict(o.optim) for o in self.stage.objectives}
         return kept | {"options": dict(self.stage.options), "data": self.plan["train"]}

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fo_core.config import config, replace, to_dict
-from fo_core.training.feed import BatchConfig
+from fo_core.training.data_feed import BatchConfig
+
+Tracker = Literal[
+    "tensorboard", "wandb", "mlflow", "trackio", "aim", "comet_ml", "clearml", "dvclive", "swanlab"
+]
 
 
 @config
 class TrainConfig:
-    """Budget, batches and book-keeping of a run: everything that is not the stage's own."""
+    """Budget, batches, logging and checkpoints of a run: everything that is not the stage's own."""
 
     max_steps: int  # optimiser steps
     batch: BatchConfig = BatchConfig()  # training batches, of each process
@@ -30,18 +34,25 @@ class TrainConfig:
     keep: int = 2  # newest checkpoints kept, besides the best
     export: Literal["last", "best"] = "last"  # which weights the finished run leaves in the model
     log_every: int = 10  # steps averaged into one row of metrics.jsonl
-    remember_mb: float = 2048.0  # memory for precomputed values of frozen parts, MB
+    precompute_cache_mb: float = 2048.0  # memory for precomputed values of frozen parts, MB
     cache_hidden: str = ""  # folder where precomputed values are kept for later runs; "" = none
-    tensorboard: bool = False  # also write TensorBoard events
+    trackers: tuple[Tracker, ...] = ()  # experiment trackers of accelerate that get every row
     samples: int = 2  # held-out items that a stage with sound writes at each validation; 0 = none
     curves: bool = True  # draw curves.png at the end
 
 
 HARMLESS = {  # changing these does not change a single bit of the weights
     "device": ("device",),
-    "book-keeping": ("validate_every", "save_every", "keep", "log_every", "tensorboard", "curves"),
+    "logging and checkpoints": (
+        "validate_every",
+        "save_every",
+        "keep",
+        "log_every",
+        "trackers",
+        "curves",
+    ),
     "outputs": ("samples", "export", "diverged"),
-    "memory": ("remember_mb", "cache_hidden", "shard_llm", "checkpointing"),
+    "memory": ("precompute_cache_mb", "cache_hidden", "shard_llm", "checkpointing"),
     "held-out data": ("val_batch", "val_items"),
 }
 _QUIET = {name for names in HARMLESS.values() for name in names}
@@ -49,7 +60,7 @@ _QUIET_BATCH = {"workers", "cache_mb"}
 
 
 def trial(cfg: TrainConfig, steps: int) -> TrainConfig:
-    """The same run for a few steps that are only timed: every step logged, the rest left out."""
+    """The same run for a few steps that are only timed: every step logged, the rest skipped."""
     return replace(
         cfg,
         max_steps=steps,
@@ -59,12 +70,12 @@ def trial(cfg: TrainConfig, steps: int) -> TrainConfig:
         diverged=0.0,
         samples=0,
         curves=False,
-        tensorboard=False,
+        trackers=(),
         export="last",
     )
 
 
-def lasting(cfg: TrainConfig, processes: int) -> dict[str, Any]:
+def resume_signature(cfg: TrainConfig, processes: int) -> dict[str, Any]:
     """What must stay as it is while a run goes on; batches are those of all processes."""
     kept = {k: v for k, v in to_dict(cfg).items() if k not in _QUIET}
     kept["batch"] = {k: v for k, v in kept["batch"].items() if k not in _QUIET_BATCH}

@@ -1,13 +1,14 @@
 """What a training stage is: frozen objects that say what to train, on what, by which loss.
 
-The loop (:mod:`fo_core.training.loop`) does everything else. A new stage is a new ``Stage`` object.
+The loop (:mod:`fo_core.training.loop`) does everything else. A new stage is a new file in
+:mod:`fo_core.training.stages`, or any ``Stage`` object of your own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -79,6 +80,27 @@ class Stage:
     best: tuple[str, Literal["min", "max"]] = ("loss", "min")
     samples: Callable[[Any, Batch, int], Sounds] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StageOptions:
+    """What every file of :mod:`fo_core.training.stages` derives its options from.
+
+    A subclass is a config (``@config``) whose field ``type`` is the name of the stage; the file
+    names it ``OPTIONS``.
+    """
+
+    type: str
+    after: ClassVar[tuple[str, ...]] = ()  # stages whose finished run it starts from, best first
+    side: ClassVar[Literal["user", "assistant"]] = "user"  # whose speech it trains on
+    speech_tokens: ClassVar[bool] = False  # whether its items need a codec's tokens
+    new_llm: ClassVar[str] = ""  # why it is to be run again with another LLM; "" = it need not
+
+    def prepare(self, model: Any) -> None:
+        """Add to a ``FreezeOmni`` the parts that only begin with this stage."""
+
+    def build(self) -> Stage:
+        """The stage."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,114 @@
-"""One optimiser step: every objective that has begun, over the batches of this process."""
+"""One optimiser step: every objective that has begun, over the batches of this process.
+
+A step may be one batch, several that are summed up, or several processes' batches: running
+statistics come out the same. Codebooks learn in their own ``after_step``. Batch normalisation,
+which PyTorch moves at every batch, is put back before each and gets the mean afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from fo_core.training.draws import seed_draws
+from fo_core.training.data_feed import seed_draws
+from fo_core.training.distributed import DistributedContext
 from fo_core.training.guard import check_finite
-from fo_core.training.helpers import Sealed
 from fo_core.training.optim import make_optimizer, rate, set_rate
 from fo_core.training.run_config import TrainConfig
-from fo_core.training.running import RunningState
-from fo_core.training.stage import Batch, Stage
-from fo_core.training.team import Team
+from fo_core.training.stage import Batch, Objective, Stage
+
+
+@contextlib.contextmanager
+def helpers(model: nn.Module, stage: Stage, seed: int) -> Iterator[None]:
+    """The stage's own helper modules, in the model for as long as the stage lasts."""
+    made: Mapping[str, nn.Module] = {}
+    if stage.helpers is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            made = stage.helpers(model)
+    for name, module in made.items():
+        assert not hasattr(model, name), f"the model already has {name}"
+        model.add_module(name, module)
+    try:
+        yield
+    finally:
+        for name in made:
+            delattr(model, name)
+
+
+@dataclass
+class Sealed:
+    """A batch that data parallelism hands through as it is (it copies plain containers)."""
+
+    batch: Batch
+
+
+class Objectives(nn.Module):
+    """Gives the losses a ``forward``, so that autocast and data parallelism apply to them."""
+
+    def __init__(self, model: nn.Module, objectives: Sequence[Objective]) -> None:
+        super().__init__()
+        self.model, self.objectives = model, objectives
+
+    def forward(self, index: int, sealed: Sealed) -> dict[str, Tensor]:
+        """Losses of one objective on a batch."""
+        return self.objectives[index].losses(self.model, sealed.batch)
+
+
+class RunningState:
+    """Running statistics of a model while it trains.
+
+    Args:
+        model: The whole model.
+        team: The processes.
+        batches: Of a step in this process.
+    """
+
+    def __init__(self, model: nn.Module, team: DistributedContext, batches: int) -> None:
+        self.team, self.batches = team, batches
+        self.learners = [m for m in model.modules() if hasattr(m, "after_step")]
+        alone = batches * team.size == 1
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        self.norms = [] if alone else norms
+        self._before: list[tuple[nn.Module, dict[str, Tensor], dict[str, Tensor]]] = []
+
+    def begin(self) -> None:
+        """Remember the statistics before a step."""
+        self._before = [
+            (norm, {n: b.clone() for n, b in norm.named_buffers()}, {})
+            for norm in self.norms
+            if norm.training
+        ]
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Take in what a batch has made of them, and put them back."""
+        for norm, before, sums in self._before:
+            for name, buffer in norm.named_buffers():
+                moved = buffer - before[name]
+                sums[name] = sums[name] + moved if name in sums else moved
+                buffer.copy_(before[name])
+
+    @torch.no_grad()
+    def end(self, *key: int) -> None:
+        """Move them all.
+
+        Args:
+            key: Seeds what is drawn (codes that are revived).
+        """
+        for norm, _, sums in self._before:
+            for name, buffer in norm.named_buffers():
+                moved = self.team.mean(sums[name].float() / self.batches)
+                buffer.add_(moved.to(buffer.dtype))
+        seed_draws(*key)
+        for module in self.learners:
+            module.after_step()  # type: ignore[operator]
 
 
 class Stepper:
@@ -33,7 +125,7 @@ class Stepper:
 
     def __init__(
         self,
-        team: Team,
+        team: DistributedContext,
         losses: nn.Module,
         stage: Stage,
         groups: Mapping[str, Mapping[str, nn.Parameter]],

@@ -404,11 +404,11 @@ def test_encode_says_what_is_missing_and_lists_bad_sounds(
     for row in (made := [json.loads(x) for x in (tmp_path / "a" / "manifest.jsonl").open()]):
         row["custom"]["spoken"] = "What it is."
     (tmp_path / "a" / "manifest.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
-    ears = EncodeConfig(str(codec), check=3, ears="faster-whisper")
+    ears = EncodeConfig(str(codec), check=3, asr_engine="faster-whisper")
     found = encode_turns.check(tmp_path / "a" / "manifest.jsonl", ears)
     assert found["cer_of_the_sounds"] == 0 and found["cer_decoded"] == 1
     with pytest.raises(FoError, match="faster-wisper"):
-        encode_turns.ready(EncodeConfig(str(codec), ears="faster-wisper"))
+        encode_turns.ready(EncodeConfig(str(codec), asr_engine="faster-wisper"))
     with pytest.raises(DataError, match="is not what was encoded"):  # the codec is not trained
         encode_turns.run(EncodeConfig(str(codec), check=5), source, tmp_path / "b", how, quiet)
     with pytest.raises(ConfigError, match="--model"):

@@ -104,3 +104,21 @@ def test_no_text_makes_a_filter_slow():
 )
 def test_language_by_script(text, language):
     assert language_of(text) == language
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "stopped"),
+    [
+        ("de", "Wie spät ist es in Köln?", False),
+        ("de-AT", "Grüß Gott, wie geht's?", False),
+        ("en-GB", "How are you today?", False),
+        ("vi", "Thủ đô của Pháp là gì?", False),
+        ("uk", "Яка столиця Франції?", False),
+        ("bn", "ফ্রান্সের রাজধানী কী?", False),
+        ("de", "привет мир", True),
+        ("ru", "What is the capital of France?", True),
+    ],
+)
+def test_the_script_of_every_language_is_known(language, text, stopped):
+    """German and any other language without a script of its own was refused as a foreign one."""
+    assert ("script" in faults(text, language, Limits())) is stopped

@@ -1,4 +1,4 @@
-"""The loop of all evaluations, on passes that are scripted: what stops, goes on, is left out."""
+"""The loop of all evaluations, on passes that are scripted: what stops, goes on, is skipped."""
 
 import json
 
@@ -179,7 +179,7 @@ def test_a_model_that_cannot_do_it_says_so(tmp_path):
 
 
 def test_nothing_to_measure(tmp_path):
-    with pytest.raises(DataError, match=r"no item to measure \(1 left out, such as a: no sound\)"):
+    with pytest.raises(DataError, match=r"no item to measure \(1 skipped, such as a: no sound\)"):
         Script().run(tmp_path / "out", [], left_out={"a": "no sound"})
     assert not (tmp_path / "out").exists()
     bad = {("model", i["id"]): AudioError("no sound") for i in ITEMS}

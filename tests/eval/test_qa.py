@@ -79,7 +79,7 @@ def test_scores_by_hand(asked, tmp_path):
     assert found["wer_reply"] == 4 / 7  # blew for blue, and three words never said
     assert found["mute_replies"] == 1
     assert found["state_f1"]["confusion"] == [[5, 0, 0], [0, 2, 0], [0, 1, 0]]
-    assert found["state_f1"]["no answer wanted"]["f1"] == 0
+    assert found["state_f1"]["dismiss"]["f1"] == 0
     assert found["state_f1"]["macro"] == pytest.approx((1 + 0.8 + 0) / 3)
     assert (found["first_audio_ms"], found["first_audio_ms_p90"]) == (150.0, 190.0)
     assert (tmp_path / "out" / "replies" / "one.flac").is_file()

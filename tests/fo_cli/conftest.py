@@ -32,9 +32,9 @@ def tiny_model(tmp_path_factory):
 
     from fo_core.config import load
     from fo_core.dialogue.segmenter import SegmenterConfig
-    from fo_core.dialogue.settings import DialogueConfig, write_dialogue
+    from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, write_dialogue
     from fo_core.dialogue.speaker import SpeakerConfig
-    from fo_core.dialogue.turns import DuplexConfig
+    from fo_core.dialogue.states import StateRule
     from fo_core.models import freeze_omni
 
     torch.manual_seed(0)
@@ -42,7 +42,7 @@ def tiny_model(tmp_path_factory):
     model = freeze_omni.build(load(freeze_omni.FreezeOmniConfig, TINY))
     model.save(folder, freeze_omni.PARTS)
     short = DialogueConfig(
-        mode="offline",
+        states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),  # the file's end ends a turn
         duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
         speaker=SpeakerConfig(max_tokens=30),
         segmenter=SegmenterConfig(max_tokens=40, careful=False),

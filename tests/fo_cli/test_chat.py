@@ -113,7 +113,7 @@ def broken(model, folder, change):
         (lambda d: (d / "config.json").unlink(), "config.json"),
         (lambda d: (d / "config.json").write_text("{"), "config.json"),
         (lambda d: (d / "config.json").write_text('{"lm": {}}'), "did you mean 'llm'"),
-        (lambda d: (d / "dialogue.json").write_text('{"moed": 1}'), "did you mean 'mode'"),
+        (lambda d: (d / "dialogue.json").write_text('{"sede": 1}'), "did you mean 'seed'"),
     ],
 )
 def test_bad_model_folders_are_one_line(change, line, tiny_model, question, tmp_path):
@@ -163,17 +163,14 @@ def test_again_answers_every_line_and_goes_on_after_a_bad_one(tiny_model, questi
 
 def test_again_is_one_talk(tiny_model):
     """The second typed question is answered knowing the first, as a session would."""
-    from fo_core.dialogue.session import Session
+    from fo_core.dialogue.answer import ask_text, file_talk
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
-    from fo_core.models.packing import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    session = Session(make_ready(freeze_omni.load(tiny_model), "fp16"), read_dialogue(tiny_model))
-    expected = []
-    for text in ("hello", "and you", "why"):
-        session.hear_text(text)
-        list(session.reply(speak=False))
-        expected.append(session.turns[-1].answer.text)
+    model = pack_for_inference(freeze_omni.load(tiny_model), "fp16")
+    talk = file_talk(model, read_dialogue(tiny_model), speak=False)
+    expected = [ask_text(talk, text).text for text in ("hello", "and you", "why")]
     args = ["chat", "text", "hello", "--model", str(tiny_model), "--again"]
     found = run(app, args, input="and you\nwhy\n")
     assert found.exit_code == 0, found.stderr

@@ -1,4 +1,4 @@
-"""Every error a user can mend is one line on stderr; a fault of ours keeps its traceback."""
+"""Every error a user can fix is one line on stderr; a fault of ours keeps its traceback."""
 
 import errno
 import json

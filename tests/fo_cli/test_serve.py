@@ -41,3 +41,32 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         assert "cannot listen" in error("--model", str(tmp_path), "--port", port)
+
+
+def test_options_come_from_a_file_and_the_command_line_comes_first(tmp_path: Path) -> None:
+    import typer.main
+
+    path = tmp_path / "serve.yaml"
+    path.write_text("users: 3\nport: 1234\ndevice: cpu\norigin: [https://a.example]\n")
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    args = ["--config", str(path), "--port", "99", "--log-format", "json"]
+    found = command.make_context("serve", args).params
+    assert (found["users"], found["port"], found["log_format"]) == (3, 99, "json")
+    assert list(found["device"]) == ["cpu"] and list(found["origins"]) == ["https://a.example"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("user: 3", "did you mean 'users'?"),
+        ("api-key: x", "set the key by the variable FO_API_KEY"),
+        ("- users", "is no YAML mapping"),
+        ("users: [", "is no YAML"),
+        ("users: many", "users"),
+    ],
+)
+def test_a_wrong_file_is_one_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text(text)
+    done = CliRunner().invoke(app, ["serve", "--config", str(path)])
+    assert done.exit_code in (1, 2) and said in str(done.exception or "") + done.output

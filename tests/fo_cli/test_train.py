@@ -27,7 +27,7 @@ def data(tmp_path):
 
 
 def args(data, *more, stage="input-1", model="tiny"):
-    given = ["train", "--stage", stage, "--model", str(model), "--size", "tiny"]
+    given = ["train", "--stage", stage, "--model", str(model), "--recipe", "tiny"]
     given += ["--train", str(data / "train.jsonl"), "--valid", str(data / "val.jsonl")]
     return [*given, "--out", str(data / "run"), "--device", "cpu", *more]
 
@@ -85,7 +85,7 @@ def test_a_new_ctc_head_gets_the_tokens_of_the_transcripts(data):
     ("change", "line"),
     [
         (("--stage", "input-4"), "possible: input-1"),
-        (("--size", "large"), "paper, smol, smol-open, tiny"),
+        (("--recipe", "large"), "paper, smol, smol-open, tiny"),
         (("--model", "tin"), "did you mean 'tiny'"),
         (("--set", "train.max_step=3"), "did you mean 'max_steps'"),
         (("--train", "/no/train.jsonl"), "/no/train.jsonl does not exist"),
@@ -129,7 +129,7 @@ def test_changed_settings_need_force_and_the_card_tells_the_story(data, caplog):
     assert second.exit_code == 0, second.stderr
     assert "kept speech_encoder; to be trained again: input-1 (its CTC head" in caplog.text
     card = (data / "run" / "model" / "README.md").read_text()
-    assert "## input-1" in card and "| wer | " in card and "stood still" in card
+    assert "## input-1" in card and "| wer | " in card and "Frozen weights unchanged" in card
     after = (data / "run2" / "model" / "README.md").read_text()
     assert "## input-1" in after and "## input-2" in after
     assert not (data / "run2" / "model" / "ctc_head.safetensors").exists()

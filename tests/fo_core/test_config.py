@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from fo_core.config import config, load, merge, read_yaml, to_dict
+from fo_core.config import config, load, merge, read_yaml, renamed, to_dict
 from fo_core.errors import ConfigError
 
 
@@ -93,3 +93,11 @@ def test_a_chosen_type_is_not_part_of_a_path_and_its_own_keys_are_named() -> Non
     with pytest.raises(ConfigError, match=r"unknown key parts\.one\.scael .*'scale'") as caught:
         load(Many, {"parts": parts})
     assert "parts.one.scale: " in str(caught.value)
+
+
+def test_a_renamed_key_is_refused_with_its_name_of_now():
+    from fo_core.training.optim import OptimConfig
+
+    with pytest.raises(ConfigError, match="flat is plateau_ratio now"):
+        load(OptimConfig, {"flat": 0.3})
+    assert renamed({"optim": [{"hold": {"a.*": 3}}]}) == {"optim": [{"freeze_steps": {"a.*": 3}}]}

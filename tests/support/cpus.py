@@ -23,7 +23,7 @@ NUMERIC = [
     "tests/fo_core/layers",
     "tests/fo_core/models",
     "tests/fo_core/test_features.py",
-    "tests/fo_core/training/test_llm_rows.py",
+    "tests/fo_core/training/losses/test_llm_rows.py",
     "tests/fo_core/training/test_loop.py",
     "tests/fo_core/training/test_losses.py",
 ]

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
-import torch
 from torch import Tensor
 
-from fo_core.dialogue.session import Session, Verdict
-from fo_core.streaming import CHUNK_SAMPLES
 
-
-def listen_to(session: Session, feats: Tensor) -> Verdict:
-    """Hear a chunk whose new feature frames are ``feats`` [1, 16, mel]."""
+@contextmanager
+def recorded_features(model: Any, feats: Tensor | None) -> Iterator[None]:
+    """The new feature frames of a chunk are ``feats`` [1, 16, mel]; None: those of its wave."""
     with pytest.MonkeyPatch.context() as patch:
-        kind = type(session.model.features)
-        patch.setattr(kind, "step", lambda _, wave, state: (feats, state))
-        return session.listen(torch.zeros(CHUNK_SAMPLES))
+        if feats is not None:
+            feats = feats.to(model.llm.dtype)
+            patch.setattr(type(model.features), "step", lambda _, wave, state: (feats, state))
+        yield
+
+
+class Voice:
+    """A detector that finds voice in everything."""
+
+    def init_state(self, batch_size: int) -> None:
+        return None
+
+    def step(self, wave: Tensor, state: None) -> tuple[Tensor, None]:
+        return wave.new_ones(1, wave.shape[1] // 512), state

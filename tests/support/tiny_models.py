@@ -31,11 +31,11 @@ def tiny_model(seed: int = 0, llm: FrozenLLM | None = None, **parts: Any) -> Fre
     Args:
         seed: Of the weights.
         llm: A loaded LLM; None loads the tiny one.
-        **parts: Sections of the config to merge over ``conf/sizes/tiny.yaml``
+        **parts: Sections of the config to merge over ``conf/models/tiny.yaml``
             (``adapter={"type": "ctc"}``).
     """
     llm = llm or FrozenLLM.load("tiny")
-    size = Path(str(resources.files("fo_core"))) / "conf" / "sizes" / "tiny.yaml"
+    size = Path(str(resources.files("fo_core"))) / "conf" / "models" / "tiny.yaml"
     torch.manual_seed(seed)
     return build(cfg.load(FreezeOmniConfig, cfg.merge(cfg.read_yaml(size), parts)), llm=llm)
 

@@ -16,7 +16,7 @@ class Draw:
     """How the words of one answer are chosen."""
 
     temperature: float = 0.0  # 0 = always the likeliest token
-    seed: int = 0  # of the chances, where the temperature is above 0
+    seed: int = 0  # sampling seed, where the temperature is above 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fo_core.errors import AudioError, EngineError
 from fo_core.io import audio
 from fo_core.io.sound_file import decode
 
-EXTRA = "edge"
+EXTRA = ""  # a core dependency
 VOICES = [  # some of the service's several hundred, one language after the other
     "en-US-AriaNeural",
     "en-US-GuyNeural",

@@ -1,4 +1,4 @@
-"""Differentiable log-mel spectrogram for codecs; the listening side has its own features."""
+"""Differentiable log-mel spectrogram for codecs; the input branch has its own features."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _pack(generator: Generator) -> None:
 
 
 @torch.no_grad()
-def ready_generator(generator: Generator, dtype: torch.dtype) -> ReadyGenerator:
+def pack_generator(generator: Generator, dtype: torch.dtype) -> ReadyGenerator:
     """The packed generator, or the plain one in ``dtype`` where this CPU cannot do it right."""
     draw = torch.Generator().manual_seed(0)
     vectors = torch.randn(1, 3, generator.conv_pre.in_channels, generator=draw)

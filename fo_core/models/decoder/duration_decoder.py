@@ -202,7 +202,7 @@ class DurationDecoder(SpeechDecoder):
             text_lens: Not used; ``text`` knows its lengths.
             tokens: Speech tokens ``[B, T]``; what is beyond the length may hold anything.
             token_lens: ``[B]``, or None.
-            prefix: LLM states ``[B, P, D]``.
+            prefix: LLM hidden states ``[B, P, D]``.
             prefix_lens: ``[B]``, or None.
             counts: Tokens of each unit ``[B, N]``, together those of a row.
             sounds: Pronunciation of every letter, "" where it is silent; None: not known.
@@ -281,7 +281,7 @@ class DurationDecoder(SpeechDecoder):
 
         Args:
             text: Units ``[1, N]``.
-            prefix: LLM states ``[1, P, D]``, not padded.
+            prefix: LLM hidden states ``[1, P, D]``, not padded.
             capacity: Speech tokens at most.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Speech decoder: text vectors and LLM states in, codec tokens out (paper, section 2.3).
+"""Speech decoder: text vectors and LLM hidden states in, codec tokens out (paper, section 2.3).
 
 Notable choices: three Llama stacks. The pre-network reads the text vectors; the prefix stack, with
 weights of its own, reads the LLM's hidden states and leaves nothing but keys and values, the first
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,8 @@ class SpeechDecoder(nn.Module):
     tokens, S = codes + 4 token ids (bos = codes, then sos, eos, pad).
     """
 
+    compat: ClassVar[Compat] = "none"  # how tokens are drawn, see fo_core.sampling
+
     def __init__(self, cfg: SpeechDecoderConfig) -> None:
         super().__init__()
         if cfg.dim % (2 * cfg.heads):
@@ -104,12 +106,23 @@ class SpeechDecoder(nn.Module):
         self.decoder = LlamaStack(self._shape(cfg.layers))
         self.norm = nn.RMSNorm(cfg.dim, eps=1e-6)
         self.out = nn.Linear(cfg.dim, size)
-        forbidden = torch.zeros(size)
-        if cfg.compat != "official":
-            forbidden[[self.bos, self.sos, self.pad]] = float("-inf")
         self.forbidden: Tensor
-        self.register_buffer("forbidden", forbidden, persistent=False)
+        self.register_buffer("forbidden", self._forbidden(size), persistent=False)
         self._init_weights()
+
+    def _forbidden(self, size: int) -> Tensor:
+        """What is added to the logits [S]: -inf for the specials that are never spoken."""
+        forbidden = torch.zeros(size)
+        forbidden[[self.bos, self.sos, self.pad]] = float("-inf")
+        return forbidden
+
+    def _speech_start(self, text_size: Tensor, padded: int) -> Tensor:
+        """Positions [B, 1] of sos: behind each text with its bos, padded to N or not."""
+        return text_size
+
+    def _shift(self, prefix: int, cached: int) -> int:
+        """What a position is behind the cache's length: the prefix vectors in it."""
+        return cached
 
     def _shape(self, layers: int) -> LlamaConfig:
         c = self.cfg
@@ -164,7 +177,7 @@ class SpeechDecoder(nn.Module):
     def read_prefix(
         self, prefix: Tensor, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor] | None:
-        """LLM states [B, P, D] → keys and values [L, B, heads, P, dh]; None without the stack."""
+        """Hidden states [B, P, D] → keys, values [L, B, heads, P, dh]; None without the stack."""
         if self.prefix is None or prefix.shape[1] == 0:
             return None
         mask = full_mask(valid)
@@ -191,7 +204,7 @@ class SpeechDecoder(nn.Module):
             text_lens: [B], or None if nothing is padded.
             tokens: Speech tokens [B, T]; what is beyond the length may hold anything.
             token_lens: [B], or None.
-            prefix: LLM states [B, P, D].
+            prefix: LLM hidden states [B, P, D].
             prefix_lens: [B], or None.
 
         Returns:
@@ -214,8 +227,7 @@ class SpeechDecoder(nn.Module):
         x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
 
         text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos
-        if self.cfg.compat == "official":  # speech starts behind the padding
-            text_size = torch.full_like(text_size, N + 1)
+        text_size = self._speech_start(text_size, N)
         rows = torch.arange(T + 1, device=device)
         at_text = torch.arange(N + 1, device=device).expand(B, -1)
         at_speech = text_size + rows  # [B, T+1]
@@ -276,7 +288,7 @@ class SpeechDecoder(nn.Module):
 
         Args:
             text: Text vectors [B, N, D], not padded.
-            prefix: LLM states [B, P, D], not padded.
+            prefix: LLM hidden states [B, P, D], not padded.
             capacity: Room for speech tokens.
 
         Returns:
@@ -292,7 +304,7 @@ class SpeechDecoder(nn.Module):
         if past is not None:
             cache.append(*past)
         cache.append(*keys_values)
-        return SpeechState(cache, P if self.cfg.compat == "official" else cached)
+        return SpeechState(cache, self._shift(P, cached))
 
     def step(self, token: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         """One token further.
@@ -360,7 +372,7 @@ class SpeechDecoder(nn.Module):
 
         Args:
             text: Text vectors [1, N, D].
-            prefix: LLM states [1, P, D].
+            prefix: LLM hidden states [1, P, D].
             sampling: Default: the best of two, no penalty.
             max_tokens: Stop after so many.
             generator: Source of randomness, on this model's device.
@@ -381,11 +393,10 @@ class SpeechDecoder(nn.Module):
         logits = yield DecoderRequest(self, sentence.token, sentence.state)
         if recent is not None:
             recent[:, sentence.count % how.window] = sentence.token
-            logits = penalise(logits, recent, how.penalty, self.cfg.compat)
-        if self.cfg.compat != "official":
-            logits = logits + self.forbidden
+            logits = penalise(logits, recent, how.penalty, self.compat)
+        logits = logits + self.forbidden
         token = sample(
-            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.cfg.compat
+            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.compat
         )
         sentence.token = token
         sentence.count += 1

@@ -12,7 +12,7 @@ Parameters: ``cmvn.{mean,istd}`` (buffers), ``subsampling.{conv1,conv2,out}``,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -27,8 +27,6 @@ from fo_core.layers.masks import attention_mask, filled_mask
 from fo_core.layers.positions import LabelTable, sinusoids
 from fo_core.models.encoder.chunk_encoder import ChunkEncoder
 from fo_core.streaming import CONTEXT_FRAMES
-
-OFFICIAL_POSITIONS = 5000  # length of the original's position table
 
 
 @config
@@ -166,9 +164,7 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
         """The state of a stream before its first frame (chunk and left None: the config's)."""
         chunk, left = self._chunks(chunk, left)
         assert chunk > 0, "a stream needs a chunk"
-        places = chunk * max(left, 0)
-        if self.cfg.compat == "official":
-            places = max(places, 1)
+        places = self._places(chunk, left)
         zeros = torch.zeros(batch_size, dtype=torch.int64)
         return SpeechEncoderState(
             self.cmvn.mean.new_zeros(batch_size, CONTEXT_FRAMES, self.cfg.mel),
@@ -180,25 +176,13 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
             left,
         )
 
-    def step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
-        """Encode the next chunk; the published program takes several at once, seeing each other."""
-        if self.cfg.compat == "official":
-            return self._step(feats, state)
-        return super().step(feats, state)
-
     def _step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
         feats = torch.cat([state.context, feats.to(state.context)], 1)
         x = self.embed(feats)
         count, places = x.shape[1], state.caches[0].keys.shape[2]
-        if self.cfg.compat == "official":
-            state = self._official_labels(state, places)
-            labels = (state.first_label + places)[:, None] + torch.arange(count)
-            advance = state.chunk
-        else:
-            labels = (state.position[:, None] + torch.arange(count)) % self.cfg.positions
-            advance = count
+        state, labels, advance = self._label(state, count, places)
         rows = self._labels.rows(labels)
-        grows = self.cfg.compat == "none" and state.left < 0
+        grows = self._grows(state)
         mask = None if grows else filled_mask(state.filled, places, count, x.device)
         caches = []
         for i, layer in enumerate(self.layers):
@@ -216,27 +200,20 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
             state.left,
         )
 
-    def _official_labels(self, state: SpeechEncoderState, places: int) -> SpeechEncoderState:
-        """The published program's labels: counter taken modulo M, all keys labelled anew.
+    def _places(self, chunk: int, left: int) -> int:
+        """Places of the cache of a stream."""
+        return chunk * max(left, 0)
 
-        From the call left + 2 on every label lags its frame by one chunk, and after M frames labels
-        restart at 0 while the cache stays (GOLDEN, "Position labels"). Cached keys carry their
-        labels, so where a label changes, the difference of the rows is added.
-        """
-        chunk, window = state.chunk, (state.left + 1) * state.chunk
-        position = state.position % (chunk * (OFFICIAL_POSITIONS // chunk) - window)
-        first = (position - window).clamp_min(0) + state.filled - places
-        caches = state.caches
-        if bool(((first != state.first_label) & (state.filled > 0)).any()):
-            index = torch.arange(places)
-            old = self._labels.rows((state.first_label[:, None] + index).clamp_min(0))
-            new = self._labels.rows((first[:, None] + index).clamp_min(0))
-            change = (new - old).permute(2, 0, 3, 1, 4)  # [layers, B, heads, C, K]
-            caches = [
-                AttentionState(cache.keys + change[i], cache.values)
-                for i, cache in enumerate(caches)
-            ]
-        return replace(state, position=position, first_label=first, caches=caches)
+    def _grows(self, state: SpeechEncoderState) -> bool:
+        """Whether the cache of a stream grows with every chunk."""
+        return state.left < 0
+
+    def _label(
+        self, state: SpeechEncoderState, count: int, places: int
+    ) -> tuple[SpeechEncoderState, Tensor, int]:
+        """Labels ``[B, count]`` of the next frames; by how much the position moves on."""
+        labels = (state.position[:, None] + torch.arange(count)) % self.cfg.positions
+        return state, labels, count
 
     def embed(self, feats: Tensor) -> Tensor:
         """Normalise and subsample: ``[B, T + 3, mel] -> [B, T / 4, E]``, the layers' input."""

@@ -29,10 +29,10 @@ from fo_core.models.llm.transformers_module import HFBackbone, HFCache
 
 Ropes = tuple[Rope, Rope | None]  # of the layers, and of those with a window if they differ
 
-__all__ = ["HFBackbone", "HFCache", "LeanBackbone", "load_backbone"]
+__all__ = ["HFBackbone", "HFCache", "LlamaBackbone", "load_backbone"]
 
 
-class LeanBackbone(nn.Module):
+class LlamaBackbone(nn.Module):
     """Embedding, our Llama-like layers, final norm, head; names follow Hugging Face's.
 
     Args:
@@ -67,7 +67,7 @@ class LeanBackbone(nn.Module):
         self.packed_head: Fused | None = None
         self.fit: Fit | None = None  # what it was made for
 
-    def pack(self, weights: Weights = "same") -> LeanBackbone:
+    def pack(self, weights: Weights = "same") -> LlamaBackbone:
         """Add copies of layers and head for small steps (see ``LlamaStack.pack``)."""
         self.stack.pack(weights)
         if self.embed_tokens.weight.device.type == "cpu":
@@ -88,7 +88,7 @@ class LeanBackbone(nn.Module):
         return self.embed_tokens if self.lm_head is None else self.lm_head
 
     @classmethod
-    def empty(cls, fit: Fit, ropes: Ropes, dtype: torch.dtype) -> LeanBackbone:
+    def empty(cls, fit: Fit, ropes: Ropes, dtype: torch.dtype) -> LlamaBackbone:
         """One whose weights have no memory yet."""
         with torch.device("meta"):
             model = cls(fit.shape, fit.vocab, fit.tied, *ropes, fit.embed_scale, fit.logit_cap)
@@ -97,7 +97,7 @@ class LeanBackbone(nn.Module):
         return model
 
     @classmethod
-    def mapped(cls, tensors: dict[str, Tensor], fit: Fit, ropes: Ropes) -> LeanBackbone:
+    def mapped(cls, tensors: dict[str, Tensor], fit: Fit, ropes: Ropes) -> LlamaBackbone:
         """Take the tensors of :meth:`joined` as weights, uncopied.
 
         Raises:
@@ -132,7 +132,7 @@ class LeanBackbone(nn.Module):
         return self.stack.rope, getattr(self.stack, "local_rope", None)
 
     @classmethod
-    def load(cls, folder: Path, fit: Fit, ropes: Ropes, dtype: torch.dtype) -> LeanBackbone:
+    def load(cls, folder: Path, fit: Fit, ropes: Ropes, dtype: torch.dtype) -> LlamaBackbone:
         """Read a folder's safetensors into joined projections, one tensor at a time.
 
         Raises:
@@ -250,7 +250,7 @@ class LeanBackbone(nn.Module):
 
 def load_backbone(
     folder: Path, config: Any, dtype: torch.dtype, lean: bool | None = None
-) -> tuple[LeanBackbone | HFBackbone, str]:
+) -> tuple[LlamaBackbone | HFBackbone, str]:
     """The lean backbone where it fits (``lean`` None), else transformers' module, and why.
 
     Raises:
@@ -263,7 +263,7 @@ def load_backbone(
         found = "asked for"
     if isinstance(found, Fit):
         ropes = families.make_ropes(config, found.shape)
-        return LeanBackbone.load(folder, found, ropes, dtype), f"family {config.model_type}"
+        return LlamaBackbone.load(folder, found, ropes, dtype), f"family {config.model_type}"
     if lean:
         raise CheckpointError(f"{folder}: {found}")
     return HFBackbone.load(folder, dtype), found

@@ -7,21 +7,19 @@ so they hold for any architecture. An LLM that runs through transformers is trie
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fo_core.errors import CheckpointError, first_line
 
-if TYPE_CHECKING:
-    from fo_core.models.llm.frozen_llm import FrozenLLM
-
 ROWS = 8  # vectors that are fed; more where a window is short
 LONGEST = 64  # windows up to so many positions are filled
 
 
-Backbone = Any  # a LeanBackbone or HFBackbone
+Backbone = Any  # a LlamaBackbone or HFBackbone
+FrozenLLM = Any  # of frozen_llm.py, which imports this file
 ATTENDING = "LLMs whose layers all attend to keys and values (Llama, Qwen, Gemma, ...)"
 
 

@@ -1,4 +1,6 @@
-"""The frozen text LLM: vectors in, states out, never a changed bit (paper, section 3.1).
+"""The frozen text LLM: embeddings in, hidden states out; weights are immutable.
+
+Paper, section 3.1.
 
 Speech enters as vectors in the LLM's embedding space and leaves as its last hidden states and
 tokens. Any decoder-only LLM with a chat template does. Weights take no gradient; gradients flow
@@ -21,7 +23,7 @@ from fo_core.layers.packed import Weights
 from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import KVCache
 from fo_core.models.llm import chat, checks, families, prepared, reasoning, source
-from fo_core.models.llm.backbone import HFBackbone, LeanBackbone, load_backbone
+from fo_core.models.llm.backbone import HFBackbone, LlamaBackbone, load_backbone
 from fo_core.models.llm.chat import ChatParts
 from fo_core.models.llm.facts import LLMFacts, read_dtype
 from fo_core.models.llm.state import LLMState
@@ -34,7 +36,7 @@ class FrozenLLM(nn.Module):
 
     Args:
         backbone: The weights and how they run.
-        tokenizer: Its transformers tokenizer, or a ``LeanTokenizer`` that does the same.
+        tokenizer: Its transformers tokenizer, or a ``StandaloneTokenizer`` that does the same.
         spec: What it was loaded from, for messages and for the model folder.
         stored: The dtype that the weights fit in; None: the one they have.
         facts: What its folder says of it.
@@ -42,7 +44,7 @@ class FrozenLLM(nn.Module):
 
     def __init__(
         self,
-        backbone: LeanBackbone | HFBackbone,
+        backbone: LlamaBackbone | HFBackbone,
         tokenizer: Any,
         spec: str = "",
         stored: torch.dtype | None = None,
@@ -55,8 +57,10 @@ class FrozenLLM(nn.Module):
         self.facts = facts or LLMFacts()
         self.stored = stored or self.dtype
         self.loaded = ""  # fingerprint of what was loaded, where that is known already
-        self.lockstep = False  # several processes hold parts of the layers: see ``remember``
-        self._remembered: dict[Any, tuple[Tensor, Tensor]] = {}
+        self.sharded_layers = (
+            False  # several processes hold parts of the layers: see ``cached_prefix``
+        )
+        self._prefixes: dict[Any, tuple[Tensor, Tensor]] = {}
         self.requires_grad_(False)
         super().train(False)
 
@@ -101,7 +105,7 @@ class FrozenLLM(nn.Module):
         )
         llm = cls(backbone, tokenizer, spec, kind, facts)
         source.check_tokenizer(folder, tokenizer, llm.vocab_size)
-        if isinstance(backbone, LeanBackbone):
+        if isinstance(backbone, LlamaBackbone):
             llm.loaded = prepared.write(folder, llm)
         llm.move(device)
         if isinstance(backbone, HFBackbone):
@@ -120,7 +124,7 @@ class FrozenLLM(nn.Module):
         For inference on a CPU; without effect elsewhere. The weights themselves stay (fingerprint,
         gradients to the vectors); memory grows by the copies.
         """
-        if isinstance(self.backbone, LeanBackbone):
+        if isinstance(self.backbone, LlamaBackbone):
             self.backbone.pack(weights)
         return self
 
@@ -269,7 +273,7 @@ class FrozenLLM(nn.Module):
         caches = [state.cache for state in states]
         own = [cache for cache in caches if isinstance(cache, KVCache)]
         backbone = self.backbone
-        if not isinstance(backbone, LeanBackbone) or len(own) < len(caches):
+        if not isinstance(backbone, LlamaBackbone) or len(own) < len(caches):
             return [self.step(*one)[0] for one in zip(embeds, states, strict=True)]
         rows = [row.to(self.dtype) for row in embeds]
         for row, state in zip(rows, states, strict=True):
@@ -313,28 +317,30 @@ class FrozenLLM(nn.Module):
             mask = square.tril() & shown[:, None, None, :]  # [B, 1, N, N]
             mask = mask | torch.eye(N, dtype=torch.bool, device=embeds.device)  # no empty row
         if past is not None:
-            assert isinstance(self.backbone, LeanBackbone), "remember gives nothing for others"
+            assert isinstance(self.backbone, LlamaBackbone), (
+                "cached_prefix gives nothing for others"
+            )
             return self.backbone(embeds.to(self.dtype), mask, position_ids, past=past)
         return self.backbone(embeds.to(self.dtype), mask, position_ids, None)
 
     @torch.no_grad()
-    def remember(self, ids: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    def cached_prefix(self, ids: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """Keys and values [L, 1, Hkv, P, dh] of ids that many rows begin with.
 
         Returns:
-            None for no ids, and where the LLM does not run on our own layers or in lockstep with
-            other processes (each must run it equally often). The newest few are kept, so that every
-            batch of a training stage finds them.
+            None for no ids, and where the LLM does not run on our own layers or its layers are
+            sharded over processes (each must run it equally often). The newest few are kept, so
+            that every batch of a training stage finds them.
         """
-        if not ids or self.lockstep or not isinstance(self.backbone, LeanBackbone):
+        if not ids or self.sharded_layers or not isinstance(self.backbone, LlamaBackbone):
             return None
         key = (tuple(ids), self.device, self.dtype)
-        if key not in self._remembered:
-            while len(self._remembered) >= 4:
-                self._remembered.pop(next(iter(self._remembered)))
+        if key not in self._prefixes:
+            while len(self._prefixes) >= 4:
+                self._prefixes.pop(next(iter(self._prefixes)))
             stack = self.backbone.stack
-            self._remembered[key] = stack.keys_values(self.embed(list(ids)), causal=True)
-        return self._remembered[key]
+            self._prefixes[key] = stack.keys_values(self.embed(list(ids)), causal=True)
+        return self._prefixes[key]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of final-normed states [..., H]."""

@@ -27,7 +27,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -36,15 +36,13 @@ from fo_core.io.checkpoint import load_tensors, save_tensors
 from fo_core.io.files import cache_dir, mark_of, read_json, write_json, write_text
 from fo_core.layers.kv_cache import LayerKind, LlamaConfig
 from fo_core.layers.rope import Rope
-from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.backbone import LlamaBackbone
 from fo_core.models.llm.facts import LLMFacts
 from fo_core.models.llm.families import Family, Fit
-from fo_core.models.llm.tokenizer import LeanTokenizer, TokenizerFacts, describe, difference
-
-if TYPE_CHECKING:
-    from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.tokenizer import StandaloneTokenizer, TokenizerFacts, describe, difference
 
 log = logging.getLogger(__name__)
+FrozenLLM = Any  # of frozen_llm.py, which imports this file
 
 LARGEST = 1 << 29  # bytes of weights that are written once more; those of a larger LLM are not
 CODE = ("backbone", "families", "weight_names", "prepared", "source", "tokenizer")
@@ -55,8 +53,8 @@ FACTS, TOKENIZER, WEIGHTS, SEEN = "llm.json", "tokenizer.json", "weights.safeten
 class Prepared:
     """A prepared LLM."""
 
-    backbone: LeanBackbone
-    tokenizer: LeanTokenizer
+    backbone: LlamaBackbone
+    tokenizer: StandaloneTokenizer
     facts: LLMFacts
     fingerprint: str  # of its weights, as it was computed when it was prepared
 
@@ -97,9 +95,9 @@ def write(folder: Path, llm: FrozenLLM) -> str:
     """
     where = place(folder, llm.dtype)
     tokenizer = describe(llm.tokenizer)
-    if where is None or tokenizer is None or not isinstance(llm.backbone, LeanBackbone):
+    if where is None or tokenizer is None or not isinstance(llm.backbone, LlamaBackbone):
         return ""
-    if difference(LeanTokenizer(*tokenizer), llm.tokenizer):
+    if difference(StandaloneTokenizer(*tokenizer), llm.tokenizer):
         return ""
     fingerprint = llm.fingerprint()
     try:
@@ -121,7 +119,7 @@ def write(folder: Path, llm: FrozenLLM) -> str:
 def _write(
     made: Path,
     folder: Path,
-    backbone: LeanBackbone,
+    backbone: LlamaBackbone,
     facts: LLMFacts,
     tokenizer: tuple[str, TokenizerFacts],
     fingerprint: str,
@@ -185,11 +183,11 @@ def _load(folder: Path, where: Path, found: dict[str, Any], dtype: torch.dtype) 
     main, local = (None if rope is None else _read_rope(rope) for rope in found["ropes"])
     assert main is not None, "the digest says that it was written"
     if WEIGHTS in found["sha256"]:
-        backbone = LeanBackbone.mapped(load_tensors(where / WEIGHTS), fit, (main, local))
+        backbone = LlamaBackbone.mapped(load_tensors(where / WEIGHTS), fit, (main, local))
     else:
-        backbone = LeanBackbone.load(folder, fit, (main, local), dtype)
+        backbone = LlamaBackbone.load(folder, fit, (main, local), dtype)
     names = found["tokenizer"]
-    tokenizer = LeanTokenizer(
+    tokenizer = StandaloneTokenizer(
         (where / TOKENIZER).read_text(encoding="utf-8"),
         TokenizerFacts(names["template"], tuple(names["specials"]), names["names"]),
     )

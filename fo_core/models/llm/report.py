@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fo_core.errors import CheckpointError
 from fo_core.models.llm import checks, reasoning
-from fo_core.models.llm.backbone import LeanBackbone
+from fo_core.models.llm.backbone import LlamaBackbone
 from fo_core.models.llm.frozen_llm import FrozenLLM
 
 
@@ -39,7 +39,7 @@ class LLMReport:
 
 def make_report(llm: FrozenLLM) -> LLMReport:
     """Try a loaded LLM and say what it is."""
-    own = isinstance(llm.backbone, LeanBackbone)
+    own = isinstance(llm.backbone, LlamaBackbone)
     found = checks.findings(llm)
     try:
         llm.chat_parts("Be brief.", (("Hi", "Hello."),))
@@ -71,7 +71,7 @@ def make_report(llm: FrozenLLM) -> LLMReport:
 
 def path_of(llm: FrozenLLM) -> str:
     """Which layers an LLM runs on."""
-    return "own layers" if isinstance(llm.backbone, LeanBackbone) else "transformers"
+    return "own layers" if isinstance(llm.backbone, LlamaBackbone) else "transformers"
 
 
 def _short(dtype: object) -> str:

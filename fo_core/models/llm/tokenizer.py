@@ -1,8 +1,8 @@
 """An LLM's tokenizer without transformers: the same ids, texts and prompts, in milliseconds.
 
 transformers wraps a tokenizer of the library ``tokenizers`` and renders chat templates with jinja2.
-:func:`describe` writes down what such a wrapper adds; :class:`LeanTokenizer` does the same from
-that. Whether it really does is tried on texts, dialogues and tools (:func:`difference`) before
+:func:`describe` writes down what such a wrapper adds; :class:`StandaloneTokenizer` does the same
+from that. Whether it really does is tried on texts, dialogues and tools (:func:`difference`) before
 anybody relies on it.
 """
 
@@ -27,7 +27,7 @@ class TokenizerFacts:
     names: dict[str, Any] = field(default_factory=dict)  # "eos_token" and the like, for templates
 
 
-class LeanTokenizer:
+class StandaloneTokenizer:
     """What this project asks of a tokenizer, by the names that transformers' has for it.
 
     Args:
@@ -212,7 +212,7 @@ TOOLS = ({
 },)  # fmt: skip
 
 
-def difference(lean: LeanTokenizer, whole: Any) -> str:
+def difference(lean: StandaloneTokenizer, whole: Any) -> str:
     """The first thing in which a lean tokenizer is not transformers' own; "": there is none."""
     specials = lean.all_special_tokens
     for text in (*TEXTS, "".join(specials), f"a {' b '.join(specials)}"):
@@ -236,7 +236,7 @@ def difference(lean: LeanTokenizer, whole: Any) -> str:
     return "" if lean.chat_template is None else _prompts_differ(lean, whole)
 
 
-def _prompts_differ(lean: LeanTokenizer, whole: Any) -> str:
+def _prompts_differ(lean: StandaloneTokenizer, whole: Any) -> str:
     system, user = ({"role": role, "content": f" {role} <b> & ü\n"} for role in ("system", "user"))
     said = {"role": "assistant", "content": "An <i>answer</i>."}
     call = {"type": "function", "id": "call00000",

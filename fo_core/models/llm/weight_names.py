@@ -1,4 +1,4 @@
-"""Names of tensors in an LLM's checkpoint against those of our own layers; nothing goes unsaid."""
+"""Names of tensors in an LLM's checkpoint against those of our own layers: all must match."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_every_turn_is_asked_on_the_llm_s_own_answers(
     report = go(cfg, write(tmp_path / "in.jsonl", rows()), tmp_path / "out")
     made = read(tmp_path / "out" / "manifest.jsonl")
     assert [row["id"] for row in made] == [f"d{i}" for i in range(9)]
-    assert report.counts["turns"] == 18 and report.counts["turns left out"] == 0
+    assert report.counts["turns"] == 18 and report.counts["turns skipped"] == 0
     assert all("before" not in m["content"] for a in llm_server.asked for m in a["messages"])
     third = next(row for row in made if len(row["turns"]) == 3)
     last = next(a["messages"] for a in llm_server.asked

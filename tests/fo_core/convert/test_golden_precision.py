@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recorded_features import listen_to
+from recorded_features import Voice, recorded_features
 from rounding import BFLOAT16, FLOAT16, FLOAT32, bounds, near
 from torch import Tensor
 
-from fo_core.dialogue.session import Session
+from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.events import ChunkState
+from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import for_file, read_dialogue
 from fo_core.layers import conv, packed
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
+from fo_core.streaming import CHUNK_SAMPLES
 
 # The largest relative error of a weight; of int8, half a step of a row whose largest weight is four
 # times an ordinary one.
@@ -24,8 +27,9 @@ UNITS = {"same": FLOAT32, "fp16": FLOAT16, "bf16": BFLOAT16, "int8": 2.0**-6}
 def listened(model: FreezeOmni, folder, variant) -> dict[str, Tensor]:
     """Encoder frames and state probabilities of run b."""
     run = variant.run("run_b")
-    session = Session(model, for_file(read_dialogue(folder)), run.json["role"])
-    hear, encoded, states = session._listener.__class__.hear_features, [], []
+    cfg = for_file(read_dialogue(folder))
+    duplex = Duplex(model, cfg, system=run.json["role"], speak=False, vad=Voice(), eager=True)
+    hear, encoded, states = Listener.hear_features, [], []
 
     def spy(listener, feats):
         heard = hear(listener, feats)
@@ -33,10 +37,12 @@ def listened(model: FreezeOmni, folder, variant) -> dict[str, Tensor]:
         return heard
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session._listener.__class__, "hear_features", spy)
+        patch.setattr(Listener, "hear_features", spy)
         for feats in variant.fbank("b"):
-            p = listen_to(session, feats[None, 3:].to(model.llm.dtype)).probabilities
-            states.append([p.listen, p.answer, p.ignore])
+            duplex.push(torch.zeros(CHUNK_SAMPLES))
+            with recorded_features(model, feats[None, 3:]):
+                found = list(duplex.run())
+            states += [[e.listen, e.answer, e.ignore] for e in found if isinstance(e, ChunkState)]
     states = torch.tensor(states, dtype=torch.float64)
     return {"encoder": torch.stack(encoded), "states": states}
 
@@ -70,7 +76,7 @@ def test_recorded_run(weights, imported, double, exact, golden_variant, monkeypa
     # Below full precision a codec runs in bfloat16 where there is any.
     codec, wave = FLOAT32 if weights == "same" else BFLOAT16, {"wave": exact["wave"]}
     allowed |= bounds(lambda: spoken(double, golden_variant), codec, wave)
-    model = make_ready(freeze_omni.load(imported), weights)
+    model = pack_for_inference(freeze_omni.load(imported), weights)
     found = listened(model, *where) | spoken(model, golden_variant)
     for name, value in found.items():
         near(value, exact[name], allowed[name], name)

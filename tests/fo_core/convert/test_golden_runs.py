@@ -1,4 +1,4 @@
-"""Whole recorded runs of the original, reproduced through the streaming engine."""
+"""Whole recorded runs of the original, reproduced by the dialogue that users talk to."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded_features import listen_to
+from recorded_features import Voice, recorded_features
 from rounding import Bound, bounds, near
 from torch import Tensor
 from two_turns import Ended
 
 from fo_core.config import replace
+from fo_core.dialogue import commands as do
+from fo_core.dialogue import events as ev
 from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
-from fo_core.dialogue.session import DialogueConfig, Session
-from fo_core.dialogue.settings import for_file, read_dialogue
-from fo_core.dialogue.states import DialogueState, Event
+from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
+from fo_core.dialogue.states import DialogueState, Event, StateProbabilities, decide
 from fo_core.dialogue.vocoder import pcm16
 from fo_core.features import KaldiFbank
 from fo_core.models import freeze_omni
@@ -67,19 +69,21 @@ def loaded(imported) -> Loaded:
     return Loaded(freeze_omni.load(imported), freeze_omni.load(imported).double(), cfg)
 
 
-class Listening:
-    """Hears a run's chunks and keeps what the recorded one kept."""
+class Recorded:
+    """A dialogue that hears a run's chunks and keeps what the recorded one kept."""
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.spans = session, []
-        self.encoded, self.adapted, self.hidden, self.probabilities = [], [], [], []
-        self.status: list[str] = []
-        hear, feed = session._listener.__class__.hear_features, session._feed
+    def __init__(self, model, cfg: DialogueConfig, role: str, patch, speak: bool = True) -> None:
+        self.duplex = Duplex(model, cfg, system=role, speak=speak, vad=Voice(), eager=True)
+        self.cfg, self.events, self.spans = cfg, list(self.duplex.run()), []
+        self.length = self.duplex.conversation.length
+        self.encoded, self.adapted, self.chunks = [], [], []
+        said, hear = self.duplex.conversation, Listener.hear_features
+        feed = said._feed
 
         def spy_feed(*vectors):
-            before = session.length
+            before = said.length
             hidden = yield from feed(*vectors)
-            self.spans.append((session.length - before, session.length, hidden))
+            self.spans.append((said.length - before, said.length, hidden))
             return hidden
 
         def spy_hear(listener, feats):
@@ -88,23 +92,52 @@ class Listening:
             self.adapted.append(heard.embeds[0])
             return heard
 
-        session._feed = spy_feed
-        self.patch = (session._listener.__class__, "hear_features", spy_hear)
+        self.hidden: list[Tensor] = []  # the LLM's states that gave tokens
+        llm, self.logits = model.llm, model.llm.logits
+        note, logits = self.hidden.append, self.logits
+        patch.setattr(llm, "logits", lambda states: (note(states[0]), logits(states))[1])
+        patch.setattr(said, "_feed", spy_feed)
+        patch.setattr(Listener, "hear_features", spy_hear)
 
-    def note(self, verdict) -> None:
-        self.status.append(STATUS[verdict.event])
-        p = verdict.probabilities
-        self.probabilities.append([p.listen, p.answer, p.ignore])
+    def hear(self, chunk: Tensor, feats: Tensor | None = None) -> None:
+        """160 ms of sound, or of features in their place."""
+        self.duplex.push(chunk)
+        self._take(feats)
 
+    def _take(self, feats: Tensor | None) -> None:
+        with recorded_features(self.duplex.model, feats):
+            found = list(self.duplex.run())
+        self.chunks += [e for e in found if isinstance(e, ev.ChunkState)]
+        self.events += found
 
-def listened(seen: Listening) -> dict[str, Tensor]:
-    """What a run recorded of the listening side."""
-    return {
-        "enc_out": torch.stack(seen.encoded),
-        "adapter_out": torch.stack(seen.adapted),
-        "chunk_hidden": torch.stack([hidden[0, 0] for _, _, hidden in seen.spans]),
-        "state_prob": torch.tensor(seen.probabilities, dtype=torch.float64),
-    }
+    def hear_all(self, loaded: Loaded, variant, which: str) -> None:
+        if which == "a":
+            for chunk in loaded.chunks(variant.input_wave):
+                self.hear(chunk)
+        else:
+            for feats in variant.fbank(which):
+                self.hear(torch.zeros(CHUNK_SAMPLES), feats[None, 3:])
+
+    def status(self, rule) -> list[str]:
+        """What the state head's probabilities mean by a rule, chunk by chunk."""
+        seen = [StateProbabilities(e.listen, e.answer, e.ignore) for e in self.chunks]
+        return [STATUS[decide(rule, [one])] for one in seen]
+
+    def listened(self) -> dict[str, Tensor]:
+        """What a run recorded of the listening side."""
+        states = [[e.listen, e.answer, e.ignore] for e in self.chunks]
+        hidden = [hidden[0, 0] for _, _, hidden in self.spans[: len(states)]]
+        return {
+            "enc_out": torch.stack(self.encoded),
+            "adapter_out": torch.stack(self.adapted),
+            "chunk_hidden": torch.stack(hidden),
+            "state_prob": torch.tensor(states, dtype=torch.float64),
+        }
+
+    def answer(self) -> None:
+        """End the turn and answer it."""
+        self.duplex.send(do.Commit())
+        self._take(None)
 
 
 @torch.inference_mode()
@@ -112,53 +145,38 @@ def float64_run(loaded: Loaded, variant, which: str) -> dict[str, Tensor]:
     """A run in float64, its wave from the recorded speech tokens (whole, not in pieces)."""
     run, model = variant.run(f"run_{which}"), loaded.double
     model.features = KaldiFbank().double()  # its filters are computed anew, with their rounding
-    session, states = Session(model, loaded.file, run.json["role"]), []
-    seen, logits = Listening(session), model.llm.logits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(*seen.patch)
-        patch.setattr(model.llm, "logits", lambda h: (states.append(h[0]), logits(h))[1])
-        if which == "a":
-            for chunk in loaded.chunks(variant.input_wave):
-                seen.note(session.listen(chunk))
-        else:
-            for feats in variant.fbank(which):
-                seen.note(listen_to(session, feats[None, 3:].double()))
-        session.end_turn()
-        list(session.reply(speak=False))
+        seen = Recorded(model, loaded.file, run.json["role"], patch, speak=False)
+        seen.hear_all(loaded, variant, which)
+        seen.answer()
     spoken = [run[f"s{i}.speech_tokens"] for i in range(len(run.json["sentences"]))]
     wave = model.codec.decode(torch.cat(spoken).view(1, -1, 1), model.voice())
-    hidden = torch.stack(states)
-    head = logits(hidden[:4])
-    return listened(seen) | {"gen_hidden": hidden, "gen_logits_head": head, "wave": wave}
+    hidden = torch.stack(seen.hidden)
+    head = seen.logits(hidden[:4])
+    return seen.listened() | {"gen_hidden": hidden, "gen_logits_head": head, "wave": wave}
 
 
-def check_listening(seen: Listening, run, allowed: dict[str, Bound]) -> None:
-    for name, found in listened(seen).items():
+def check_listening(seen: Recorded, run, allowed: dict[str, Bound]) -> None:
+    for name, found in seen.listened().items():
         near(found, run[name], allowed[name], name)
-    for (count, length, _), recorded in zip(seen.spans, run.json["chunks"], strict=True):
+    chunks = run.json["chunks"]
+    for (count, length, _), recorded in zip(seen.spans[: len(chunks)], chunks, strict=True):
         assert (count, length) == (recorded["llm_tokens"], recorded["kv_len"])
 
 
-def check_reply(session: Session, run, allowed: dict[str, Bound], monkeypatch) -> list[Tensor]:
-    """Answer, compare everything discrete, and return the pieces of audio."""
-    hidden: list[Tensor] = []
-    logits = session.model.llm.logits
-
-    def spy(states):
-        hidden.append(states[0])
-        return logits(states)
-
-    monkeypatch.setattr(session.model.llm, "logits", spy)
-    events = list(session.reply())
-    turn, recorded = session.turns[-1], run.json
+def check_reply(seen: Recorded, run, allowed: dict[str, Bound]) -> list[Tensor]:
+    """Compare everything discrete of the answer, and return the pieces of audio."""
+    said, reply = seen.duplex.conversation, seen.duplex.engine.reply
+    llm = said.model.llm
+    turn, recorded = said.turns[-1], run.json
     ids = run["gen_ids"].tolist()
     if recorded["gen"]["ended_by_eod"]:
-        assert turn.answer.ended and ids.pop() == session.model.llm.end_id
+        assert turn.answer.ended and ids.pop() == llm.end_id
     assert turn.answer.token_ids == ids
-    near(torch.stack(hidden), run["gen_hidden"], allowed["gen_hidden"], "gen_hidden")
-    head = logits(torch.stack(hidden[:4]))
+    near(torch.stack(seen.hidden), run["gen_hidden"], allowed["gen_hidden"], "gen_hidden")
+    head = seen.logits(torch.stack(seen.hidden[:4]))
     near(head, run["gen_logits_head"], allowed["gen_logits_head"], "gen_logits_head")
-    assert session.length == recorded["gen"]["kv_len"][-1]
+    assert said.length == recorded["gen"]["kv_len"][-1]
     assert turn.answer.text == recorded["whole_text"]
     assert len(turn.parts) == len(recorded["sentences"])
     for index, (part, sentence) in enumerate(zip(turn.parts, recorded["sentences"], strict=True)):
@@ -167,34 +185,27 @@ def check_reply(session: Session, run, allowed: dict[str, Bound], monkeypatch) -
         assert segment.text == sentence["text_post"]
         assert segment.token_ids == sentence["text_ids"]
         assert segment.stop - segment.start == sentence["n_hidden_states"]
-        text, prefix = session.speaker.inputs(part)
+        text, prefix = reply.speaker.inputs(part)
         assert text.shape[1] == sentence["hidden_vectors"]
         assert prefix.shape[1] == sentence["prefix_vectors"]
         assert torch.equal(text[0, :4], run[f"s{index}.hidden_head"])
         near(prefix[0, :4], run[f"s{index}.prefix_head"], allowed["gen_hidden"], "prefix")
-        tokens = session.speaker.parts[index].tokens
+        tokens = reply.speaker.parts[index].tokens
         assert tokens == run[f"s{index}.speech_tokens"].tolist()
-    texts = [event.text for event in events if event.kind == "text"]
+    texts = [event.text for event in seen.events if isinstance(event, ev.TextDelta)]
     assert texts == [sentence["text_raw"] for sentence in recorded["sentences"]]
-    return [event.audio for event in events if event.kind == "audio"]
+    return [torch.from_numpy(e.audio) for e in seen.events if isinstance(e, ev.AudioDelta)]
 
 
 def check_offline(loaded: Loaded, variant, which: str, monkeypatch) -> Tensor:
     run, allowed = variant.run(f"run_{which}"), loaded.bounds(variant, which)
-    session = Session(loaded.model, loaded.file, run.json["role"])
-    assert session.length == run.json["system"]["kv_len"]
-    seen = Listening(session)
-    monkeypatch.setattr(*seen.patch)
-    if which == "a":
-        for chunk in loaded.chunks(variant.input_wave):
-            seen.note(session.listen(chunk))
-    else:
-        for feats in variant.fbank(which):
-            seen.note(listen_to(session, feats[None, 3:]))
-    session.end_turn()
+    seen = Recorded(loaded.model, loaded.file, run.json["role"], monkeypatch)
+    assert seen.length == run.json["system"]["kv_len"]
+    seen.hear_all(loaded, variant, which)
+    seen.answer()
     check_listening(seen, run, allowed)
-    assert seen.status == [chunk["stat"] for chunk in run.json["chunks"]]
-    pieces = check_reply(session, run, allowed, monkeypatch)
+    assert seen.status(loaded.server.states) == [c["stat"] for c in run.json["chunks"]]
+    pieces = check_reply(seen, run, allowed)
     yields = [count for sentence in run.json["sentences"] for count in sentence["yields"]]
     assert [piece.numel() for piece in pieces] == yields
     audio = torch.cat(pieces)
@@ -222,31 +233,31 @@ def only_features(listener: Listener, chunk: Tensor) -> None:
 
 
 def test_run_c_server(loaded, golden_variant, monkeypatch):
+    """The chunks before the voice cannot end the turn; the state head ends it after them."""
     run, allowed = golden_variant.run("run_c"), loaded.bounds(golden_variant, "a")
-    chunks = loaded.chunks(golden_variant.input_wave)
-    session = Session(loaded.model, loaded.server, run.json["role"])
-    seen = Listening(session)
-    monkeypatch.setattr(*seen.patch)
-    history = run.json["n_history_chunks"]
-    assert loaded.server.history_chunks == history
-    for index, chunk in enumerate(chunks[:history]):
-        if index == 1 and seen.status[0] != "cl":
-            only_features(session._listener, chunk)
-        else:
-            seen.note(session.listen(chunk, may_end=False))
-    stop = history
-    for stop, chunk in enumerate(chunks[history:], history):  # noqa: B007
-        seen.note(session.listen(chunk))
-        if session.state is not DialogueState.LISTENING:
+    history, server = run.json["n_history_chunks"], loaded.server
+    assert server.history_chunks == history
+    skips = run.json["chunks"][0]["stat"] != "cl"
+    rule = replace(server.states, min_chunks=history - skips + 1)
+    turn = replace(server.duplex.turn, detect="file")
+    cfg = replace(server, states=rule, duplex=replace(server.duplex, turn=turn))
+    seen, stop = Recorded(loaded.model, cfg, run.json["role"], monkeypatch), 0
+    for stop, chunk in enumerate(loaded.chunks(golden_variant.input_wave)):  # noqa: B007
+        if stop == 1 and skips:
+            only_features(seen.duplex.conversation._listener, chunk)
+            continue
+        seen.hear(chunk)
+        if any(isinstance(event, ev.TurnEnded) for event in seen.events):
             break
     check_listening(seen, run, allowed)
-    assert len(seen.status) == len(run.json["consumed_chunks"])
-    assert seen.status == [chunk["stat"] for chunk in run.json["chunks"]]
-    assert stop == run.json["stop_chunk"] and seen.status[-1] == run.json["final_stat"]
+    status = seen.status(server.states)
+    assert len(status) == len(run.json["consumed_chunks"])
+    assert status == [chunk["stat"] for chunk in run.json["chunks"]]
+    assert stop == run.json["stop_chunk"] and status[-1] == run.json["final_stat"]
     if run.json["final_stat"] != "ss":
-        assert session.state is DialogueState.IDLE
+        assert seen.duplex.state is DialogueState.IDLE
         return
-    pieces = check_reply(session, run, allowed, monkeypatch)
+    pieces = check_reply(seen, run, allowed)
     assert [piece.numel() for piece in pieces] == run.json["sent_lens"]
     pcm = pcm16(torch.cat(pieces))
     assert int((pcm.int() - run["pcm"].int()).abs().max()) <= 1
@@ -255,35 +266,30 @@ def test_run_c_server(loaded, golden_variant, monkeypatch):
 @pytest.mark.parametrize("end", ["cut", "ended"])
 def test_run_d_two_turns(loaded, golden_variant, end, monkeypatch):
     run, allowed = golden_variant.run("run_d"), loaded.bounds(golden_variant, "a")
-    chunks = loaded.chunks(golden_variant.input_wave)
-    session = Session(loaded.model, loaded.file, run.json["role"])
-    logits = session.model.llm.logits
+    chunks, llm = loaded.chunks(golden_variant.input_wave), loaded.model.llm
     if end == "ended":
         run = Ended(run, golden_variant.meta["eod_id"])
-        logits = run.head(logits)
+        monkeypatch.setattr(llm, "logits", run.head(llm.logits))
+    cfg = replace(loaded.file, segmenter=replace(loaded.file.segmenter, max_tokens=10_000))
+    seen = Recorded(loaded.model, cfg, run.json["role"], monkeypatch, speak=False)
     for index, turn in enumerate(run.json["turns"]):
-        segmenter = replace(loaded.file.segmenter, max_tokens=turn["max_new_tokens"])
-        session.cfg = replace(loaded.file, segmenter=segmenter)
+        seen.duplex.send(do.Configure(max_tokens=turn["max_new_tokens"]))
         first, last = turn["chunks"]
-        verdicts = [session.listen(chunk).probabilities for chunk in chunks[first:last]]
-        ours = torch.tensor([[p.listen, p.answer, p.ignore] for p in verdicts])
+        seen.chunks.clear()
+        seen.hidden.clear()
+        for chunk in chunks[first:last]:
+            seen.hear(chunk)
+        ours = torch.tensor([[e.listen, e.answer, e.ignore] for e in seen.chunks])
         near(ours, run[f"t{index}.prob"], allowed["state_prob"], f"t{index}.prob")
-        session.end_turn()
-        hidden: list[Tensor] = []
-        monkeypatch.setattr(
-            session.model.llm,
-            "logits",
-            lambda states, to=hidden: (to.append(states[0]), logits(states))[1],
-        )
-        assert all(event.kind == "text" for event in session.reply(speak=False))
-        answer = session.turns[-1].answer
+        seen.answer()
+        answer = seen.duplex.conversation.turns[-1].answer
         assert answer.token_ids == turn["ids"]
         assert answer.ended == (turn["end"] == "sl")
         # A step that gave the end token is in the cache's length, and in neither ids nor states.
-        assert len(hidden) == len(turn["ids"]) + answer.ended
-        states = torch.stack(hidden[: len(turn["ids"])])
+        assert len(seen.hidden) == len(turn["ids"]) + answer.ended
+        states = torch.stack(seen.hidden[: len(turn["ids"])])
         near(states, run[f"t{index}.hidden"], allowed["gen_hidden"], f"t{index}.hidden")
-        assert session.length == turn["kv_len"]
+        assert seen.duplex.conversation.length == turn["kv_len"]
 
 
 def test_answering_a_file_gives_the_recorded_wave(loaded, golden_variant):

@@ -11,6 +11,7 @@ from rounding import bounds, near, roundings
 from torch import Tensor
 
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, Segment, Segmenter
+from fo_core.models.compat.speech_decoder import OfficialSpeechDecoder
 from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.sampling import SamplingConfig, filter_logits
 from fo_core.text import speakable
@@ -59,7 +60,7 @@ def make_decoder(variant) -> SpeechDecoder:
     for name, value in variant.state_dict("decoder").items():
         old = next((o for o in NAMES if name.startswith(o)), "")
         state[NAMES.get(old, "") + name.removeprefix(old)] = value
-    decoder = SpeechDecoder(config)
+    decoder = OfficialSpeechDecoder(config)
     decoder.load_state_dict(state)
     return decoder.eval()
 

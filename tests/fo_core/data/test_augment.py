@@ -219,7 +219,7 @@ def test_a_loader_gives_labels_that_fit_the_changed_sound(tmp_path: Path) -> Non
 
 
 def test_an_empty_folder_of_noises_is_refused_before_the_first_item(tmp_path: Path) -> None:
-    """Fails if the items that draw noise are left out one by one instead."""
+    """Fails if the items that draw noise are skipped one by one instead."""
     for name in ("noise", "room"):
         cfg = replace(STILL, **{f"{name}_share": 0.1, f"{name}_files": str(tmp_path)})
         with pytest.raises(DataError, match="no sound in"):

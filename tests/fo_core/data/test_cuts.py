@@ -110,7 +110,7 @@ def test_d3_a_channel_that_is_not_there(tmp_path: Path, channel: Any, said: str)
     with pytest.raises(DataError, match=said):
         manifest.from_cut(made)
     found = check(Line(1, json.dumps(made).encode()), tmp_path, CheckConfig())
-    assert [kind for kind, _ in found.faults] == ["channel"] and not found.mended
+    assert [kind for kind, _ in found.faults] == ["channel"] and not found.repaired
 
 
 def test_d3_words_said_on_one_channel_of_a_multicut_are_heard_there(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_d4_transforms_are_refused_by_name_and_not_mended_away(tmp_path: Path, n
     with pytest.raises(DataError, match=rf"line 1: .*transforms \({name}\).*save_audios"):
         manifest.read(path)
     found = check(Line(1, path.read_bytes()), tmp_path, CheckConfig())
-    assert [kind for kind, _ in found.faults] == ["transforms"] and not found.mended
+    assert [kind for kind, _ in found.faults] == ["transforms"] and not found.repaired
     with pytest.raises(DataError, match="none of 1 items"):
         shard(ShardConfig(1), path, tmp_path / "out", RunConfig(workers=1))
     assert name in (tmp_path / "out" / "rejects.jsonl").read_text()
@@ -219,8 +219,10 @@ def test_d3_fix_writes_the_path_of_the_channel_s_own_file(tmp_path: Path) -> Non
     made["recording"]["sources"].append({"type": "file", "channels": [4], "source": "b.wav"})
     found = check(Line(1, json.dumps(made).encode()), tmp_path, CheckConfig())
     assert not found.faults
-    mended = json.loads(found.mended)["recording"]["sources"]
-    assert [each["source"] for each in mended] == [str(tmp_path / n) for n in ("many.wav", "b.wav")]
+    repaired = json.loads(found.repaired)["recording"]["sources"]
+    assert [each["source"] for each in repaired] == [
+        str(tmp_path / n) for n in ("many.wav", "b.wav")
+    ]
 
 
 def test_d5_offset_and_duration_of_a_table_are_honoured_in_evaluation(tmp_path: Path) -> None:

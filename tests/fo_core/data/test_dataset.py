@@ -114,7 +114,7 @@ def test_processes_deal_out_the_batches_of_one(items: list[Item], world: int) ->
     """Nothing twice, nothing left out, the same batches a round, also over an epoch's end."""
 
     def stream(rank: int, of: int) -> Iterator[Batch]:
-        return make_loader(items, "tts", batch_size=4, rank=rank, world_size=of).forever()
+        return make_loader(items, "tts", batch_size=4, rank=rank, world_size=of).infinite_batches()
 
     alone = stream(0, 1)
     several = [stream(rank, world) for rank in range(world)]
@@ -124,15 +124,15 @@ def test_processes_deal_out_the_batches_of_one(items: list[Item], world: int) ->
 
 def test_another_number_of_processes_goes_on_at_the_same_batch(items: list[Item]) -> None:
     before = make_loader(items, "tts", batch_size=4, rank=1, world_size=2)
-    stream = before.forever()
+    stream = before.infinite_batches()
     for _ in range(7):  # 14 of 10 batches an epoch
         next(stream)
     alone, after = (make_loader(items, "tts", batch_size=4) for _ in range(2))
-    whole = alone.forever()
+    whole = alone.infinite_batches()
     for _ in range(14):
         next(whole)
     after.load_state_dict(before.state_dict())
-    assert ids(next(after.forever())) == ids(next(whole))
+    assert ids(next(after.infinite_batches())) == ids(next(whole))
 
 
 def test_validation_is_shared_without_repeats(items: list[Item]) -> None:
@@ -164,12 +164,12 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(items: list[Item], stop: int)
     def take(stream: Iterator[Batch], count: int) -> list[Batch]:
         return [next(stream) for _ in range(count)]
 
-    whole = take(fresh().forever(), 14)
+    whole = take(fresh().infinite_batches(), 14)
     first = fresh()
-    take(first.forever(), stop)
+    take(first.infinite_batches(), stop)
     second = fresh()
     second.load_state_dict(first.state_dict())
-    rest = take(second.forever(), 14 - stop)
+    rest = take(second.infinite_batches(), 14 - stop)
     for a, b in zip(whole[stop:], rest, strict=True):
         assert ids(a) == ids(b) and torch.equal(a["wave"], b["wave"])
 

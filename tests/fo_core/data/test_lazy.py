@@ -75,19 +75,19 @@ def test_an_epoch_gives_every_item_once_in_another_order_each_time(path: Path) -
 
 @pytest.mark.parametrize("stop", [0, 5, 33, 34, 170, 200])
 def test_resume_is_exact_in_every_window(path: Path, stop: int) -> None:
-    whole = [ids(b) for b in itertools.islice(loader(path).forever(), 210)]
+    whole = [ids(b) for b in itertools.islice(loader(path).infinite_batches(), 210)]
     first = loader(path)
-    taken = list(itertools.islice(first.forever(), stop))
+    taken = list(itertools.islice(first.infinite_batches(), stop))
     again = loader(path)
     again.load_state_dict(first.state_dict())
-    rest = [ids(b) for b in itertools.islice(again.forever(), 210 - stop)]
+    rest = [ids(b) for b in itertools.islice(again.infinite_batches(), 210 - stop)]
     assert [ids(b) for b in taken] + rest == whole
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_deal_out_the_batches_of_one(path: Path, world: int) -> None:
     def stream(rank: int, of: int) -> Iterator[Batch]:
-        return loader(path, rank=rank, world_size=of).forever()
+        return loader(path, rank=rank, world_size=of).infinite_batches()
 
     alone, several = stream(0, 1), [stream(rank, world) for rank in range(world)]
     for _ in range(80):  # over the ends of windows
@@ -95,14 +95,14 @@ def test_processes_deal_out_the_batches_of_one(path: Path, world: int) -> None:
 
 
 def test_worker_processes_give_the_same_batches(path: Path) -> None:
-    here = [ids(b) for b in itertools.islice(loader(path).forever(), 60)]
-    there = [ids(b) for b in itertools.islice(loader(path, num_workers=1).forever(), 60)]
+    here = [ids(b) for b in itertools.islice(loader(path).infinite_batches(), 60)]
+    there = [ids(b) for b in itertools.islice(loader(path, num_workers=1).infinite_batches(), 60)]
     assert here == there
 
 
 def test_no_more_than_three_windows_are_held(path: Path) -> None:
     made = loader(path)
-    for _ in itertools.islice(made.forever(), 150):
+    for _ in itertools.islice(made.infinite_batches(), 150):
         assert sum(len(window.items) for window in made._made.values()) <= 3 * 200
         assert not made._held
 

@@ -27,7 +27,7 @@ def test_float32_is_multiplied_everywhere():
 @pytest.mark.parametrize("there", [True, False])
 def test_a_cpu_computes_in_float32_what_it_cannot_multiply(monkeypatch, there):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there)
-    assert compute.multiplies(torch.bfloat16) is there
+    assert compute.native_matmul(torch.bfloat16) is there
     assert compute.working_dtype(torch.bfloat16) is (torch.bfloat16 if there else torch.float32)
 
 
@@ -36,4 +36,4 @@ def test_a_build_without_onednn(monkeypatch):
         raise AttributeError
 
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", missing)
-    assert not compute.multiplies(torch.bfloat16)
+    assert not compute.native_matmul(torch.bfloat16)

@@ -10,13 +10,14 @@ import tiny_models
 import torch
 
 from fo_core.config import replace
-from fo_core.dialogue.context import forget_after
+from fo_core.dialogue import commands as do
+from fo_core.dialogue.answer import ask_text, file_talk
+from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.session import DialogueConfig, Session
-from fo_core.dialogue.settings import effective_context
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig, effective_context
 from fo_core.dialogue.transcribe import repeat
 from fo_core.engines.llm.transformers import Engine
-from fo_core.errors import CheckpointError
+from fo_core.errors import CheckpointError, EngineError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tiny import write_tiny
@@ -51,9 +52,12 @@ def model(tmp_path: Path) -> FreezeOmni:
     return tiny_models.tiny_model(llm=FrozenLLM.load(str(folder)))
 
 
-def talk(session: Session, question: str = "Why?") -> str:
-    session.hear_text(question)
-    return "".join(event.text for event in session.reply(speak=False) if event.kind == "text")
+def talk_with(model: FreezeOmni, cfg: DialogueConfig = GREEDY, system: str | None = None) -> Duplex:
+    return file_talk(model, cfg, system, speak=False)
+
+
+def ask(talk: Duplex, question: str = "Why?") -> str:
+    return ask_text(talk, question).text
 
 
 def test_an_answer_ends_at_every_end_token(
@@ -65,8 +69,8 @@ def test_an_answer_ends_at_every_end_token(
     assert llm.end_ids == {256, 92, llm.end_id}
     run_on = f"It is noon.{llm.tokenizer.decode([92])} Human: Why?<|im_end|>"
     script.say(run_on)
-    session = Session(model, GREEDY)
-    assert talk(session) == "It is noon." and session.turns[0].answer.ended, other
+    talk = talk_with(model)
+    assert ask(talk) == "It is noon." and talk.conversation.turns[0].answer.ended, other
     script.say(run_on)
     said = repeat(model, torch.randn(1, 3, llm.width))
     assert llm.answer_text(said) == "It is noon."
@@ -80,7 +84,8 @@ def test_thoughts_are_not_spoken_and_leave_the_history(
 ) -> None:
     """L2: they were read aloud, and made data unspeakable."""
     script, llm = Scripted(model.llm, monkeypatch), model.llm
-    session = Session(model, GREEDY)
+    talk = talk_with(model)
+    said = talk.conversation
     for text in (
         "<think>An hour. Or two.</think>It is noon. Yes.<|im_end|>",
         "An hour</think>It is noon. Yes.<|im_end|>",
@@ -88,19 +93,19 @@ def test_thoughts_are_not_spoken_and_leave_the_history(
         "It is noon. Yes.<|im_end|>",
     ):
         script.say(text)
-        assert talk(session) == "It is noon. Yes."
-        answer = session.turns[-1].answer
+        assert ask(talk) == "It is noon. Yes."
+        answer = said.turns[-1].answer
         assert llm.tokenizer.decode(answer.token_ids) == "It is noon. Yes."
-        assert answer.start + len(answer.token_ids) == session.length
-        forget_after(session, session.turns[-1], 11)  # a barge-in after the first sentence
-        assert session.length == answer.start + 11 and answer.text == "It is noon."
+        assert answer.start + len(answer.token_ids) == said.length
+        said.cut_answer(said.turns[-1].number, 11)  # a barge-in after the first sentence
+        assert said.length == answer.start + 11 and answer.text == "It is noon."
         script.say(text)
         [found] = Engine(llm).answer([[{"role": "user", "content": "Why?"}]])
         assert found.text == "It is noon. Yes."
         script.say(text)
         assert llm.answer_text(repeat(model, torch.randn(1, 3, llm.width))) == "It is noon. Yes."
     script.say("<think>An hour.<|im_end|>")
-    assert talk(session) == "" and session.turns[-1].answer.token_ids == []
+    assert ask(talk) == "" and said.turns[-1].answer.token_ids == []
 
 
 def test_thoughts_without_end_are_closed(
@@ -109,7 +114,7 @@ def test_thoughts_without_end_are_closed(
     monkeypatch.setattr("fo_core.models.llm.reasoning.LONGEST", 30)
     script = Scripted(model.llm, monkeypatch)
     script.say("<think>An hour, or two, or thrIt is noon.<|im_end|>")
-    assert talk(Session(model, GREEDY)).strip() == "It is noon."
+    assert ask(talk_with(model)).strip() == "It is noon."
 
 
 def test_the_llms_own_context_bounds_a_talk(tmp_path: Path) -> None:
@@ -118,13 +123,13 @@ def test_the_llms_own_context_bounds_a_talk(tmp_path: Path) -> None:
     model = tiny_models.tiny_model(llm=FrozenLLM.load(str(folder)))
     assert effective_context(model.llm, GREEDY) == 150 < GREEDY.duplex.context
     with pytest.raises(CheckpointError, match="the system text takes .* which has 172.*shorten"):
-        Session(model, GREEDY, "Be brief. " * 30)
-    with pytest.raises(CheckpointError, match="positions of the LLM's context, which has 300"):
-        Session(model, GREEDY).hear_text("a" * 400)
+        talk_with(model, system="Be brief. " * 30)
+    with pytest.raises(EngineError, match="positions of the LLM's context, which has 300"):
+        ask(talk_with(model), "a" * 400)
     endless = replace(GREEDY, segmenter=replace(GREEDY.segmenter, max_tokens=10_000))
-    session = Session(model, endless)
-    talk(session, "a" * 200)
-    assert session.length < 300 and not session.turns[0].answer.ended
+    talk = talk_with(model, endless)
+    ask(talk, "a" * 200)
+    assert talk.conversation.length < 300 and not talk.conversation.turns[0].answer.ended
     engine = Engine(model.llm)
     rows = [[{"role": "user", "content": "a" * n}] for n in (400, 5, 240)]
     texts = engine.answer(rows, max_new_tokens=40)
@@ -137,16 +142,17 @@ def test_dropped_turns_and_barge_ins_leave_nothing_behind(any_llm: Path) -> None
     torch.manual_seed(0)
     model = tiny_models.tiny_model(llm=llm, state_head={"probe": True})
     noise = 0.3 * torch.randn(2560, generator=torch.Generator().manual_seed(1))
-    session = Session(model, replace(GREEDY, mode="offline"))
-    talk(session)
-    session.listen(noise)
-    session.listen(noise)
-    session.drop_turn()
-    talk(session, "And now?")
-    forget_after(session, session.turns[-1], 4)
-    session.listen(noise)
-    session.end_turn()
-    list(session.reply(speak=False))
+    manual = replace(GREEDY, duplex=DuplexConfig(vad="energy", turn=TurnConfig(detect="manual")))
+    talk = Duplex(model, manual, speak=False)
+    ask(talk)
+    talk.push(torch.cat([noise, noise]))
+    talk.send(do.Clear())
+    ask(talk, "And now?")
+    session = talk.conversation
+    session.cut_answer(session.turns[-1].number, 4)
+    talk.push(noise)
+    talk.send(do.Commit())
+    list(talk.run())
 
     fresh = llm.init_state(1, 64)
     kept = [turn for turn in session.turns if turn.answer is not None]

@@ -11,11 +11,10 @@ from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.turns import DuplexConfig, TurnConfig
 from fo_core.dialogue.vocoder import VocoderConfig
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 from fo_core.sampling import SamplingConfig
 
 SAMPLED = SamplingConfig(temperature=0.8, top_k=4)
@@ -48,11 +47,11 @@ def talk(model, vad) -> list[ev.DuplexEvent]:
 
 def test_a_talk_never_mixes_devices(tiny_model, vad, monkeypatch):
     """The same talk as on the CPU, every tensor where the model is or brought back on purpose."""
-    wanted = talk(make_ready(copy.deepcopy(tiny_model)), vad)
+    wanted = talk(pack_for_inference(copy.deepcopy(tiny_model)), vad)
     generator = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device=None: generator())
     with PretendedDevice():
-        model = make_ready(copy.deepcopy(tiny_model).to("cuda"))
+        model = pack_for_inference(copy.deepcopy(tiny_model).to("cuda"))
         assert {p.device for p in model.parameters()} == {DEVICE}
         found = talk(model, vad)
     assert not [event for event in found if isinstance(event, ev.Error)]

@@ -7,13 +7,12 @@ import torch
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.context import new_prefixes, refeed_steps
+from fo_core.dialogue.conversation import new_prefixes
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import DialogueState
-from fo_core.dialogue.turns import DuplexConfig, TurnConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import AudioError, ConfigError
 from fo_core.models.steps import drive
@@ -71,18 +70,18 @@ def sound(events, turn: int) -> np.ndarray:
 
 def check_context(duplex: Duplex) -> None:
     """What the LLM's cache holds is what reading the kept history anew would give."""
-    session = duplex.session
-    length, turns = session.length, session.turns
-    keys = session.cache.cache.keys[:, :, :, :length].clone()
+    talk = duplex.conversation
+    length, turns = talk.length, talk.turns
+    keys = talk.cache.cache.keys[:, :, :, :length].clone()
     ends = [turn.start for turn in turns[1:]] + [length]
     for turn, end in zip(turns, ends, strict=True):
         if turn.answer is not None:  # a token that was chosen last of all is never fed
             fed = end - turn.answer.start
             assert len(turn.answer.token_ids) - fed in (0, 1)
             del turn.answer.token_ids[fed:]
-    drive(refeed_steps(session))
-    assert session.length == length
-    torch.testing.assert_close(session.cache.cache.keys[:, :, :, :length], keys, rtol=0, atol=1e-3)
+    drive(talk.refeed(64, new_prefixes()))
+    assert talk.length == length
+    torch.testing.assert_close(talk.cache.cache.keys[:, :, :, :length], keys, rtol=0, atol=1e-3)
 
 
 def test_a_question_in_order(tiny_model, vad):
@@ -124,7 +123,7 @@ def test_the_look_back_is_heard(tiny_model, vad):
     for before in (0, 2):
         duplex = Duplex(tiny_model, replace(CFG, history_chunks=before), vad=vad, turn=SILENCE)
         hear(duplex, quiet(3), loud(2))
-        lengths.append(duplex.session.turns[-1].chunks)
+        lengths.append(duplex.conversation.turns[-1].chunks)
     assert lengths[1] == lengths[0] + 2
 
 
@@ -135,11 +134,11 @@ def test_state_2_leaves_the_bot_speaking(tiny_model, vad, head):
     duplex = Duplex(tiny_model, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(2), loud(2, 1))
     assert [e.how for e in of(events, ev.TurnEnded)] == ["answer", "ignore"]
-    assert not of(events, ev.Interrupted) and duplex.judge is None
-    assert [e.judging for e in of(events, ev.ChunkState)] == [False, False, True, True]
+    assert not of(events, ev.Interrupted) and duplex.engine.candidate is None
+    assert [e.overlap for e in of(events, ev.ChunkState)] == [False, False, True, True]
     assert duplex.state is DialogueState.SPEAKING
     assert np.array_equal(sound(events, 0), sound(alone, 0))
-    assert len(duplex.session.turns) == 1
+    assert len(duplex.conversation.turns) == 1
     check_context(duplex)
 
 
@@ -154,11 +153,11 @@ def test_state_1_interrupts_and_the_history_holds_only_what_was_played(tiny_mode
     assert cut.turn == 0 and cut.reason == "turn_detected"
     # the bot spoke from the end of the question to the end of the interruption
     assert cut.played == min(whole.samples, (5 * CHUNK) * 3 // 2)
-    first = duplex.session.turns[0].answer
+    first = duplex.conversation.turns[0].answer
     assert first.text == cut.text and whole.text.startswith(cut.text) and cut.text != whole.text
     begun = of(events, ev.SpeechStarted, 1)[0]
     heard_then = (begun.at - 3 * CHUNK) * 3 // 2
-    kept = duplex.session.turns[0].parts
+    kept = duplex.conversation.turns[0].parts
     ends = {e.part: e.position + e.audio.size for e in of(events, ev.AudioDelta, 0)}
     assert all(ends[part.index] <= heard_then for part in kept)
     after = events[events.index(cut) :]
@@ -175,7 +174,7 @@ def test_any_voice_interrupts_where_that_is_asked_for(tiny_model, vad, head):
     cut = of(events, ev.Interrupted)[0]
     assert type(events[events.index(cut) - 1]) is ev.SpeechStarted
     assert cut.at == 5 * CHUNK and cut.played == 2 * CHUNK * 3 // 2
-    assert duplex.state is DialogueState.LISTENING and duplex.judge is None
+    assert duplex.state is DialogueState.LISTENING and duplex.engine.candidate is None
 
 
 def test_a_deaf_bot_is_not_interrupted(tiny_model, vad, head):
@@ -207,10 +206,10 @@ def test_when_the_reply_ends_first_the_fork_becomes_the_truth(tiny_model, vad, h
     events = hear(duplex, quiet(1), loud(2))
     duplex.send(do.Played(of(events, ev.ReplyDone)[0].samples - 100))
     events = hear(duplex, loud(1, 1))
-    assert duplex.state is DialogueState.JUDGING
+    assert duplex.state is DialogueState.OVERLAP
     duplex.send(do.Played(10**9, turn=0))
     events += duplex.run()
-    assert duplex.state is DialogueState.LISTENING and duplex.judge is None
+    assert duplex.state is DialogueState.LISTENING and duplex.engine.candidate is None
     assert kinds(events)[-2:] == ["Played", "StateChanged"]
     head += ["answer"]
     events = hear(duplex, loud(1, 2))
@@ -219,12 +218,12 @@ def test_when_the_reply_ends_first_the_fork_becomes_the_truth(tiny_model, vad, h
 
 
 def test_a_turn_without_verdict_ends(tiny_model, vad, head):
-    turn = TurnConfig(patience_ms=640)
+    turn = TurnConfig(end_of_turn_timeout_ms=640)
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=turn)
     events = hear(duplex, quiet(1), loud(1), quiet(6))
-    assert [e.how for e in of(events, ev.TurnEnded)] == ["patience"] and of(events, ev.ReplyDone)
+    assert [e.how for e in of(events, ev.TurnEnded)] == ["timeout"] and of(events, ev.ReplyDone)
     events = hear(duplex, loud(1), quiet(6))  # while the bot speaks: a noise
-    assert [e.how for e in of(events, ev.TurnEnded)] == ["lost"]
+    assert [e.how for e in of(events, ev.TurnEnded)] == ["no_decision"]
     assert not of(events, ev.Interrupted)
     long = replace(CFG, duplex=DuplexConfig(max_turn_seconds=0.6))
     events = hear(Duplex(tiny_model, long, vad=vad), loud(8))
@@ -251,7 +250,7 @@ def test_the_client_commits(tiny_model, vad):
     assert of(events, ev.ChunkState, 0)[-1].at == int(2.5 * CHUNK)
     assert [e.turn for e in of(events, ev.ChunkState)] == [0, 1, 1]
     duplex.send(do.Clear())
-    assert kinds(duplex.run())[-1] == "Cleared" and len(duplex.session.turns) == 2
+    assert kinds(duplex.run())[-1] == "Cleared" and len(duplex.conversation.turns) == 2
     duplex.push(loud(0.6))
     duplex.send(do.Commit(answer=False))
     events = list(duplex.run())
@@ -260,7 +259,7 @@ def test_the_client_commits(tiny_model, vad):
     events = list(duplex.run())
     done = of(events, ev.ReplyDone)[0]
     assert done.samples == 0 and done.status == "incomplete" and not of(events, ev.AudioDelta)
-    assert len(duplex.session.turns[-1].answer.token_ids) == 5
+    assert len(duplex.conversation.turns[-1].answer.token_ids) == 5
     duplex.send(do.Respond())
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["nothing_to_answer"]
     check_context(duplex)
@@ -273,15 +272,17 @@ def test_typed_messages_and_the_history(tiny_model, vad):
     duplex.send(do.HearText("who are you?"))
     events = list(duplex.run())
     assert [e.text for e in of(events, ev.Transcript)] == ["hello", "who are you?"]
-    assert [t.answer.text for t in duplex.session.turns][0] == "good day"
+    assert [t.answer.text for t in duplex.conversation.turns][0] == "good day"
     assert sound(events, 1).size
     check_context(duplex)
-    length = duplex.session.length
+    length = duplex.conversation.length
     duplex.send(do.Delete(0))
     duplex.send(do.Delete(7))
     events = list(duplex.run())
     assert [e.code for e in of(events, ev.Error)] == ["no_such_turn"]
-    assert duplex.session.length < length and [t.number for t in duplex.session.turns] == [1]
+    assert duplex.conversation.length < length and [
+        t.number for t in duplex.conversation.turns
+    ] == [1]
     duplex.send(do.HearText(" "))
     assert [e.code for e in of(duplex.run(), ev.Error)] == ["empty_text"]
 
@@ -290,7 +291,7 @@ def test_a_typed_message_interrupts(tiny_model, vad):
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
     duplex.send(do.HearText("hello"))
     events = list(duplex.run(steps=60))
-    assert duplex.replying
+    assert duplex.tasks.reply is not None
     duplex.send(do.Respond())
     duplex.send(do.HearText("stop it"))
     events += duplex.run()
@@ -317,7 +318,7 @@ def test_interrupting_and_truncating(tiny_model, vad):
     duplex.send(do.Truncate(0, 0))  # an older answer: the context is read again
     duplex.send(do.Truncate(9, 0))
     events = list(duplex.run())
-    assert of(events, ev.Truncated)[0].text == duplex.session.turns[0].answer.text == ""
+    assert of(events, ev.Truncated)[0].text == duplex.conversation.turns[0].answer.text == ""
     assert [e.code for e in of(events, ev.Error)] == ["no_such_turn"]
     check_context(duplex)
 
@@ -334,7 +335,7 @@ def test_settings_change(tiny_model, vad):
     other.send(do.HearText("hello"))
     changed = list(other.run())
     assert kinds(changed)[0] == "Configured"
-    assert other.session.parts.system_ids != duplex.session.parts.system_ids
+    assert other.conversation.parts.system_ids != duplex.conversation.parts.system_ids
     fresh = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, system="Shout.", voice=[1] * codes.groups)
     fresh.send(do.HearText("hello"))
     assert np.array_equal(sound(fresh.run(), 0), sound(changed, 0))
@@ -350,9 +351,9 @@ def test_a_full_context_forgets_the_oldest_turns(tiny_model, vad):
     for number in range(8):
         duplex.send(do.HearText(f"question {number} " + "abc " * 8))
         dropped += of(duplex.run(), ev.ContextDropped)
-        assert duplex.session.length <= 512
+        assert duplex.conversation.length <= 512
     assert dropped and all(e.after <= 256 and e.before > 512 for e in dropped)
-    assert [t.number for t in duplex.session.turns][-1] == 7
+    assert [t.number for t in duplex.conversation.turns][-1] == 7
     check_context(duplex)
 
 
@@ -390,12 +391,12 @@ def test_system_texts_are_read_once_and_few_are_kept(tiny_model, vad):
     for number in range(12):
         duplex = Duplex(tiny_model, CFG, vad=vad, system=f"Rule {number}.", prefixes=prefixes)
         list(duplex.run())
-    assert len(prefixes) == 8 and tuple(duplex.session.parts.system_ids) in prefixes
+    assert len(prefixes) == 8 and tuple(duplex.conversation.parts.system_ids) in prefixes
     again = Duplex(tiny_model, CFG, vad=vad, system="Rule 11.", prefixes=prefixes)
     steps = 0
-    while again.urgency() is not None:
-        steps += again.resume() is not None
-    assert steps == 0 and again.session.length == duplex.session.length
+    while again.tasks.urgency() is not None:
+        steps += again.tasks.resume() is not None
+    assert steps == 0 and again.conversation.length == duplex.conversation.length
 
 
 def test_what_is_cut_is_the_reply_that_plays(tiny_model, vad, head):
@@ -417,7 +418,7 @@ def test_what_is_cut_is_the_reply_that_plays(tiny_model, vad, head):
             events = hear(duplex, loud(1, 1))
         cut = of(events, ev.Interrupted)[0]
         assert cut.turn == 0 and whole.text.startswith(cut.text) and cut.text != whole.text
-        first, typed = duplex.session.turns[:2]
+        first, typed = duplex.conversation.turns[:2]
         assert first.answer.text == cut.text
         assert typed.heard and typed.answer is None
         list(duplex.run())
@@ -451,12 +452,12 @@ def test_a_turn_that_is_deleted_while_the_user_speaks_is_gone(tiny_model, vad, h
     duplex.send(do.HearText("again", answer=False))
     list(duplex.run())
     events = hear(duplex, loud(1))
-    assert duplex.state is DialogueState.JUDGING
+    assert duplex.state is DialogueState.OVERLAP
     duplex.send(do.Delete(0))
     events += duplex.run()
     events += hear(duplex, loud(1, 1))
     assert of(events, ev.Interrupted) and of(events, ev.ReplyDone)
-    assert [turn.number for turn in duplex.session.turns] == [1, 2]
+    assert [turn.number for turn in duplex.conversation.turns] == [1, 2]
 
 
 def test_events_and_errors_name_the_command_that_caused_them(tiny_model, vad):
@@ -464,7 +465,7 @@ def test_events_and_errors_name_the_command_that_caused_them(tiny_model, vad):
     duplex.send(do.HearText("hello", answer=False, id="text"))
     duplex.send(do.Respond(id="first"))
     events = list(duplex.run(steps=40))
-    assert duplex.replying
+    assert duplex.tasks.reply is not None
     duplex.send(do.Delete(0, id="delete"))
     duplex.send(do.Respond(id="second"))
     duplex.send(do.Truncate(0, 0, id="cut"))
@@ -496,13 +497,13 @@ def test_a_command_that_waits_for_the_reply_makes_nothing_urgent(tiny_model, vad
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
     duplex.send(do.HearText("hello"))
     list(duplex.run(steps=40))
-    assert duplex.replying and duplex.urgency() in (1, 2)
-    level = duplex.urgency()
+    assert duplex.tasks.reply is not None and duplex.tasks.urgency() in (1, 2)
+    level = duplex.tasks.urgency()
     for command in (do.HearText("and", answer=False), do.SayText("well"), do.Commit()):
         duplex.send(command)
-        assert duplex.urgency() == level
+        assert duplex.tasks.urgency() == level
     duplex.send(do.Interrupt())
-    assert duplex.urgency() == 0
+    assert duplex.tasks.urgency() == 0
 
 
 def test_a_reply_that_is_being_made_may_be_truncated(tiny_model, vad):
@@ -519,5 +520,50 @@ def test_a_reply_that_is_being_made_may_be_truncated(tiny_model, vad):
         events += duplex.run()
         assert not of(events, ev.Error) and duplex.state is DialogueState.IDLE
         assert len(of(events, ev.Interrupted)) == cancel and len(of(events, ev.Truncated)) != cancel
-        assert duplex.session.turns[0].answer.text == ""
+        assert duplex.conversation.turns[0].answer.text == ""
         check_context(duplex)
+
+
+def test_a_reply_apart_leaves_no_trace(tiny_model, vad):
+    """Out of band: with the history or without, and what comes after is as if it had not been."""
+    duplexes = [Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, speak=False) for _ in range(2)]
+    for duplex in duplexes:
+        duplex.send(do.HearText("hello"))
+        list(duplex.run())
+    apart, plain = duplexes
+    length = apart.conversation.length
+    told = do.Respond(apart=True, system="Name the topic.", id="mine")
+    messages = do.Respond(apart=True, system="Shout.", messages=[("user", "hello")])
+    answers = []
+    for command in (told, messages):
+        apart.send(command)
+        events = list(apart.run())
+        done = of(events, ev.ReplyDone)[0]
+        answers.append(done.text)
+        assert not of(events, ev.Transcript | ev.TurnEnded | ev.Error) and done.cause == command.id
+        assert [turn.number for turn in apart.conversation.turns] == [0]
+        assert apart.conversation.length == length and apart.state is DialogueState.IDLE
+    fresh = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL, speak=False, system="Shout.")
+    fresh.send(do.HearText("hello"))
+    assert answers[1] == of(fresh.run(), ev.ReplyDone)[0].text
+    for duplex in duplexes:
+        duplex.send(do.HearText("and now?"))
+    assert of(apart.run(), ev.ReplyDone)[0].text == of(plain.run(), ev.ReplyDone)[0].text
+    apart.send(do.Respond(apart=True, id="empty"))
+    assert [e.code for e in of(apart.run(), ev.Error)] == ["nothing_to_answer"]
+
+
+def test_a_reply_apart_may_be_interrupted(tiny_model, vad):
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=MANUAL)
+    duplex.send(do.HearText("hello"))
+    list(duplex.run())
+    duplex.send(do.Played(10**9))
+    text = duplex.conversation.turns[0].answer.text
+    duplex.send(do.Respond(apart=True, system="Name the topic."))
+    list(duplex.run(steps=40))
+    assert duplex.tasks.reply is not None
+    duplex.send(do.Interrupt())
+    events = list(duplex.run())
+    assert of(events, ev.ReplyDone)[0].status == "cancelled" and not of(events, ev.Error)
+    assert [turn.answer.text for turn in duplex.conversation.turns] == [text]
+    check_context(duplex)

@@ -54,18 +54,18 @@ def test_a_piece_whose_sound_is_not_all_made(turn):
     assert tokens_heard(Turn(0), late, 9, 24000, Tokenizer()) == 0
 
 
-def test_the_play_head():
-    play = Playback(0, 24000)
+def test_the_playback_position():
+    play = Playback(24000)
     play.begin_part()
-    assert play.add(2400, clock=1000) == 0 and play.head(1000) == 0
-    assert play.head(1800) == 1200 and not play.over(1800)
-    assert play.head(90000) == 2400  # it waits for more
+    assert play.add(2400, clock=1000) == 0 and play.position(1000) == 0
+    assert play.position(1800) == 1200 and not play.over(1800)
+    assert play.position(90000) == 2400  # it waits for more
     assert play.add(2400, clock=90000) == 2400
-    assert play.head(90160) == 2640 and play.ahead(90160) == pytest.approx(2160 / 24000)
+    assert play.position(90160) == 2640 and play.ahead(90160) == pytest.approx(2160 / 24000)
     play.tell(3000)
-    assert play.head(10 * SAMPLE_RATE * 60) == 3000  # who tells is believed
+    assert play.position(10 * SAMPLE_RATE * 60) == 3000  # who tells is believed
     play.tell(10)
-    assert play.head(0) == 3000  # never back
+    assert play.position(0) == 3000  # never back
     play.tell(10**9)
     play.done = True
-    assert play.head(0) == 4800 and play.over(0)
+    assert play.position(0) == 4800 and play.over(0)

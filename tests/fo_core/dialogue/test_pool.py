@@ -16,9 +16,8 @@ from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.turns import DuplexConfig, TurnConfig
 from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import AudioError
 from fo_core.models.steps import DecoderRequest, LLMRequest, run_together
@@ -167,11 +166,11 @@ def test_the_models_own_system_text_is_read_once_and_a_users_own_by_him(tiny_mod
         talks = [pool.open() for _ in range(3)]
         until_idle(pool, talks)
         assert not pool.stats().steps  # read before they came
-        lengths = {pool._slots[talk].duplex.session.length for talk in talks}
+        lengths = {pool._slots[talk].duplex.conversation.length for talk in talks}
         assert lengths == {len(tiny_model.chat.system_ids)} and lengths != {0}
         own = pool.open("Be long and merry.")
         until_idle(pool, [own])
-        assert own.closed is None and pool._slots[own].duplex.session.length != lengths.pop()
+        assert own.closed is None and pool._slots[own].duplex.conversation.length != lengths.pop()
         assert pool.stats().steps["LLMRequest"] > 0
 
 
@@ -184,7 +183,7 @@ def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, 
         return run_together(steps)
 
     monkeypatch.setattr("fo_core.dialogue.pool.run_together", noted)
-    monkeypatch.setattr("fo_core.dialogue.scheduler.ROWS", 8)
+    monkeypatch.setattr("fo_core.dialogue.batching.ROWS", 8)
     cfg = replace(CFG, duplex=replace(CFG.duplex, refeed=6))
     with Pool(tiny_model, cfg, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open("aeiou" * (3 + n)) for n in range(4)]
@@ -209,7 +208,7 @@ def test_a_consumer_that_reads_nothing_stops_only_its_own_reply(tiny_model, vad)
         slow, other = pool.open(), pool.open()
         slow.push(question(1))
         until_work_is_done(pool)
-        assert pool._slots[slow].duplex.replying  # it waits
+        assert pool._slots[slow].duplex.tasks.reply is not None  # it waits
         other.push(question(2))
         assert audio(until(other, ev.ReplyDone), 0).size
         assert audio(until(slow, ev.ReplyDone), 0).size  # it goes on when it is read
@@ -282,7 +281,7 @@ def test_a_model_that_raises_for_one_harms_no_other(tiny_model, vad, monkeypatch
             until(talk, ev.ReplyDone)
             talk.send(do.Played(10**9))
             until(talk, ev.Played)
-        marked.append(pool._slots[talks[0]].duplex.session.cache)
+        marked.append(pool._slots[talks[0]].duplex.conversation.cache)
         for seed, talk in enumerate(talks):
             talk.push(question(seed))
         error = until(talks[0], ev.Error)[-1]

@@ -1,12 +1,7 @@
-"""Pieces of text become audio; an iterator runs ahead of its consumer."""
+"""Pieces of text become audio."""
 
-import threading
-import time
-
-import pytest
 import torch
 
-from fo_core.dialogue.ahead import Ahead
 from fo_core.dialogue.segmenter import Segment
 from fo_core.dialogue.speaker import Speaker, SpeakerConfig
 from fo_core.dialogue.vocoder import VocoderConfig
@@ -54,40 +49,3 @@ def test_only_the_answers_first_audio_waits_for_the_onset(tiny_model):
     list(speaker.speak(part(tiny_model)))
     later = torch.cat(list(speaker.speak(part(tiny_model, 1))))
     assert later.numel() == 600 * len(speaker.parts[1].tokens)
-
-
-def test_ahead_keeps_order_and_runs_in_another_thread():
-    names = []
-
-    def items():
-        for i in range(20):
-            names.append(threading.current_thread().name)
-            yield i
-
-    assert list(Ahead(items(), limit=2)) == list(range(20))
-    assert set(names) == {"ahead"}
-
-
-def test_ahead_hands_errors_on():
-    def items():
-        yield 1
-        raise RuntimeError("broken")
-
-    ahead = iter(Ahead(items()))
-    assert next(ahead) == 1
-    with pytest.raises(RuntimeError, match="broken"):
-        next(ahead)
-
-
-def test_ahead_stops_when_closed():
-    made = []
-
-    def items():
-        for i in range(10_000):
-            made.append(i)
-            yield i
-
-    ahead = Ahead(items(), limit=2)
-    time.sleep(0.05)
-    ahead.close()
-    assert len(made) <= 4

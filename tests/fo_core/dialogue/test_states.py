@@ -30,7 +30,7 @@ def test_a_question_is_answered_and_then_it_is_quiet():
 
 def test_a_noise_leaves_the_bot_speaking_and_a_question_interrupts_it():
     speaking = (Event.SPEECH_START, Event.ANSWER, Event.SPEECH_START)
-    assert walk(*speaking) is DialogueState.JUDGING
+    assert walk(*speaking) is DialogueState.OVERLAP
     assert walk(*speaking, Event.IGNORE) is DialogueState.SPEAKING
     assert walk(*speaking, Event.KEEP, Event.ANSWER) is DialogueState.SPEAKING
     assert walk(*speaking, Event.REPLY_DONE) is DialogueState.LISTENING

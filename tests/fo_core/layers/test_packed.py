@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fo_core.layers import packed
 from fo_core.layers.kernels import say, taken
-from fo_core.layers.packed import PackedLinear, pack_for_inference
+from fo_core.layers.packed import PackedLinear, pack_linears
 from fo_core.layers.transformer import LlamaConfig, LlamaStack
 
 
@@ -97,8 +97,11 @@ def test_weights_in_bfloat16_stay_so_where_the_cpu_multiplies_them(monkeypatch):
     linear, x = nn.Linear(512, 256).bfloat16(), torch.randn(3, 512).bfloat16()
     plain = linear(x)
     half = taken(["fp16"])["fp16"]
-    for can, kernel in ((packed.multiplies(torch.bfloat16), packed.KERNELS["same"]), (False, half)):
-        monkeypatch.setattr(packed, "multiplies", lambda dtype, can=can: can)
+    for can, kernel in (
+        (packed.native_matmul(torch.bfloat16), packed.KERNELS["same"]),
+        (False, half),
+    ):
+        monkeypatch.setattr(packed, "native_matmul", lambda dtype, can=can: can)
         product = PackedLinear(linear, weights="fp16")
         assert product.kernel == (kernel if can else half)
         assert (product(x) - plain).abs().max() <= 0.02 * plain.abs().max()
@@ -123,7 +126,7 @@ def test_stack_packs_itself(fuse):
     x = torch.randn(2, 5, 128)
     with torch.inference_mode():
         expected = stack(x)
-        assert pack_for_inference(nn.ModuleList([stack]))[0] is stack
+        assert pack_linears(nn.ModuleList([stack]))[0] is stack
         torch.testing.assert_close(stack(x), expected, rtol=0, atol=1e-5)
         cache = stack.init_cache(2)
         steps = [stack(x[:, i : i + 1], cache=cache) for i in range(5)]
@@ -157,7 +160,7 @@ def test_a_row_is_what_the_layers_give(heads):
 
 def test_skip_and_small():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(256, 256), nn.Linear(256, 256))
-    pack_for_inference(model, skip=lambda name: name == "2")
+    pack_linears(model, skip=lambda name: name == "2")
     assert [type(m).__name__ for m in model] == ["Linear", "PackedLinear", "Linear"]
 
 

@@ -159,7 +159,7 @@ def test_rope_takes_negative_positions_and_survives_a_cast() -> None:
     assert torch.equal(table[0], angles[0]) and torch.equal(table[1], angles[1])
     assert rope.bfloat16().inv_freq.dtype == torch.float32
     x = torch.randn(2, 8)
-    assert torch.allclose(rotate(x, cos[2:3], sin[2:3]), x)  # position 0 turns nothing
+    assert torch.allclose(rotate(x, cos[2:3], sin[2:3]), x)  # position 0 rotations nothing
 
 
 def test_cache_append_grows_by_doubling() -> None:

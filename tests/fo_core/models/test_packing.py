@@ -10,16 +10,16 @@ from tiny_models import say, tiny_model
 from fo_core.config import replace
 from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
 from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.turns import DuplexConfig
+from fo_core.dialogue.states import StateRule
 from fo_core.layers import conv, packed
 from fo_core.models.codec import packed_generator
 from fo_core.models.codec.quantizer import QuantizerConfig
 from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.frozen_llm import FrozenLLM
-from fo_core.models.packing import make_ready
+from fo_core.models.packing import pack_for_inference
 
 PARTS = {
     "conv": {},
@@ -39,7 +39,7 @@ def llm() -> FrozenLLM:
 def talk(model: FreezeOmni):
     """Text, wave and state probabilities of an answer to a spoken question."""
     cfg = DialogueConfig(
-        mode="offline",
+        states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),  # the file's end ends a turn
         duplex=DuplexConfig(vad="energy"),  # tones are speech to this test
         seed=1,
         segmenter=SegmenterConfig(max_tokens=12),
@@ -57,7 +57,7 @@ def test_the_answer_stays(parts, llm, monkeypatch):
     model = tiny_model(llm=llm, **parts)
     before = talk(model)
     fingerprint = llm.fingerprint()
-    after = talk(make_ready(model))
+    after = talk(pack_for_inference(model))
     assert after[0] == before[0]
     assert before[1].numel() > 0
     np.testing.assert_allclose(after[1], before[1], rtol=0, atol=1e-5)
@@ -82,7 +82,7 @@ def test_codec(weights, error, resblock, llm):
     model.codec = codec
     tokens, voice = torch.randint(16, (1, 6, 1)), torch.zeros(1, 1, 8, dtype=torch.int64)
     before = codec.decode(tokens, voice, keep=(1, 5))
-    after = make_ready(model, weights).codec.decode(tokens, voice, keep=(1, 5))
+    after = pack_for_inference(model, weights).codec.decode(tokens, voice, keep=(1, 5))
     assert after.dtype == torch.float32 and after.shape == before.shape == (1, 4 * 600)
     assert (after - before).norm() / before.norm() < error
     assert not any(map(torch.nn.utils.parametrize.is_parametrized, codec.modules()))
@@ -98,4 +98,4 @@ def test_codec_where_the_op_is_missing(llm, monkeypatch):
     monkeypatch.setattr(packed_generator, "PackedConv1d", broken)
     model = tiny_model(llm=llm)
     model.codec = codec
-    assert torch.equal(make_ready(model).codec.decode(tokens, voice), before)
+    assert torch.equal(pack_for_inference(model).codec.decode(tokens, voice), before)

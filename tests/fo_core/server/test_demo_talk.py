@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 @pytest.fixture(scope="module")
 def demo() -> Any:
     from fo_core.models.freeze_omni import load
-    from fo_core.models.packing import make_ready
+    from fo_core.models.packing import pack_for_inference
 
-    return make_ready(load(DEMO / "model"))
+    return pack_for_inference(load(DEMO / "model"))
 
 
 def questions(count: int) -> list[tuple[str, str]]:

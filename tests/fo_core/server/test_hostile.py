@@ -265,6 +265,6 @@ def test_metrics_count(server: Any) -> None:
     with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
         text = answer.read().decode()
     found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert float(found["fo_opened_total"]) >= 1
+    assert float(found["fo_sessions_opened_total"]) >= 1
     replies = [float(v) for k, v in found.items() if k.startswith("fo_replies_total")]
     assert sum(replies) >= 1

@@ -22,8 +22,8 @@ def test_the_page_hears_answers_and_shows(tmp_path: Path, serve: Any, mumbler: A
     """Noise is a question for a state head that always wants to answer."""
     from playwright.sync_api import sync_playwright
 
+    from fo_core.dialogue.settings import DuplexConfig
     from fo_core.dialogue.states import StateRule
-    from fo_core.dialogue.turns import DuplexConfig
     from fo_core.io import audio
 
     noise = 0.3 * np.random.default_rng(0).standard_normal(48000).astype("f4")

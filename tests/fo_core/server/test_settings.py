@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fo_core.dialogue.turns import TurnConfig
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.server.messages import Refused, read_event, read_message
 from fo_core.server.settings import SessionSettings, detection
 from fo_core.server.wire import WireFormat
@@ -32,7 +32,12 @@ def test_the_first_session_is_what_the_protocol_knows(settings: SessionSettings)
         (None, {"detect": "manual", "answer": False}),
         (
             {"type": "semantic_vad", "eagerness": "high"},
-            {"detect": "semantic", "patience_ms": 2000, "interrupt": "state", "answer": True},
+            {
+                "detect": "semantic",
+                "end_of_turn_timeout_ms": 2000,
+                "interrupt": "state",
+                "answer": True,
+            },
         ),
         (
             {"type": "semantic_vad", "interrupt_response": False, "create_response": False},

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("fastapi")
 socketio = pytest.importorskip("socketio")
 
+from fo_core.dialogue.settings import DuplexConfig, TurnConfig  # noqa: E402
 from fo_core.dialogue.states import StateRule  # noqa: E402
-from fo_core.dialogue.turns import DuplexConfig, TurnConfig  # noqa: E402
 from fo_core.errors import DataError  # noqa: E402
 from fo_core.server.socketio import read_audio  # noqa: E402
 

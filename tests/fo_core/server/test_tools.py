@@ -12,10 +12,9 @@ from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.segmenter import Segmenter, SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
-from fo_core.dialogue.turns import TurnConfig
 from fo_core.models.freeze_omni import PARTS
 from fo_core.models.llm import chat
 from fo_core.models.llm.tiny import CHATML
@@ -157,7 +156,7 @@ def test_a_call_and_its_result_in_a_talk(mumbler: Any, scripted: Any) -> None:
     results = [do.HearResult(call.call_id, f"sunny {n}") for n, call in enumerate(calls)]
     events = ask(duplex, *results, do.Respond())
     assert of(events, ev.ReplyDone)[0].text == "It is sunny." and not of(events, ev.Error)
-    turns = duplex.session.turns
+    turns = duplex.conversation.turns
     assert [len(turn.results) for turn in turns] == [0, 2]  # parallel results are one message
     read = mumbler.llm.tokenizer.decode  # what the LLM has read is what its template would say
     table = mumbler.llm.embedding_table
@@ -168,10 +167,10 @@ def test_a_call_and_its_result_in_a_talk(mumbler: Any, scripted: Any) -> None:
     assert of(events, ev.ReplyDone)[0].text == "You are welcome."
     wrong = of(ask(duplex, do.HearResult("call_x", "no", id="w")), ev.Error)[0]
     assert (wrong.code, wrong.cause) == ("no_such_call", "w")
-    length = duplex.session.length
+    length = duplex.conversation.length
     duplex.unread = True  # and reading it again comes to the same
     ask(duplex)
-    assert abs(duplex.session.length - length) <= 1
+    assert abs(duplex.conversation.length - length) <= 1
 
 
 def test_an_interruption_leaves_the_calls_in_the_history(mumbler: Any, scripted: Any) -> None:
@@ -182,7 +181,7 @@ def test_an_interruption_leaves_the_calls_in_the_history(mumbler: Any, scripted:
     assert of(ask(duplex, do.Interrupt()), ev.Interrupted)
     events = ask(duplex, do.HearResult(call.call_id, "sunny"), do.Respond())
     assert of(events, ev.ReplyDone)[0].text == "It is sunny."
-    said = mumbler.llm.tokenizer.decode(duplex.session.turns[0].answer.token_ids)
+    said = mumbler.llm.tokenizer.decode(duplex.conversation.turns[0].answer.token_ids)
     assert "get_weather" in said
 
 

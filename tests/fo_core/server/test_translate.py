@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.turns import TurnConfig
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.server.items import Item
 from fo_core.server.responses import Wanted
 from fo_core.server.settings import SessionSettings, detection

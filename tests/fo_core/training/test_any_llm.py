@@ -14,10 +14,10 @@ from fo_core.data.collate import find_task
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.chat import encode
 from fo_core.models.llm.frozen_llm import FrozenLLM
-from fo_core.training.hearing import encode_speech, speech_vectors
-from fo_core.training.llm_rows import Dialogues
-from fo_core.training.losses import TranscriptLoss
-from fo_core.training.speech_losses import answer_states
+from fo_core.training.losses.listening import encode_speech, speech_vectors
+from fo_core.training.losses.llm_rows import Dialogues
+from fo_core.training.stages.input_2 import TranscriptLoss
+from fo_core.training.stages.output_3 import answer_states
 
 WINDOWED = ["mistral-window", "qwen2-window", "gemma2", "gemma3", "phi3", "cohere2", "mixtral"]
 

@@ -7,12 +7,12 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from pretended_device import DEVICE, PretendedDevice
 
-from fo_core.training import team
+from fo_core.training import distributed
 from fo_core.training.loop import run_stage
-from fo_core.training.stages import NAMES, recipe
+from fo_core.training.recipes import NAMES, recipe
 
 
-class TeamOnADevice(team.Team):
+class TeamOnADevice(distributed.DistributedContext):
     """Accelerate believes that the device is there."""
 
     def __init__(self, cfg):
@@ -45,7 +45,7 @@ def test_no_stage_mixes_devices(name, model, data, tmp_path, monkeypatch):
     generator = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device=None: generator())
     monkeypatch.setattr(torch, "autocast", CpuAutocast)
-    monkeypatch.setattr("fo_core.training.loop.Team", TeamOnADevice)
+    monkeypatch.setattr("fo_core.training.loop.DistributedContext", TeamOnADevice)
     try:
         with PretendedDevice():
             found = go(model, tmp_path / "device")

@@ -12,13 +12,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from fo_core.data.augment import AugmentConfig
-from fo_core.errors import StageError
-from fo_core.training import report, team
-from fo_core.training.feed import BatchConfig
+from fo_core.errors import ConfigError, StageError
+from fo_core.training import distributed, report
+from fo_core.training.data_feed import BatchConfig
+from fo_core.training.estimate import plan_stage
 from fo_core.training.freeze import freeze_all_but, select
 from fo_core.training.guard import memory_guard
-from fo_core.training.loop import TrainConfig, plan_stage, run_stage
+from fo_core.training.loop import TrainConfig, run_stage
 from fo_core.training.optim import OptimConfig, rate
+from fo_core.training.recipes import recipe
 from fo_core.training.stage import Objective, Stage
 
 
@@ -241,7 +243,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
 
 
 def test_bf16_runs_beside_full_precision(tmp_path, monkeypatch):
-    monkeypatch.setattr(team, "multiplies", lambda dtype: True)  # slowly, on some CPUs
+    monkeypatch.setattr(distributed, "native_matmul", lambda dtype: True)  # slowly, on some CPUs
     _, full = run(tmp_path / "a")
     _, half = run(tmp_path / "b", cfg=config(precision="bf16"))
     assert half.metrics["val_loss"] == pytest.approx(full.metrics["val_loss"], rel=0.1)
@@ -382,8 +384,22 @@ def test_out_of_memory_says_what_to_lower(tmp_path):
 
 
 def test_learning_rates_follow_their_schedule():
-    cfg = OptimConfig(lr=1.0, warmup_steps=4, schedule="linear", flat=0.5, final=0.1)
+    cfg = OptimConfig(
+        lr=1.0, warmup_steps=4, schedule="linear", plateau_ratio=0.5, min_lr_ratio=0.1
+    )
     rates = [rate(cfg, s, 24) for s in (0, 3, 4, 13, 14, 24, 99)]
     assert rates == pytest.approx([0.25, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1])
     decayed = OptimConfig(lr=1.0, schedule="exponential", decay=0.5, decay_steps=10)
     assert [rate(decayed, s, 99) for s in (9, 10, 25)] == [1.0, 0.5, 0.25]
+
+
+def test_trackers_get_every_row_and_a_missing_one_is_said_before_training(tmp_path, monkeypatch):
+    cfg = config(max_steps=4, trackers=("tensorboard",))
+    run(tmp_path / "run", cfg=cfg)
+    events = list((tmp_path / "run" / "trackers").rglob("events.out.tfevents.*"))
+    assert any(b"train/loss" in e.read_bytes() and b"val/loss" in e.read_bytes() for e in events)
+    monkeypatch.setattr("fo_core.training.logger.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(StageError, match=r"wandb is not installed.*pip install wandb"):
+        run(tmp_path / "other", cfg=config(trackers=("wandb",)))
+    with pytest.raises(ConfigError, match="train.tensorboard is train.trackers now"):
+        recipe("input-1", "tiny", overrides=["train.tensorboard=true"])

@@ -1,4 +1,4 @@
-"""What the losses read is what a live session sees: probes, chunk counts, LLM states."""
+"""What the losses read is what a live session sees: probes, chunk counts, LLM hidden states."""
 
 import dataclasses
 
@@ -11,15 +11,27 @@ from fo_core.dialogue.listener import Listener
 from fo_core.errors import DataError
 from fo_core.models.llm.chat import encode
 from fo_core.training.cache import ItemCache, one_item
-from fo_core.training.distil import text_divergence
-from fo_core.training.error_rate import token_errors, word_errors, words
-from fo_core.training.hearing import encode_speech, speech_vectors, vectors_per_chunk
-from fo_core.training.llm_rows import earlier_turns, pack, run, run_with_probes
 from fo_core.training.loop import run_stage
-from fo_core.training.losses import AnswerLoss, TranscriptLoss, listen_once
-from fo_core.training.specaugment import SpecAugmentConfig, spec_augment
-from fo_core.training.speech_losses import answer_states, whole_tokens
-from fo_core.training.stages import recipe
+from fo_core.training.losses.error_rate import token_errors, word_errors, words
+from fo_core.training.losses.listening import (
+    SpecAugmentConfig,
+    encode_speech,
+    spec_augment,
+    speech_vectors,
+    vectors_per_chunk,
+)
+from fo_core.training.losses.llm_rows import (
+    earlier_turns,
+    pack,
+    run,
+    run_with_probes,
+    text_divergence,
+)
+from fo_core.training.recipes import recipe
+from fo_core.training.stages.input_2 import TranscriptLoss
+from fo_core.training.stages.input_3 import AnswerLoss, listen_once
+from fo_core.training.stages.output_1 import whole_tokens
+from fo_core.training.stages.output_3 import answer_states
 
 
 def batch_of(items, task="states"):

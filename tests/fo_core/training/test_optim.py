@@ -17,7 +17,7 @@ def parts() -> dict[str, nn.Parameter]:
 
 def test_a_held_part_moves_only_from_its_step_on() -> None:
     parameters = parts()
-    cfg = OptimConfig(lr=0.1, hold={"encoder.*": 2}, scale={"encoder.*": 0.5})
+    cfg = OptimConfig(lr=0.1, freeze_steps={"encoder.*": 2}, scale={"encoder.*": 0.5})
     optimizer = make_optimizer(parameters, cfg)
     moved = []
     for step in range(4):

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from fo_cli.main import app
 from fo_core.data import manifest
 from fo_core.errors import StageError
+from fo_core.io.files import write_json
 from fo_core.training import report
-from fo_core.training.guard import settle
+from fo_core.training.guard import check_resume_settings
 
 BIN = Path(sys.executable).parent
 SPEEDS = {"items_per_s", "audio_s_per_s", "data_share", "memory_gb", "seconds"}
@@ -40,7 +41,7 @@ def files(data, tmp_path_factory):
 
 def command(files, stage, out, *sets):
     side = stage.split("-")[0]
-    given = ["train", "--stage", stage, "--model", str(files / "model"), "--size", "tiny"]
+    given = ["train", "--stage", stage, "--model", str(files / "model"), "--recipe", "tiny"]
     given += ["--train", str(files / f"train-{side}.jsonl"), "--out", str(out)]
     given += ["--valid", str(files / f"val-{side}.jsonl"), "--device", "cpu", "--json"]
     sets = ("train.max_steps=5", "train.log_every=1", "train.curves=false", *sets)
@@ -112,11 +113,11 @@ def test_another_number_of_processes_says_what_changes(tmp_path, caplog):
     def settings(batches):
         return {"train": {"batches_a_step": batches}}
 
-    settle(tmp_path, settings(4), {}, force=False, processes=2)
+    check_resume_settings(tmp_path, settings(4), {}, force=False, processes=2)
     with pytest.raises(StageError, match="batches_a_step was 4, now 2.*train.accumulate=4 keeps"):
-        settle(tmp_path, settings(2), {}, force=False, processes=1)
+        check_resume_settings(tmp_path, settings(2), {}, force=False, processes=1)
     with caplog.at_level(logging.WARNING):
-        settle(tmp_path, settings(4), {}, force=False, processes=1)
+        check_resume_settings(tmp_path, settings(4), {}, force=False, processes=1)
     assert "1 process(es) instead of 2" in caplog.text
 
 
@@ -126,3 +127,10 @@ def test_rejects_of_all_processes_are_listed(tmp_path):
         "a": "no file",
         "b": "cut short",
     }
+
+
+def test_a_run_started_before_settings_were_renamed_goes_on(tmp_path):
+    old = {"optim": {"ctc": {"hold": {"a.*": 3}, "flat": 0.3, "final": 0.1}}}
+    write_json(tmp_path / "run.json", {"settings": old, "processes": 1, "before": {"llm": {}}})
+    now = {"ctc": {"freeze_steps": {"a.*": 3}, "plateau_ratio": 0.3, "min_lr_ratio": 0.1}}
+    assert check_resume_settings(tmp_path, {"optim": now}, {}, force=False) == {"llm": {}}

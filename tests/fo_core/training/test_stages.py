@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,9 +18,9 @@ from fo_core.engines.asr import ASR
 from fo_core.errors import ConfigError, StageError
 from fo_core.models.freeze_omni import FreezeOmniConfig
 from fo_core.training.cache import ItemCache, place
-from fo_core.training.estimate import measure
-from fo_core.training.loop import plan_stage, run_stage
-from fo_core.training.stages import NAMES, SIZES, Recipe, recipe, shipped
+from fo_core.training.estimate import measure, plan_stage
+from fo_core.training.loop import run_stage
+from fo_core.training.recipes import NAMES, RECIPES, Recipe, recipe, shipped
 
 MOVES = {
     "input-1": {"speech_encoder", "ctc_head"},
@@ -139,10 +140,11 @@ def test_kill_9_in_the_middle_loses_nothing(tiny_llm, data, tmp_path):
     sets = ["train.max_steps=60", "train.save_every=2", "train.validate_every=1000"]
     script = f"""
 import sys
-from fo_core import testing
+sys.path.insert(0, {str(Path(tiny_models.__file__).parent)!r})
+import tiny_models
 from fo_core.data import manifest
 from fo_core.training.loop import run_stage
-from fo_core.training.stages import recipe
+from fo_core.training.recipes import recipe
 cfg = recipe("input-1", "tiny", overrides=["train.curves=false", *{sets!r}])
 run_stage(tiny_models.tiny_model(), cfg.stage.build(), cfg.train, {str(tmp_path / "t.jsonl")!r},
           {str(tmp_path / "v.jsonl")!r}, {str(tmp_path / "cut")!r}, progress=False)
@@ -322,7 +324,7 @@ def test_a_plan_says_steps_memory_and_time(model, data):
     assert found["seconds"] == pytest.approx(12 * found["seconds_a_step"])
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", RECIPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_recipe_loads_and_builds(name, size):
     found = recipe(name, size)
@@ -332,9 +334,9 @@ def test_every_shipped_recipe_loads_and_builds(name, size):
     assert shipped(name, size).read_text().startswith("#")
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_every_shipped_size_loads(size):
-    path = shipped("input-1").parent.parent / "sizes" / f"{size}.yaml"
+@pytest.mark.parametrize("size", RECIPES)
+def test_every_shipped_model_loads(size):
+    path = shipped("input-1").parents[2] / "models" / f"{size}.yaml"
     load(FreezeOmniConfig, read_yaml(path))
 
 

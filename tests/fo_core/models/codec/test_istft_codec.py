@@ -9,7 +9,7 @@ import torch
 
 from fo_core.errors import ConfigError
 from fo_core.models.codec.istft_codec import LOG_SCALE, IstftCodec, IstftCodecConfig, IstftHead
-from fo_core.training.codec_losses import CodecLossConfig, CodecLosses
+from fo_core.training.losses.codec import CodecLossConfig, CodecLosses
 
 
 def small(**fields) -> IstftCodec:

@@ -7,6 +7,7 @@ import torch
 
 from fo_core.config import replace
 from fo_core.errors import ConfigError
+from fo_core.models.compat.speech_decoder import OfficialSpeechDecoder
 from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.sampling import SamplingConfig
 
@@ -16,7 +17,8 @@ N, P, T = 7, 5, 9
 
 def make(**changes) -> SpeechDecoder:
     torch.manual_seed(0)
-    decoder = SpeechDecoder(replace(CFG, **changes))
+    cfg = replace(CFG, **changes)
+    decoder = (OfficialSpeechDecoder if cfg.compat == "official" else SpeechDecoder)(cfg)
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return decoder.eval()

@@ -9,7 +9,8 @@ import torch
 
 from fo_core.errors import ConfigError
 from fo_core.layers.conv import pack_convolutions
-from fo_core.layers.packed import pack_for_inference
+from fo_core.layers.packed import pack_linears
+from fo_core.models.compat.speech_encoder import OfficialSpeechEncoder
 from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.streaming import cat_states, take_rows
 
@@ -18,7 +19,9 @@ TINY = SpeechEncoderConfig(dim=16, heads=2, ffn=24, layers=2, left=3)
 
 def make(**changes: object) -> SpeechEncoder:
     torch.manual_seed(0)
-    return SpeechEncoder(dataclasses.replace(TINY, **changes)).eval()  # type: ignore[arg-type]
+    cfg = dataclasses.replace(TINY, **changes)
+    kind = OfficialSpeechEncoder if cfg.compat == "official" else SpeechEncoder
+    return kind(cfg).eval()  # type: ignore[arg-type]
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -135,7 +138,7 @@ def test_packed_for_inference_gives_the_same_stream() -> None:
     encoder = make(dim=128, ffn=256)
     feats = torch.randn(1, 192, 80)
     expected = stream(encoder, feats)
-    pack_convolutions(pack_for_inference(encoder))
+    pack_convolutions(pack_linears(encoder))
     assert close(stream(encoder, feats), expected)
 
 

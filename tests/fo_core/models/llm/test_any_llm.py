@@ -12,7 +12,7 @@ from rounding import Bound, bounds, near, roundings
 from fo_core.errors import CheckpointError
 from fo_core.layers.ragged import run_ragged
 from fo_core.models.llm import checks, families, source
-from fo_core.models.llm.backbone import HFBackbone, LeanBackbone
+from fo_core.models.llm.backbone import HFBackbone, LlamaBackbone
 from fo_core.models.llm.frozen_llm import FrozenLLM
 
 IDS = (torch.arange(40).reshape(2, 20) * 7 + 3) % 200  # longer than the windows of 6
@@ -72,7 +72,7 @@ def same_as_transformers(folder: Path) -> FrozenLLM:
 
 def test_own_layers_equal_transformers_beyond_the_window(own_llm: Path) -> None:
     llm = same_as_transformers(own_llm)
-    assert isinstance(llm.backbone, LeanBackbone) and llm.facts.why.startswith("family")
+    assert isinstance(llm.backbone, LlamaBackbone) and llm.facts.why.startswith("family")
 
 
 def test_transformers_path_equals_transformers_beyond_the_window(foreign_llm: Path) -> None:
@@ -87,7 +87,7 @@ def test_packed_rows_ragged_batches_and_a_remembered_start(own_llm: Path) -> Non
     llm = FrozenLLM.load(str(own_llm))
     embeds = llm.embed(IDS[:1])
     expected, states = llm(embeds), allowed(own_llm)["states"]
-    past = llm.remember(IDS[0, :9].tolist())
+    past = llm.cached_prefix(IDS[0, :9].tolist())
     assert past is not None
     places = torch.arange(9, 20)[None]
     mask = torch.ones(1, 1, 11, 20, dtype=torch.bool).tril(9)
@@ -96,7 +96,7 @@ def test_packed_rows_ragged_batches_and_a_remembered_start(own_llm: Path) -> Non
     state = llm.init_state(1, 4)
     parts = [llm.step(part, state)[0] for part in embeds.split([9, *[1] * 11], 1)]
     near(torch.cat(parts, 1), expected, states, "packed")
-    assert isinstance(llm.backbone, LeanBackbone)
+    assert isinstance(llm.backbone, LlamaBackbone)
     caches = [llm.init_state(1, 4).cache for _ in range(2)]
     stack = llm.backbone.stack
     run_ragged(stack, [embeds[:, :13], embeds[:, :2]], caches, [0, 0])

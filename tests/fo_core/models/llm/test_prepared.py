@@ -14,7 +14,7 @@ import torch
 from fo_core.errors import EngineError
 from fo_core.models.llm import chat, prepared, source, tiny
 from fo_core.models.llm.frozen_llm import FrozenLLM
-from fo_core.models.llm.tokenizer import LeanTokenizer, TokenizerFacts, describe, difference
+from fo_core.models.llm.tokenizer import StandaloneTokenizer, TokenizerFacts, describe, difference
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def states(llm):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_second_load_is_prepared_and_the_same(cached, dtype):
     first, second = FrozenLLM.load("tiny", dtype), FrozenLLM.load("tiny", dtype)
-    assert not isinstance(first.tokenizer, LeanTokenizer)
-    assert isinstance(second.tokenizer, LeanTokenizer)
+    assert not isinstance(first.tokenizer, StandaloneTokenizer)
+    assert isinstance(second.tokenizer, StandaloneTokenizer)
     assert second.loaded == second.fingerprint() == first.fingerprint()
     assert torch.equal(states(first), states(second))
     assert torch.equal(states(first.pack("fp16")), states(second.pack("fp16")))
@@ -57,7 +57,7 @@ def test_every_shape_is_kept(own_llm, tmp_path, monkeypatch):
     monkeypatch.setenv("FO_CACHE", str(tmp_path))
     place = str(shutil.copytree(own_llm, tmp_path / "llm" / "some"))
     first, second = FrozenLLM.load(place), FrozenLLM.load(place)
-    assert isinstance(second.tokenizer, LeanTokenizer)
+    assert isinstance(second.tokenizer, StandaloneTokenizer)
     assert torch.equal(states(first), states(second))
     assert torch.equal(first.logits(states(first)), second.logits(states(second)))
     assert second.fingerprint() == second.loaded == first.fingerprint()
@@ -66,7 +66,7 @@ def test_every_shape_is_kept(own_llm, tmp_path, monkeypatch):
 def test_large_weights_are_read_where_they_are(cached, monkeypatch):
     monkeypatch.setattr(prepared, "LARGEST", 1000)
     first, second = FrozenLLM.load("tiny"), FrozenLLM.load("tiny")
-    assert isinstance(second.tokenizer, LeanTokenizer)
+    assert isinstance(second.tokenizer, StandaloneTokenizer)
     assert not (cached / "prepared-float32" / prepared.WEIGHTS).exists()
     assert torch.equal(states(first), states(second)) and second.loaded == second.fingerprint()
 
@@ -91,10 +91,12 @@ def test_what_is_damaged_is_made_anew_with_a_note(cached, caplog, name, damage):
     else:
         path.unlink()
     anew = FrozenLLM.load("tiny")
-    assert not isinstance(anew.tokenizer, LeanTokenizer) and torch.equal(states(anew), expected)
+    assert not isinstance(anew.tokenizer, StandaloneTokenizer) and torch.equal(
+        states(anew), expected
+    )
     if (name, damage) != (prepared.FACTS, "gone"):  # as if it had never been prepared
         assert "damaged" in caplog.text and "made anew" in caplog.text
-    assert isinstance(FrozenLLM.load("tiny").tokenizer, LeanTokenizer)
+    assert isinstance(FrozenLLM.load("tiny").tokenizer, StandaloneTokenizer)
 
 
 def test_only_untouched_weights_are_taken_unhashed(cached, monkeypatch):
@@ -151,7 +153,7 @@ def test_embedded_tokenizer_and_prompts_are_those_of_transformers():
     except EngineError:
         pytest.skip("the embedded LLM is not installed")
     whole = source.read_tokenizer(folder)
-    lean = LeanTokenizer(*describe(whole))
+    lean = StandaloneTokenizer(*describe(whole))
     assert difference(lean, whole) == ""
     for system in (None, "", "You are kind."):
         shots = (("What is it?", "It's a “test”."), ("Ça va?", "Ja."))
@@ -163,20 +165,20 @@ def test_embedded_tokenizer_and_prompts_are_those_of_transformers():
 def test_a_difference_is_found(cached):
     whole = source.read_tokenizer(cached)
     text, facts = describe(whole)
-    assert difference(LeanTokenizer(text, facts), whole) == ""
+    assert difference(StandaloneTokenizer(text, facts), whole) == ""
     changed = {
         "template": TokenizerFacts(facts.template + " ", facts.specials, facts.names),
         "specials": TokenizerFacts(facts.template, facts.specials[1:], facts.names),
         "end": TokenizerFacts(facts.template, facts.specials, {**facts.names, "eos_token": "a"}),
     }
     for name, other in changed.items():
-        assert difference(LeanTokenizer(text, other), whole), name
+        assert difference(StandaloneTokenizer(text, other), whole), name
     data = json.loads(text)
     data["model"]["vocab"]["a"], data["model"]["vocab"]["b"] = (
         data["model"]["vocab"]["b"],
         data["model"]["vocab"]["a"],
     )
-    assert difference(LeanTokenizer(json.dumps(data), facts), whole)
+    assert difference(StandaloneTokenizer(json.dumps(data), facts), whole)
 
 
 def test_t4_no_transformers_on_the_way_to_a_prepared_llm(cached):

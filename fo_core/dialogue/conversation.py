@@ -1,0 +1,333 @@
+"""What the LLM has read of one user: its cache, the history, and what of both is kept.
+
+A conversation owns all that belongs to one user (caches of features, encoder, adapter and LLM, the
+turns); the model belongs to nobody and serves any number of them. A turn that wants no answer
+leaves no trace in the LLM's cache. What the user said is kept as the vectors that the LLM read, so
+reading it again costs one prefill of what is kept, and nothing is heard anew.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fo_core.dialogue import prompt_cache
+from fo_core.dialogue.history import Turn
+from fo_core.dialogue.listener import Heard, Listener
+from fo_core.dialogue.recent import Recent
+from fo_core.dialogue.settings import DialogueConfig, effective_context
+from fo_core.dialogue.states import StateProbabilities
+from fo_core.dialogue.tool_calls import ToolConfig
+from fo_core.dialogue.writer import Answer
+from fo_core.models.encoder.ctc import collapse
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.llm.chat import ChatParts, encode
+from fo_core.models.llm.state import LLMState
+from fo_core.models.llm.tools import ToolResult, results_ids
+from fo_core.models.steps import LLMRequest, Steps
+
+ROOM = 1024  # positions of the LLM's cache that are allocated at once
+ANSWER_ROOM = 256  # positions of the LLM's own context that a question leaves to its answer
+Prefixes = Recent[tuple[int, ...], LLMState]  # system texts that were read, by their ids
+
+
+def new_prefixes() -> Prefixes:
+    """No system text was read yet; the newest eight will stay read for the next user."""
+    return Recent(8)
+
+
+class Conversation:
+    """One user's. What a model is asked goes through coroutines, so that steps can be batched.
+
+    Args:
+        model: Shared; in eval mode.
+        cfg: How it talks.
+        system: System text instead of the model's own; :meth:`refeed` reads it.
+        voice: Global tokens instead of the model's own voice.
+    """
+
+    def __init__(
+        self,
+        model: FreezeOmni,
+        cfg: DialogueConfig,
+        system: str | None = None,
+        voice: Sequence[int] | None = None,
+    ) -> None:
+        self.model, self.cfg, self.voice = model, cfg, voice
+        self.use(system, ToolConfig())
+        self.context = effective_context(model.llm, cfg)
+        model.llm.check_room(len(self.parts.system_ids), "the system text", self.context)
+        self.turns: list[Turn] = []
+        self.forgotten = 0  # turns that are no longer in the list
+        self.cache = model.llm.init_state(1, ROOM)
+        self._listener = Listener(model)
+
+    def use(self, system: str | None, tools: ToolConfig) -> bool:
+        """Have a system text (None: the model's own) and functions; whether ids differ by it."""
+        llm, parts = self.model.config.llm, getattr(self, "parts", None)
+        text, shots = (llm.system, llm.shots) if system is None else (system, ())
+        self.system, self.tools = system, tools
+        self.parts: ChatParts = self.model.chat_for(text, shots, tools.offered)
+        return parts is None or parts.system_ids != self.parts.system_ids
+
+    def fork(self) -> Conversation:
+        """A copy that can hear the user while this one's answer goes on."""
+        twin = copy.copy(self)
+        twin.cache = self.cache.fork(ROOM)
+        twin.turns = [turn.copy() for turn in self.turns]
+        return twin
+
+    @property
+    def length(self) -> int:
+        """Positions of the LLM's cache in use."""
+        return self.cache.length
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the LLM's own context is so full that the turn has to end."""
+        limit = self.model.llm.facts.context
+        return limit is not None and self.length > limit - min(ANSWER_ROOM, limit // 4)
+
+    # --- the user's turns ---
+
+    def begin(self, number: int) -> Turn:
+        """A turn of the user begins."""
+        turn = Turn(self.length, number, open=True)
+        self.turns.append(turn)
+        official = self.cfg.compat == "official"
+        self._listener = Listener(self.model, self._listener if official else None)
+        return turn
+
+    def hear(self, chunk: Tensor) -> Steps[StateProbabilities]:
+        """Hear 160 ms, a wave [S] at 16 kHz in [-1, 1], S <= 2560; what the state head says."""
+        turn, head = self.turns[-1], self.model.state_head
+        heard = self._hear(chunk)
+        opening = self._opening() if turn.chunks == 0 else []
+        probe = [head.probe(heard.encoded)] if head.has_probe and not head.left_out else []
+        hidden = yield from self._feed(opening, heard.embeds, probe)
+        turn.chunks += 1
+        if head.left_out:
+            return StateProbabilities(1.0, 0.0, 0.0)
+        if probe:  # fed, read, and forgotten
+            self.cache.crop(self.length - 1)
+        assert hidden is not None, "a chunk without vectors needs a probe for its state"
+        return StateProbabilities(*head.probabilities(hidden)[0, -1].tolist())
+
+    def hear_before(self, chunks: Sequence[Tensor]) -> Steps[None]:
+        """Hear the chunks [2560] before the voice was noticed, in one LLM step."""
+        if chunks:
+            vectors = [self._hear(chunk).embeds for chunk in chunks]
+            yield from self._feed(self._opening(), vectors)
+            self.turns[-1].chunks += len(chunks)
+
+    def read_text(self, number: int, text: str) -> Steps[None]:
+        """A typed message in place of a spoken one."""
+        self.turns.append(self.text_turn(number, text))
+        self.turns[-1].open = True
+        yield from self._feed(self._opening(), self.turns[-1].heard)
+        self.turns[-1].open = False
+
+    def text_turn(self, number: int, text: str) -> Turn:
+        """The same, not read yet."""
+        llm = self.model.llm
+        return Turn(self.length, number, heard=[llm.embed(encode(llm.tokenizer, text))])
+
+    def read_results(self, number: int, results: Sequence[ToolResult]) -> Steps[None]:
+        """What functions gave back, in place of a question."""
+        self.turns.append(self.results_turn(number, results))
+        yield from self._feed(self.turns[-1].heard)
+
+    def results_turn(self, number: int, results: Sequence[ToolResult]) -> Turn:
+        """The same, not read yet."""
+        llm, how = self.model.llm, self.model.tool_format
+        ids, suffix = results_ids(llm.tokenizer, self.parts, how, results)
+        heard = [llm.embed(ids)]
+        return Turn(self.length, number, heard=heard, results=tuple(results), suffix_ids=suffix)
+
+    def was_heard(self) -> bool:
+        """Whether the running turn holds anything that can be answered.
+
+        An adapter that hands on what was heard gives no vectors for silence, hum or noise. A
+        convolutional one gives vectors for any sound: there the voice activity detector says it.
+        """
+        turn = self.turns[-1]
+        if not self.model.adapter.requires_ctc:
+            return turn.voiced
+        return bool(turn.heard) or self._listener.fork().flush().shape[1] > 0
+
+    def drop_turn(self) -> None:
+        """The running turn wants no answer, or is given up: it leaves no trace."""
+        turn = self.turns[-1]
+        turn.open, turn.dropped = False, True
+        self.cache.crop(min(self.length, turn.start))
+        turn.heard.clear()
+
+    @property
+    def words(self) -> str:
+        """What the CTC head heard in the newest turn; empty where it has no words."""
+        classes = self.turns[-1].classes
+        if not classes:
+            return ""
+        written = self._listener.text
+        if written is not None:
+            return written
+        return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
+
+    def read_end(self) -> Steps[Tensor]:
+        """Read the end of the newest turn; the state [1, 1, H] that predicts the answer."""
+        turn = self.turns[-1]
+        rest = [self._listener.flush()] if turn.chunks else []
+        turn.heard += [vectors for vectors in rest if vectors.shape[1]]
+        hidden = yield from self._feed(rest, self._suffix(turn))
+        assert hidden is not None, "a template has something before the assistant's words"
+        return hidden
+
+    def _hear(self, chunk: Tensor) -> Heard:
+        """Keep what the LLM reads of a chunk, to read it again."""
+        turn, heard = self.turns[-1], self._listener.hear(chunk)
+        if heard.embeds.shape[1]:
+            turn.heard.append(heard.embeds)
+        if heard.classes is not None:
+            turn.classes.append(heard.classes)
+        return heard
+
+    def _opening(self, turn: Turn | None = None) -> list[Tensor]:
+        """What comes before a turn's audio: template, prompt embeddings."""
+        start = (turn or self.turns[-1]).start
+        ids = self.parts.opening(start == len(self.parts.system_ids))
+        return [self.model.llm.embed(ids), self.model.prompt(1)]
+
+    def _suffix(self, turn: Turn) -> Tensor:
+        """What comes behind a turn, up to where the assistant speaks: [1, N, H]."""
+        ids = self.parts.user_suffix_ids if turn.suffix_ids is None else turn.suffix_ids
+        return self.model.llm.embed(ids)
+
+    def _feed(self, *vectors: Tensor | list[Tensor]) -> Steps[Tensor | None]:
+        """Feed [1, N, H] vectors to the LLM; the last state [1, 1, H], None if there are none."""
+        flat = [v for item in vectors for v in (item if isinstance(item, list) else [item])]
+        flat = [v.to(self.model.llm.dtype) for v in flat if v.shape[1]]
+        if not flat:
+            return None
+        hidden = yield LLMRequest(self.model.llm, torch.cat(flat, dim=1), self.cache)
+        return hidden[:, -1:]
+
+    # --- the history ---
+
+    @property
+    def pending(self) -> bool:
+        """Whether the newest turn waits for an answer."""
+        newest = self.turns[-1] if self.turns else None
+        return newest is not None and newest.answer is None and not (newest.open or newest.dropped)
+
+    def find(self, number: int) -> Turn | None:
+        """A turn of the history."""
+        kept = [turn for turn in self.turns if not turn.dropped]
+        return next((turn for turn in kept if turn.number == number), None)
+
+    def insert(self, turn: Turn) -> None:
+        """Put a turn at the end, but before what the user is saying; :meth:`refeed` is due."""
+        running = bool(self.turns) and self.turns[-1].open
+        self.turns.insert(len(self.turns) - running, turn)
+
+    def add_answer(self, text: str, number: Callable[[], int]) -> None:
+        """An answer of the newest turn, if it waits for one; else of an empty turn with a number.
+
+        :meth:`refeed` is due afterwards.
+        """
+        ids = encode(self.model.llm.tokenizer, text)
+        answer = Answer(self.length, list(ids), ended=True, text=text)
+        said = [turn for turn in self.turns if not turn.open]
+        if said and said[-1].answer is None and not said[-1].dropped:
+            said[-1].answer = answer
+        else:
+            self.insert(Turn(self.length, number(), answer=answer))
+
+    def delete(self, number: int, role: Literal["user", "assistant", "both"]) -> None:
+        """Forget a turn, or one side of it; :meth:`refeed` is due afterwards."""
+        for turn in [turn for turn in self.turns if turn.number == number]:
+            if role != "assistant":
+                turn.heard.clear()
+            if role != "user" and turn.answer is not None:
+                turn.cut(0, self.model.llm.tokenizer)
+            if role == "both" or (role == "user" and turn.answer is None):  # nothing to answer
+                self.turns.remove(turn)
+
+    def cut_answer(self, number: int, tokens: int) -> bool:
+        """Keep the first ``tokens`` tokens of a turn's answer.
+
+        Returns:
+            False: something was said after them, and :meth:`refeed` is due.
+        """
+        turn = self.find(number)
+        if turn is None or turn.answer is None or tokens >= len(turn.answer.token_ids):
+            return True
+        newest = turn is self.turns[-1]
+        if newest:
+            self.cache.crop(min(self.length, turn.answer.start + tokens))
+        turn.cut(tokens, self.model.llm.tokenizer)
+        return newest
+
+    # --- the context ---
+
+    @property
+    def overfull(self) -> bool:
+        """Whether more is kept than the context may hold, and there is a turn to forget."""
+        return self.length > self.context and len(self.turns) > 1
+
+    def drop_oldest(self, keep: float) -> int:
+        """Forget the oldest turns of a full context; how many. :meth:`refeed` is due afterwards.
+
+        The newest turn stays whatever its size.
+
+        Args:
+            keep: Share of the context that what is kept then may fill.
+        """
+        if not self.overfull:
+            return 0
+        starts, length, count = [turn.start for turn in self.turns], self.length, 0
+        while count < len(starts) - 1 and length > int(keep * self.context):
+            length -= starts[count + 1] - starts[count]
+            count += 1
+        self.forgotten += count
+        del self.turns[:count]
+        return count
+
+    def refeed(self, size: int, prefixes: Prefixes) -> Steps[None]:
+        """Read the system text and all turns into an empty cache.
+
+        Args:
+            size: Positions a step.
+            prefixes: States that have read a system text: one of them to start from, or one more.
+        """
+        llm, turns = self.model.llm, self.turns
+        self.turns = [turn for turn in turns if not turn.dropped]
+        self.forgotten += len(turns) - len(self.turns)
+        ids = self.parts.system_ids
+        known = prefixes.get(tuple(ids))
+        self.cache = llm.init_state(1, ROOM) if known is None else known.fork(ROOM)
+        if known is None and ids:
+            own = self.system is None  # a user's own text is not kept on disk
+            if not (own and prompt_cache.restore(llm, ids, self.cache, size)):
+                yield from self._read(llm.embed(ids), size)
+                if own:
+                    prompt_cache.keep(llm, ids, self.cache, size)
+            prefixes[tuple(ids)] = self.cache.fork(0)
+        for turn in self.turns:
+            turn.start = self.length
+            rows = [] if turn.results else self._opening(turn)
+            rows += turn.heard
+            if turn.answer is not None:
+                rows.append(self._suffix(turn))
+            yield from self._read(torch.cat([row.to(llm.dtype) for row in rows], dim=1), size)
+            if turn.answer is not None:
+                turn.answer.start = self.length
+                if turn.answer.token_ids:
+                    yield from self._read(llm.embed(turn.answer.token_ids), size)
+
+    def _read(self, vectors: Tensor, size: int) -> Steps[None]:
+        for piece in vectors.split(size, dim=1):
+            yield from self._feed(piece)

@@ -1,0 +1,302 @@
+"""Hearing and replying: who is heard, who speaks, and what the history keeps.
+
+The user is heard chunk by chunk whatever the bot does. While it speaks, the user is heard on a
+fork of the conversation, a candidate for barge-in (paper, section 2.4): state 1 makes the fork the
+conversation, stops the speech and answers; state 2 drops the fork. The fork knows of the running
+answer what had been played when the user began to speak, so the history never holds what nobody
+heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from fo_core.config import replace
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.audio_input import AudioChunk
+from fo_core.dialogue.commands import Respond
+from fo_core.dialogue.conversation import Conversation, Prefixes
+from fo_core.dialogue.history import Spoken
+from fo_core.dialogue.recent import Recent
+from fo_core.dialogue.reply import Calls, ReplyJob
+from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.states import DialogueState, Event
+from fo_core.dialogue.task_scheduler import TaskScheduler
+from fo_core.dialogue.turn_taking import TurnTaking
+from fo_core.dialogue.writer import Answer
+from fo_core.models.steps import Steps
+from fo_core.streaming import CHUNK_SECONDS
+
+REMEMBERED = 64  # replies that can still be truncated, and calls that can get a result
+
+
+class DialogueEngine:
+    """Both sides of one user's dialogue.
+
+    Args:
+        cfg: How it talks.
+        conversation: What the LLM has read, nothing at first.
+        turns: Who speaks.
+        tasks: Runs replies.
+        emit: Takes what happens.
+        now: Time in user samples, for playback positions.
+        prefixes: System texts that were read already.
+        speak: False: replies are text only.
+
+    Attributes:
+        candidate: The fork that hears the user while the bot speaks.
+        reply: The newest reply, while it is made or played.
+        max_tokens: Of an answer; None: the config's.
+        unread: The context has to be read before anything is answered.
+        stale: ... when there is time.
+        after_reply: Changes that wait for the running reply to end.
+    """
+
+    def __init__(
+        self,
+        cfg: DialogueConfig,
+        conversation: Conversation,
+        turns: TurnTaking,
+        tasks: TaskScheduler,
+        emit: Callable[[ev.DuplexEvent], None],
+        now: Callable[[], int],
+        prefixes: Prefixes,
+        speak: bool,
+    ) -> None:
+        self.cfg, self.conversation, self.speak = cfg, conversation, speak
+        self.candidate: Conversation | None = None
+        self.reply: ReplyJob | None = None
+        self.max_tokens: int | None = None
+        self.unread, self.stale = True, False
+        self.after_reply: list[Callable[[], None]] = []
+        self.spoken: Recent[int, list[Spoken]] = Recent(REMEMBERED)  # where replies' audio lies
+        self.calls: Calls = Recent(REMEMBERED)
+        self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
+        self._prefixes = prefixes
+
+    def branches(self) -> list[Conversation]:
+        """The conversation, and the one that hears the user while the bot speaks."""
+        return [self.conversation] + ([self.candidate] if self.candidate else [])
+
+    # --- hearing ---
+
+    def hear(self, block: np.ndarray) -> Steps[None]:
+        """The next chunk [S], S <= 2560."""
+        turns, cfg = self._turns, self._turns.cfg
+        chunk, speaking = turns.audio.push(block), turns.state is DialogueState.SPEAKING
+        if not turns.listening:
+            deaf = speaking and cfg.interrupt == "never" and cfg.by_voice
+            if deaf or (cfg.by_voice and not chunk.started):
+                turns.audio.keep(chunk.wave)
+                if deaf:
+                    turns.audio.voice.forget()
+                turns.check_idle()
+                return
+            yield from self._begin_turn(cfg.by_voice)
+        yield from self._listen(chunk)
+
+    def commit(self, block: np.ndarray, answer: bool) -> Steps[None]:
+        """Hear the rest [S] of the user's turn, which ends with it."""
+        chunk = self._turns.audio.push(block)
+        if not self._turns.listening:
+            yield from self._begin_turn(False)
+        if block.size:
+            yield from self._listen(chunk)
+        if self._turns.listening:
+            self._end_turn("commit", answer)
+
+    def _begin_turn(self, voiced: bool) -> Steps[None]:
+        """The user's turn begins, with what was heard before the voice was noticed."""
+        turns = self._turns
+        if turns.state is DialogueState.SPEAKING and not voiced:
+            self.leave_reply()
+        number = turns.begin(voiced)
+        if turns.state is DialogueState.SPEAKING and turns.cfg.interrupt == "voice":
+            self.stop_reply("turn_detected")
+            turns.go(Event.STOP)
+        if turns.state is DialogueState.SPEAKING:
+            twin, reply = self.conversation.fork(), self.reply
+            if reply is not None:
+                whole = reply.cut_to_heard(twin, reply.playback.position(self._now()))
+                if not whole:
+                    yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
+            self.candidate = twin
+        elif self.stale or self.unread:
+            yield from self._read_context()
+        turns.go(Event.SPEECH_START)
+        active = self.candidate or self.conversation
+        active.begin(number)
+        before = turns.audio.look_back()
+        if voiced:
+            yield from active.hear_before(before)
+
+    def _listen(self, chunk: AudioChunk) -> Steps[None]:
+        """A chunk of the user's turn."""
+        active, cfg = self.candidate or self.conversation, self._turns.cfg
+        turn = active.turns[-1]
+        turn.voiced |= chunk.voiced
+        probabilities = yield from active.hear(chunk.wave)
+        long = turn.chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
+        full = (long and cfg.detect != "file") or active.crowded
+        how = self._turns.end_of_turn(turn.number, chunk, probabilities, full)
+        if how == "answer" and cfg.detect == "file" and not active.was_heard():
+            return  # nothing was asked yet
+        if how is not None:
+            self._end_turn(how, cfg.answer)
+
+    def _end_turn(self, how: ev.How, answer: bool) -> None:
+        """The user's turn is over."""
+        active, turns = self.candidate or self.conversation, self._turns
+        turn = active.turns[-1]
+        if how not in ev.DISMISSED and not active.was_heard():
+            how = "unheard"
+        turns.end(turn.number, how)
+        if how in ev.DISMISSED:
+            self.drop_turn(Event.IGNORE if how == "ignore" else Event.DROP)
+            return
+        if turns.state is DialogueState.OVERLAP:
+            self.stop_reply("turn_detected")
+        turn.open = False
+        turns.go(Event.INPUT_END)
+        self._emit(ev.Transcript(turn.number, active.words))
+        if answer:
+            self.start_reply()
+        else:
+            turns.go(Event.STOP)
+
+    def drop_turn(self, event: Event) -> None:
+        """The user's running turn, if there is one, leaves no trace."""
+        turns = self.conversation.turns
+        if turns and turns[-1].open:
+            self.conversation.drop_turn()
+        self.candidate = None
+        if self._turns.listening:
+            self._turns.go(event)
+
+    # --- replying ---
+
+    def start_reply(
+        self,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        conversation: Conversation | None = None,
+    ) -> None:
+        """Answer the newest turn, of another conversation than the user's if one is given."""
+        cfg, limit = self.cfg, max_tokens or self.max_tokens
+        if limit is not None:
+            limit = min(limit, cfg.segmenter.max_tokens)
+            cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
+        aloud = self.speak if speak is None else speak
+        conversation = conversation or self.conversation
+        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now)
+        self._emit(ev.ReplyStarted(self.reply.number))
+        self._tasks.start_reply(self._make_reply(self.reply))
+
+    def reply_apart(self, command: Respond) -> Steps[None]:
+        """Answer on a fork of the conversation, which goes with the answer."""
+        if self.unread:
+            yield from self._read_context()
+        twin, number = self.conversation.fork(), self._turns.number()
+        if command.messages is not None:
+            twin.turns = []
+        for role, text in command.messages or ():
+            if role == "user":
+                twin.insert(twin.text_turn(number, text))
+            else:
+                twin.add_answer(text, lambda: number)
+        system = twin.system if command.system is None else command.system
+        if twin.use(system, command.tools or twin.tools) or command.messages is not None:
+            yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
+        if twin.pending:
+            twin.turns[-1].number = number
+        elif command.system:
+            yield from twin.read_text(number, command.system)
+        else:
+            self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
+            return
+        self._turns.go(Event.REPLY_START)
+        self.start_reply(command.speak, command.max_tokens, twin)
+
+    def _make_reply(self, reply: ReplyJob) -> Steps[None]:
+        if self.unread:
+            yield from self._read_context()
+        self.end_reply((yield from reply.steps()))
+
+    def end_reply(self, status: ev.Status) -> None:
+        """Nothing more comes of the running reply."""
+        reply = self.reply
+        assert reply is not None
+        play, usage = reply.playback, reply.usage()
+        reply.turn.answer = reply.turn.answer or Answer(start=self.conversation.length)
+        play.done = True
+        self.spoken[reply.number] = play.spoken
+        self._emit(ev.ReplyDone(reply.number, status, reply.text, play.made, usage))
+        if play.truncated is not None:
+            self._tasks.send(play.truncated)
+        self.settle_changes()
+        self.poll()
+
+    def stop_reply(self, reason: Literal["turn_detected", "client"]) -> None:
+        """Stop the reply that is being made or played; the history keeps what was heard of it.
+
+        The state is left to the caller.
+        """
+        reply = self.reply
+        assert reply is not None, "nothing to stop"
+        play, text, usage = reply.playback, reply.text, reply.usage()
+        played, made = play.position(self._now()), self._tasks.cancel_reply()
+        self.spoken[reply.number] = play.spoken
+        if self.candidate is not None:
+            self.conversation, self.candidate = self.candidate, None
+        elif not reply.cut_to_heard(self.conversation, played):
+            self.stale = True
+        self.reply, turn = None, self.conversation.find(reply.number)  # None: deleted meanwhile
+        heard = turn.answer.text if turn is not None and turn.answer is not None else ""
+        self._emit(ev.Interrupted(reply.number, reason, played, heard))
+        if made:
+            self._emit(ev.ReplyDone(reply.number, "cancelled", text, play.made, usage))
+        self.settle_changes()
+
+    def poll(self) -> None:
+        """Notice that a reply was played to its end."""
+        if self.reply is not None and self.reply.playback.over(self._now()):
+            if self.reply.playback.made:
+                self._emit(ev.Played(self.reply.number))
+            self.leave_reply()
+
+    def leave_reply(self) -> None:
+        """The bot has finished speaking."""
+        self.reply = None
+        if self._turns.state in (DialogueState.SPEAKING, DialogueState.OVERLAP):
+            if self.candidate is not None:
+                self.conversation, self.candidate = self.candidate, None
+            self._turns.go(Event.REPLY_DONE)
+
+    def settle_changes(self) -> None:
+        """Make the changes that waited for the reply to end."""
+        while self.after_reply:
+            self.after_reply.pop(0)()
+
+    # --- the context ---
+
+    def context_due(self) -> bool:
+        """Whether the context is to be read again, and can be."""
+        busy = self._tasks.input is not None or self._tasks.reply is not None
+        if busy or self._turns.listening:
+            return False
+        return self.unread or self.stale or self.conversation.overfull
+
+    def shorten_context(self) -> Steps[None]:
+        """Forget the oldest turns if the context is full, and read the rest again."""
+        before = self.conversation.length
+        dropped = self.conversation.drop_oldest(self.cfg.duplex.keep)
+        yield from self._read_context()
+        if dropped:
+            self._emit(ev.ContextDropped(dropped, before, self.conversation.length))
+
+    def _read_context(self) -> Steps[None]:
+        self.unread = self.stale = False
+        yield from self.conversation.refeed(self.cfg.duplex.refeed, self._prefixes)

@@ -1,0 +1,1 @@
+"""Published checkpoints' own behaviour, as subclasses of our parts (``compat: official``)."""

@@ -1,0 +1,138 @@
+"""Stage ``input-3``: prompt embeddings learn from the LLM's own answers, the state head turns.
+
+Paper, section 2.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from fo_core.config import config, to_dict
+from fo_core.errors import StageError
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.training.losses.listening import (
+    chunk_frames,
+    encode_speech,
+    speech_vectors,
+    vectors_per_chunk,
+)
+from fo_core.training.losses.llm_rows import (
+    Dialogues,
+    Rows,
+    answer_ids,
+    answer_loss,
+    pack,
+    run,
+    text_divergence,
+)
+from fo_core.training.losses.state_head import StateMetrics, state_logits, state_loss
+from fo_core.training.optim import OptimConfig
+from fo_core.training.stage import Batch, Objective, Stage, StageOptions
+
+
+def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+    """What ``input-3`` needs of its frozen input branch, for a batch of one item."""
+    heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
+    values = {
+        "vectors": speech_vectors(model, heard)[0],  # [N, H]
+        "seen": vectors_per_chunk(model, heard)[0],  # [C]
+    }
+    if model.state_head.has_probe:
+        values["chunks"] = chunk_frames(heard)[0]  # [C, 4, E]
+    return values
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """``input-3``: the LLM's own answer to the spoken question, and the state of each chunk.
+
+    Both come from one pass of the LLM. Without a probe the state head reads the LLM at the last
+    speech vector of each chunk; with one (an adapter that emits nothing in silence) at the probe.
+    Items without an answer (a pause, a noise) count for the states only.
+
+    Attributes:
+        states: Weight of the state loss; 0 = not trained.
+        class_weights: Weight of each state in its loss.
+        answers: Whether answers are learned.
+        kl: Weight of the divergence from the LLM that reads the question's text; 0 = none.
+    """
+
+    states: float = 1.0
+    class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    answers: bool = True
+    kl: float = 0.0
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        rows, hidden, logits = self.read(model, batch)
+        loss, accuracy, count = answer_loss(model, rows, hidden)
+        values = {"answer_loss": loss, "answer_accuracy": accuracy} if count else {}
+        if self.kl > 0 and self.answers:
+            dialogues = Dialogues(model)
+            parts = [dialogues.parts(messages) for messages in batch["messages"]]
+            answers = answer_ids(model, batch["answer"])
+            values["kl"] = text_divergence(model, parts, batch["text"], answers, rows, hidden)
+            loss = loss + self.kl * values["kl"]
+        if logits is not None:
+            found = state_loss(batch, logits, self.class_weights)
+            values |= found
+            if found:
+                loss = loss + self.states * found["state_loss"]
+        return {"loss": loss} | values
+
+    def read(self, model: FreezeOmni, batch: Batch) -> tuple[Rows, Tensor, Tensor | None]:
+        """One pass of the LLM: rows, their states, and state logits ``[B, C, 3]`` or None."""
+        if "vectors" not in batch:
+            raise StageError("input-3: batch lacks 'vectors': Stage.precompute did not run")
+        answers = answer_ids(
+            model, batch["answer"] if self.answers else [""] * len(batch["vectors"])
+        )
+        dialogues = Dialogues(model)
+        parts = [dialogues.parts(messages) for messages in batch["messages"]]
+        prompt = model.prompt(1)[0] if model.prompt.used else None
+        rows = pack(model, parts, batch["vectors"], prompt, answers)
+        if not self.states:
+            return rows, run(model, rows), None
+        hidden, logits = state_logits(model, batch, rows)
+        return rows, hidden, logits
+
+    def logits(self, model: FreezeOmni, batch: Batch) -> Tensor | None:
+        """State logits ``[B, C, 3]`` of a batch; None while states are not trained."""
+        return self.read(model, batch)[2]
+
+
+@config
+class Input3(StageOptions):
+    """Options of ``input-3``."""
+
+    after: ClassVar = ("input-2", "input-1")
+    new_llm: ClassVar = "prompt embeddings and state head belong to the LLM"
+    type: Literal["input-3"] = "input-3"
+    answers: bool = True  # train the prompt embeddings on the LLM's own answers
+    states: float = 1.0  # weight of the state loss; 0 = the state head is not trained
+    class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of states 0, 1, 2
+    kl: float = 0.0  # weight of the divergence from the LLM that reads it (not the paper's)
+    optim: OptimConfig = OptimConfig(lr=6e-4)
+
+    def build(self) -> Stage:
+        """The stage."""
+        loss = AnswerLoss(self.states, self.class_weights, self.answers, self.kl)
+        trainable = (("prompt.*",) if self.answers else ()) + (
+            ("state_head.*",) if self.states else ()
+        )
+        return Stage(
+            name=self.type,
+            options=to_dict(self),
+            summary="prompt embeddings make the LLM answer speech; state head learns turn taking",
+            objectives=(Objective("answer", trainable, loss, self.optim),),
+            data="states" if self.states else "qa",
+            starts_from=("speech_encoder", "adapter"),
+            metrics=StateMetrics(loss.logits),
+            precompute=listen_once,
+            reads=("llm", "speech_encoder", "ctc_head", "adapter", "state_head"),
+        )
+
+
+OPTIONS = Input3

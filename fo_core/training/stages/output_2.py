@@ -1,0 +1,156 @@
+"""Stage ``output-2``: the speech decoder learns to speak text: LLM embeddings to speech tokens.
+
+Paper, section 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fo_core.config import config, to_dict
+from fo_core.errors import DataError
+from fo_core.models.decoder.duration_decoder import DurationDecoder
+from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.sampling import SamplingConfig
+from fo_core.training.cache import one_item
+from fo_core.training.optim import OptimConfig
+from fo_core.training.stage import Batch, Objective, Sounds, Stage, StageOptions
+
+
+def _pad(rows: list[Tensor], model: FreezeOmni) -> tuple[Tensor, Tensor]:
+    lens = torch.tensor([len(row) for row in rows], device=model.device)
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return padded.to(model.speech_decoder.out.weight.dtype), lens
+
+
+@dataclass(frozen=True)
+class SpeechLoss:
+    """``output-2``, ``output-3``: text, and with a prefix LLM hidden states, to speech tokens.
+
+    Attributes:
+        prefix: Read the LLM's hidden states (``output-3``).
+    """
+
+    prefix: bool = False
+
+    def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        decoder = model.speech_decoder
+        text, text_lens = decoder.text_input(model.llm, batch["text"])
+        prefix: Tensor | None = None
+        prefix_lens: Tensor | None = None
+        if self.prefix:
+            prefix, prefix_lens = _pad(self._prefix(model, batch), model)
+        speech = batch["speech_tokens"], batch["token_lens"]
+        if isinstance(decoder, DurationDecoder):
+            known = {"counts": unit_counts(batch, text_lens), "sounds": batch["letter_sounds"]}
+            found = decoder.loss(text, text_lens, *speech, prefix, prefix_lens, **known)
+        else:
+            found = decoder.loss(text, text_lens, *speech, prefix, prefix_lens)
+        return {"loss": found.loss, "accuracy": found.accuracy} | found.terms
+
+    def _prefix(self, model: FreezeOmni, batch: Batch) -> list[Tensor]:
+        """States of every item; after "both" contexts one of the two is drawn while training."""
+        rows, typed = batch["prefix"], batch.get("prefix_typed")
+        stack = model.speech_decoder.prefix
+        if typed is None or stack is None or not stack.training:
+            return rows
+        drawn = torch.rand(len(rows)) < 0.5
+        return [b if other else a for a, b, other in zip(rows, typed, drawn, strict=True)]
+
+
+def unit_counts(batch: Batch, lens: Tensor) -> Tensor:
+    """Speech tokens of every unit of a batch's texts: ``[B, N]``, 0 behind each text.
+
+    Raises:
+        DataError: An item has no durations, or they are of another text or sound.
+    """
+    counts = torch.zeros(len(lens), int(lens.max()), dtype=torch.int64, device=lens.device)
+    sizes = zip(lens.tolist(), batch["token_lens"].tolist(), strict=True)
+    given = zip(batch["items"], batch["letter_tokens"], sizes, strict=True)
+    for row, (item, tokens, (units, size)) in zip(counts, given, strict=True):
+        if len(tokens) != units or sum(tokens) != size:
+            raise DataError(
+                f"item {getattr(item, 'id', '?')}: letter_tokens of {len(tokens)} units and "
+                f"{sum(tokens)} tokens, where its text has {units} and its sound {size}",
+                possible="one count for the start, each letter that is read, and the end",
+                do="align the manifest again (fo prepare-data align)",
+            )
+        row[:units] = torch.tensor(tokens)
+    return counts
+
+
+MOST_TOKENS = 400  # 10 s
+
+
+@dataclass(frozen=True)
+class SpeechSounds:
+    """Held-out answers, spoken greedily; nothing while the model has no trained codec.
+
+    Attributes:
+        precompute: Gives the LLM's hidden states (``prefix [P, D]``) of a batch of one item
+            (``output-3``); None: the decoder reads none (``output-2``).
+    """
+
+    precompute: Callable[[FreezeOmni, Batch], Mapping[str, Tensor]] | None = None
+
+    def __call__(self, model: FreezeOmni, batch: Batch, count: int) -> Sounds:
+        if "codec" not in model.trained:
+            return {}
+        sounds = {}
+        for row in range(min(count, len(batch["items"]))):
+            alone = one_item(batch, row)
+            text, _ = model.speech_decoder.text_input(model.llm, alone["text"])
+            states: Tensor | None = None
+            if self.precompute is not None:
+                states = self.precompute(model, alone)["prefix"][None]
+                states = states.to(model.speech_decoder.embedding.weight.dtype)
+            greedy = SamplingConfig(top_k=1)
+            tokens = list(model.speech_decoder.generate(text, states, greedy, MOST_TOKENS))
+            if tokens:
+                codes = torch.tensor(tokens, device=model.device)[None, :, None]
+                wave = model.codec.decode(codes, model.voice())[0].float().cpu().numpy()
+                sounds[batch["items"][row].id] = (wave, model.codec.sample_rate)
+        return sounds
+
+
+@config
+class Output2(StageOptions):
+    """Options of ``output-2``."""
+
+    after: ClassVar = ("output-1",)
+    side: ClassVar = "assistant"
+    speech_tokens: ClassVar = True
+    new_llm: ClassVar = "the decoder reads the LLM's text embeddings"
+    type: Literal["output-2"] = "output-2"
+    optim: OptimConfig = OptimConfig(lr=5e-5)
+    trainable: tuple[str, ...] = (  # globs; "!" leaves out
+        "speech_decoder.*",
+        "!speech_decoder.prefix.*",
+    )
+
+    def build(self) -> Stage:
+        """The stage."""
+        return Stage(
+            name=self.type,
+            options=to_dict(self),
+            summary="speech decoder learns to speak text: LLM embeddings to speech tokens",
+            objectives=(
+                Objective(
+                    "speech",
+                    self.trainable,
+                    SpeechLoss(),
+                    self.optim,
+                    active=("speech_decoder",),
+                ),
+            ),
+            data="tts",
+            samples=SpeechSounds(),
+        )
+
+
+OPTIONS = Output2

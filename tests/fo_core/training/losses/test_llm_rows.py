@@ -1,0 +1,44 @@
+"""Rows for the frozen LLM: what all begin with is read once, and that changes nothing."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.llm.tiny import write_tiny
+from fo_core.training.losses import llm_rows
+
+
+def test_a_shared_beginning_gives_the_same_states_loss_and_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = FrozenLLM.load(str(write_tiny(tmp_path)))
+    model = SimpleNamespace(llm=llm)
+    parts = llm.chat_parts("You are kind.", (("a?", "b."),))
+    torch.manual_seed(0)
+    speech = [torch.randn(5, llm.width, requires_grad=True), torch.randn(3, llm.width)]
+    prompt, probes = torch.ones(2, llm.width), torch.randn(2, 4, llm.width)
+    seen = torch.tensor([[0, 1, 3, 5], [0, 1, 2, 3]])
+
+    def read() -> tuple[torch.Tensor, ...]:
+        rows = llm_rows.pack(model, [parts, parts], speech, prompt, [[3, 4, 5], None])
+        hidden, at_probes = llm_rows.run_with_probes(model, rows, probes, seen)
+        loss, _, _ = llm_rows.answer_loss(model, rows, llm_rows.run(model, rows))
+        again, _, _ = llm_rows.answer_loss(model, rows, hidden)
+        (gradient,) = torch.autograd.grad(loss, speech[0])
+        return rows.lens, at_probes, loss, again, gradient
+
+    shared = read()
+    monkeypatch.setattr(FrozenLLM, "remember", lambda self, ids: None)
+    whole = read()
+    assert bool((shared[0] < whole[0]).all()), "the beginning is not in the rows"
+    for ours, reference in zip(shared[1:], whole[1:], strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shared[2], shared[3])
+
+
+def test_earlier_turns_must_alternate() -> None:
+    with pytest.raises(llm_rows.DataError, match="roles user, user"):
+        llm_rows.earlier_turns([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}])

@@ -1,0 +1,60 @@
+"""The shape of the code: no circle of imports, no folder that is a pile, no import upwards."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter, defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("fo_core", "fo_cli", "data_prep", "eval")
+LARGEST = {"fo_core/dialogue": 28}  # modules of a folder; of any other: 20
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the packages by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports() -> dict[str, set[str]]:
+    """What every module imports of ours, also inside functions and for type checkers."""
+    known, graph = modules(), defaultdict(set)
+    for module, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inside = [f"{node.module}.{alias.name}" for alias in node.names]
+                names = [name if name in known else node.module for name in inside]
+            graph[module] |= {name for name in names if name in known and name != module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other in the end: what is left when leaves and roots are taken."""
+    left = {module: set(graph.get(module, ())) for module in graph}
+    while True:
+        wanted = {name for names in left.values() for name in names}
+        gone = {m for m, names in left.items() if not names & left.keys() or m not in wanted}
+        if not gone:
+            return [sorted(left)] if left else []
+        left = {m: names - gone for m, names in left.items() if m not in gone}
+
+
+def test_no_module_imports_itself_through_others():
+    graph = imports()
+    graph.pop("fo_core", None)  # the API's names, for type checkers only
+    assert circles({"a": {"b"}, "b": {"a", "c"}, "c": set()}) == [["a", "b"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles(graph) == []
+
+
+def test_no_folder_is_a_pile():
+    count = Counter(path.parent.relative_to(ROOT) for path in modules().values())
+    assert {str(f): n for f, n in count.items() if n > LARGEST.get(str(f), 20)} == {}
