@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -11,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from fo_core.errors import DataError, EngineError, first_line
+from fo_core.io.files import cache_dir, replacing
 
 Record = dict[str, Any]
 
 
-def locate(source: str, patterns: Sequence[str]) -> Path:
+def locate(source: str, patterns: Sequence[str], files: Sequence[str] = ()) -> Path:
     """The file of a set.
 
     Args:
         source: A file, a folder that holds it, or a data set's id on the Hugging Face hub.
         patterns: Names of the published files, the best first (``*`` stands for anything).
+        files: What is fetched of the hub's data set; the patterns if none.
 
     Raises:
         DataError: There is no such file, folder or data set.
@@ -29,7 +32,7 @@ def locate(source: str, patterns: Sequence[str]) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        path = _from_hub(source, patterns)
+        path = _from_hub(source, files or patterns)
     for pattern in patterns:
         found = sorted(path.rglob(pattern))
         if found:
@@ -38,7 +41,7 @@ def locate(source: str, patterns: Sequence[str]) -> Path:
 
 
 def known_source(name: str, known: Any) -> str:
-    """Where a set is looked for when nobody says: $FO_DATA, the hub by its published id.
+    """Where a set is looked for when nobody says: $FO_DATA, the cache, the hub by its published id.
 
     Args:
         name: Of the set.
@@ -49,6 +52,7 @@ def known_source(name: str, known: Any) -> str:
     """
     folder = os.environ.get("FO_DATA", "")
     places = [Path(folder) / name, Path(folder) / name.replace("-", "_")] if folder else []
+    places.append(cache_dir() / "sets" / name)
     for place in places:
         if any(next(place.rglob(pattern), None) for pattern in known.PATTERNS):
             return str(place)
@@ -57,9 +61,55 @@ def known_source(name: str, known: Any) -> str:
         return str(hub)
     raise DataError(
         f"no questions for {name}",
-        possible=f"$FO_DATA/{name.replace('-', '_')} with {' or '.join(known.PATTERNS)}",
+        possible=place_for(name, known),
         do="set FO_DATA, or give --data: the published file, its folder, or a hub id",
     )
+
+
+def place_for(name: str, known: Any) -> str:
+    """Where a set's published file is looked for on this machine, in words."""
+    return f"$FO_DATA/{name.replace('-', '_')} with {' or '.join(known.PATTERNS)}"
+
+
+def suite_folder(source: str, known: Any, subsets: Sequence[str]) -> Path:
+    """The folder of a suite of several sets.
+
+    Args:
+        source: A folder, or the suite's id on the hub.
+        known: Its file in ``eval/sets``.
+        subsets: Which of them are to be there.
+
+    Raises:
+        DataError: There is no such folder or data set.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    return _from_hub(source, [f"*{subset}/*" for subset in subsets])
+
+
+def embedded_audio(value: Any, name: str) -> str:
+    """A sound file of a data set's audio column, kept in the cache; "" where there is none.
+
+    Args:
+        value: ``{"bytes", "path"}`` or bytes, as parquet files of the hub hold it.
+        name: Under which it is kept.
+    """
+    data = value.get("bytes") if isinstance(value, Mapping) else value
+    if not isinstance(data, (bytes, bytearray)):
+        path = value.get("path") if isinstance(value, Mapping) else None
+        return str(path) if path and Path(path).is_file() else ""
+    mark = hashlib.sha256(data).hexdigest()[:16]
+    place = cache_dir() / "sets" / f"{name}-{mark}{_suffix(bytes(data[:4]))}"
+    if not place.is_file():
+        with replacing(place) as draft:
+            draft.write_bytes(data)
+    return str(place)
+
+
+def _suffix(head: bytes) -> str:
+    known = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
+    return known.get(head, ".mp3")
 
 
 def _from_hub(source: str, patterns: Sequence[str]) -> Path:

@@ -38,18 +38,35 @@ def as_rows(
     Args:
         questions: The set.
         recorded: Only those with a recording on disk.
-        limit: At most so many.
+        limit: At most so many, of each part of a set that has parts.
     """
     rows, left = [], {}
     for one in questions:
-        if not one.answers:
+        if not one.answers and one.rule in ("contains", "options", "letter"):
             left[one.id] = "no accepted answer"
         elif recorded and not one.audio:
             left[one.id] = "no recording"
         else:
             row = {"id": one.id, "question": one.text, "answers": list(one.answers)}
-            rows.append(row | {"recorded_audio": one.audio})
-    return rows[:limit], left
+            row |= {"recorded_audio": one.audio}
+            more = {"category": one.category, "published": dict(one.published),
+                    "earlier_audio": list(one.earlier)}  # fmt: skip
+            if one.rule != "contains":
+                more["rule"] = one.rule
+            rows.append(row | {name: value for name, value in more.items() if value})
+    return _first(rows, limit), left
+
+
+def _first(rows: Sequence[Row], limit: int | None) -> list[Row]:
+    """The first so many rows of each part of a set."""
+    seen: dict[str, int] = {}
+    found = []
+    for row in rows:
+        part = row.get("category", "")
+        seen[part] = seen.get(part, 0) + 1
+        if limit is None or seen[part] <= limit:
+            found.append(row)
+    return found
 
 
 def passes(
@@ -127,8 +144,15 @@ def _typed(talker: Talker | None) -> Any:
     assert talker is not None
 
     def work(rows: Sequence[Row]) -> list[Row]:
-        answers = talker.answer_typed([row["question"] for row in rows], BATCH)
-        return [{"text_answer": a.text, "text_finished": a.finished} for a in answers]
+        alone = [row for row in rows if row["question"] and not row.get("earlier_audio")]
+        answers = talker.answer_typed([row["question"] for row in alone], BATCH)
+        by_id = {row["id"]: answer for row, answer in zip(alone, answers, strict=True)}
+        return [
+            {"text_answer": by_id[row["id"]].text, "text_finished": by_id[row["id"]].finished}
+            if row["id"] in by_id
+            else {}
+            for row in rows
+        ]
 
     return work
 
@@ -139,7 +163,8 @@ def _spoken(talker: Talker | None, out: Path, speak: bool) -> Any:
     talker.model.require("speech_encoder", "adapter", *needed)
 
     def one(row: Row) -> Row:
-        reply = talker.ask(audio.read(row["question_audio"], EAR_RATE), speak)
+        earlier = [audio.read(path, EAR_RATE) for path in row.get("earlier_audio", ())]
+        reply = talker.ask(audio.read(row["question_audio"], EAR_RATE), speak, earlier)
         fields: Row = {
             "answer": reply.text,
             "answer_finished": reply.finished,
@@ -150,7 +175,7 @@ def _spoken(talker: Talker | None, out: Path, speak: bool) -> Any:
         if speak:
             fields |= {"reply_wav": "", "reply_seconds": round(len(reply.wave) / reply.rate, 3)}
             fields |= {"speech_endless": reply.endless, "first_audio_ms": reply.first_audio_ms}
-            fields["work_seconds"] = round(reply.work_seconds, 3)
+            fields |= {"work_seconds": round(reply.work_seconds, 3), "legs": dict(reply.legs)}
             if len(reply.wave):
                 fields["reply_wav"] = f"replies/{file_name(row['id'])}.flac"
                 audio.write(out / fields["reply_wav"], reply.wave, reply.rate)
@@ -183,6 +208,8 @@ def _cascaded(talker: Talker | None, spec: CascadeSpec, out: Path, speak: bool, 
     cascade = Cascade(talker, spec, device)
 
     def one(row: Row) -> Row:
+        if row.get("earlier_audio"):
+            return {}  # it answers one question
         reply = cascade.ask(audio.read(row["question_audio"], EAR_RATE), speak)
         fields: Row = {"cascade_heard": reply.heard, "cascade_answer": reply.text,
                        "cascade_finished": reply.finished}  # fmt: skip
@@ -216,13 +243,21 @@ def _heard(judge: JudgeSpec, sounds: Mapping[str, str], out: Path, device: str) 
 
 def _graded(judge: LLMJudge, fields: Mapping[str, str]) -> Any:
     def work(rows: Sequence[Row]) -> list[Row]:
-        asked = [
-            (row["question"], row["answers"], row.get(field, ""))
+        places = [
+            (row["id"], name)
             for row in rows
-            for field in fields.values()
+            for name, field in fields.items()
+            if field in row and row["answers"]
         ]
-        grades = iter(judge.grade(asked))
-        return [{f"grade_{name}": next(grades) for name in fields} for _ in rows]
+        by_id = {row["id"]: row for row in rows}
+        asked = [
+            (by_id[i]["question"], by_id[i]["answers"], by_id[i][fields[n]]) for i, n in places
+        ]
+        grades = dict(zip(places, judge.grade(asked), strict=True))
+        return [
+            {f"grade_{n}": grades[row["id"], n] for n in fields if (row["id"], n) in grades}
+            for row in rows
+        ]
 
     return work
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.harness import Row, Work
-from fo_core.errors import DataError
+from fo_core.errors import DataError, EngineError, FoError
 from fo_core.io import audio
 from fo_core.io.files import cache_dir
 
 RATE = 16000
+ORDER = ("edge-tts", "piper", "hibari", "flite", "espeak-ng")  # the paper's, then offline ones
 RECORDINGS = "recordings"  # in place of an engine: the set's own
 
 
@@ -21,8 +22,13 @@ RECORDINGS = "recordings"  # in place of an engine: the set's own
 class Voice:
     """Who speaks the questions."""
 
-    engine: str = "edge-tts"  # the paper's; "recordings": the set's own
+    engine: str  # "recordings": the set's own
     voice: str | None = None  # None: the engine's first
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the set's own recordings are asked."""
+        return self.engine == RECORDINGS
 
     def key(self) -> dict[str, Any]:
         """What the sounds depend on."""
@@ -57,6 +63,35 @@ class Voice:
             return [_described(_spoken(row["question"], engine, voice, folder)) for row in rows]
 
         return speak
+
+
+def first_that_speaks(language: str, voice: str | None = None) -> tuple[Voice, dict[str, str]]:
+    """The first engine of :data:`ORDER` that speaks a word here, and why those before it do not.
+
+    Raises:
+        EngineError: None does.
+    """
+    from fo_core.engines.tts import TTS
+
+    failed: dict[str, str] = {}
+    for name in ORDER:
+        try:
+            engine = TTS.load(name).Engine()
+            if hasattr(engine, "retries"):  # a service: one try tells whether it is there
+                engine.retries = 0
+            named = voice or next(iter(engine.voices(language)), "")
+            if not named:
+                raise EngineError(f"no voice of the language {language!r}")
+            if len(engine.synthesize("Hello.", named)):
+                return Voice(name, named), failed
+            failed[name] = "no sound came"
+        except FoError as error:
+            failed[name] = error.what
+    raise EngineError(
+        "no speech engine works here to speak the questions",
+        possible=f"--tts {', '.join(ORDER)}, or --tts recordings",
+        do="; ".join(f"{name}: {why}" for name, why in failed.items()),
+    )
 
 
 def _spoken(text: str, engine: Any, voice: str, folder: Path) -> Path:

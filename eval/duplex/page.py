@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eval.duplex.turn_taking import OVERLAPS
 from eval.report.results import Metric, Overview, Page, metric_table
 from eval.report.sections import Section, Table
 
@@ -21,6 +22,22 @@ METRICS = (
         "interruption: stop latency",
         "the user's voice begins to the model is silent",
         "s",
+    ),
+    *(
+        Metric(f"{task}/{key}", f"{task.replace('_', ' ')}: {name}", meaning, unit)
+        for task in OVERLAPS
+        for key, name, meaning, unit in (
+            (
+                "talking",
+                "model was talking",
+                "when the other voice began",
+                "%",
+            ),
+            ("held", "went on", "higher is better: what came between was not meant for it", "%"),
+            ("stop_latency", "stop latency", "the other voice begins to the model is silent", "s"),
+            ("spoke_again", "spoke again", "after it had stopped", "%"),
+            ("response_latency", "response latency", "the other voice's end to that speech", "s"),
+        )
     ),
     *(
         Metric(f"states/{name}/{kind}", f"{name}: {kind}", "chunks of 160 ms")

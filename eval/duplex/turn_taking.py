@@ -29,6 +29,8 @@ CHUNK_SECONDS = CHUNK_SAMPLES / SAMPLE_RATE
 WORDS, SECONDS = 3, 1.0  # more words, or so many seconds, take a turn
 NOD_SECONDS, NOD_WORDS = 3.0, 2  # longest backchannel
 SILENT = 10 ** (-50 / 20)  # a frame below this peak is silence
+OVERLAPS = ("user_backchannel", "talking_to_other", "background_speech")  # go on through these
+HOLD = 0.2  # s: whoever still talks so long after the overlap has held the floor
 FRAME, GAP = 0.02, 0.3  # s: frames that are looked at; silence that ends a stretch
 NAMES = ("continue", "respond", "dismiss")  # dialogue states 0, 1, 2
 
@@ -174,15 +176,42 @@ def _talk(row: Row) -> dict[str, Score]:
         count = nods(words, row["speech"])
         taken = bool(words) and count < len(row["speech"])
         found[f"{task}/per_second"] = (float(count), row["seconds"])
-    found[f"{task}/take_over"] = (float(taken), 1.0)
+    if task not in OVERLAPS:
+        found[f"{task}/take_over"] = (float(taken), 1.0)
     if task in ("smooth_turn_taking", "user_interruption") and taken:
         found[f"{task}/latency"] = (max(0.0, words[0][1] - row["end"]), 1.0)
+    if task in OVERLAPS:
+        return found | _overlap(row)
     if task == "user_interruption":
         silent = [end for start, end in row["speech"] if start < row["start"] < end]
         if "stops" in row:  # known: a reply that came to its end was not stopped
             silent = [at for at in row["stops"] if at > row["start"]] if silent else []
         if silent:  # the model was talking when the user began
             found[f"{task}/stop_latency"] = (silent[0] - row["start"], 1.0)
+    return found
+
+
+def _overlap(row: Row) -> dict[str, Score]:
+    """Somebody speaks while the model does, and the model should go on: does it?"""
+    task, start, end = row["task"], row["start"], row["end"]
+    talking = [stops for begins, stops in row["speech"] if begins < start < stops]
+    found: dict[str, Score] = {f"{task}/talking": (float(bool(talking)), 1.0)}
+    if not talking:
+        return found
+    stopped = talking[0]
+    if "stops" in row:  # known: a reply that came to its end was not stopped
+        cut = [at for at in row["stops"] if start < at]
+        held = not cut or cut[0] > end + HOLD
+        stopped = cut[0] if cut else stopped
+    else:
+        held = stopped > end + HOLD
+    found[f"{task}/held"] = (float(held), 1.0)
+    if not held:
+        found[f"{task}/stop_latency"] = (max(0.0, stopped - start), 1.0)
+        again = [begins for begins, _ in row["speech"] if begins >= stopped]
+        found[f"{task}/spoke_again"] = (float(bool(again)), 1.0)
+        if again:
+            found[f"{task}/response_latency"] = (max(0.0, again[0] - end), 1.0)
     return found
 
 

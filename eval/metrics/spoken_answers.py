@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eval.metrics import rules
 from eval.metrics.contains import contains
 from eval.metrics.first_sentence import first_heard, first_sentence
 from eval.metrics.speaking import loops, words
@@ -33,13 +34,19 @@ def score(row: Row, language: str = "en") -> dict[str, Score]:
     """Numerators and denominators of one question, by the names of ``report.qa_page``."""
     found: dict[str, Score] = {}
     replies = {column: row[field] for column, field in COLUMNS.items() if field in row}
-    right = {column: contains(said, row["answers"]) for column, said in replies.items()}
+    judged = {column: rules.of_row(said, row) for column, said in replies.items()}
+    right = {column: bool(is_right) for column, is_right in judged.items() if is_right is not None}
     found |= accuracies(right, "") | _beside_cascade(right)
+    if row.get("category"):
+        part = f"part/{row['category']}"
+        found |= {f"{part}/{column}": (float(is_right), 1) for column, is_right in right.items()}
     for column, said in replies.items():
+        if row.get("rule", "contains") != "contains":
+            break
         written = row[WRITTEN[column]] if column in WRITTEN else None
         first = first_sentence(said) if written is None else first_heard(said, written, language)
         found[f"strict_{column}_accuracy"] = (float(contains(first, row["answers"])), 1)
-    found |= _graded(row, right)
+    found |= _graded(row)
     if "text_answer" in row:
         found["text_words"] = (words(row["text_answer"], language), 1)
     if "answer" in row:
@@ -83,8 +90,8 @@ def _beside_cascade(right: Mapping[str, bool]) -> dict[str, Score]:
     }
 
 
-def _graded(row: Row, right: Mapping[str, bool]) -> dict[str, Score]:
-    graded = {c: row.get(f"grade_{c}") for c in right if f"grade_{c}" in row}
+def _graded(row: Row) -> dict[str, Score]:
+    graded = {c: row.get(f"grade_{c}") for c in COLUMNS if f"grade_{c}" in row}
     if not graded:
         return {}
     decided = {c: bool(grade) for c, grade in graded.items() if grade is not None}
@@ -116,7 +123,7 @@ def _hearing(row: Row, language: str) -> dict[str, Score]:
             "judge_wer": "heard_question"}  # fmt: skip
     found: dict[str, Score] = {}
     for name, field in ears.items():
-        if field in row:
+        if field in row and row["question"]:
             errors = word_errors(row["question"], row[field], language)
             found[name] = (errors.errors, errors.words)
     return found
@@ -127,11 +134,13 @@ def _second(row: Row, right: Mapping[str, bool], language: str) -> dict[str, Sco
     found: dict[str, Score] = {}
     for kind, column in (("", "speech"), ("cascade_", "cascade_speech")):
         field = f"{COLUMNS[column]}_2"
-        if field not in row or column not in right:
+        if field not in row or WRITTEN[column] not in row:
             continue
         errors = word_errors(row[WRITTEN[column]], row[field], language)
-        too = contains(row[field], row["answers"])
         found[f"{kind}speech_wer_2"] = (errors.errors, errors.words)
+        too = rules.of_row(row[field], row)
+        if too is None or column not in right:
+            continue
         found[f"{column}_accuracy_2"] = (float(too), 1)
         found[f"{kind}judges_disagree"] = (float(too != right[column]), 1)
     return found

@@ -6,7 +6,7 @@ difference whose interval leaves out 0 is marked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ def compare(first: Path, second: Path, seed: int = 0) -> Row:
     Raises:
         DataError: A folder holds no results, or the two share no item or no score.
     """
+    parts = [set(_parts(folder)) for folder in (first, second)]
+    if all(parts):
+        return _suites(first, second, sorted(parts[0] & parts[1]), seed)
     about, rows = zip(*(_read(folder) for folder in (first, second)), strict=True)
     shared = [name for name in rows[0] if name in rows[1]]
     if not shared:
@@ -66,6 +69,33 @@ def compare(first: Path, second: Path, seed: int = 0) -> Row:
     differ = _differ(about[0]["about"], about[1]["about"])
     return {"a": sides[0], "b": sides[1], "shared": len(shared), "differ": differ,
             "metrics": metrics}  # fmt: skip
+
+
+def _parts(folder: Path) -> list[str]:
+    """Parts of a suite's folder; none of another."""
+    path = folder / "overview.json"
+    return list(read_json(path).get("parts", ())) if path.is_file() else []
+
+
+def _suites(first: Path, second: Path, parts: Sequence[str], seed: int) -> Row:
+    """:func:`compare` on every part that both suites have."""
+    if not parts:
+        raise DataError(f"{first} and {second} have no part in common", do="compare like suites")
+    found = {name: compare(first / name, second / name, seed) for name in parts}
+    overviews = [read_json(folder / "overview.json") for folder in (first, second)]
+    sides = [
+        {"folder": str(folder), "evaluation": one["evaluation"], "items": one["items"]}
+        for folder, one in zip((first, second), overviews, strict=True)
+    ]
+    return {
+        "a": sides[0],
+        "b": sides[1],
+        "shared": sum(one["shared"] for one in found.values()),
+        "differ": _differ(overviews[0]["about"], overviews[1]["about"]),
+        "metrics": {
+            f"{name}/{key}": m for name, one in found.items() for key, m in one["metrics"].items()
+        },
+    }
 
 
 def _read(folder: Path) -> tuple[Row, dict[str, Any]]:

@@ -126,7 +126,7 @@ def timings_of(rows: Sequence[Row]) -> dict[str, Any]:
 
     Kept apart from the scores: they are of one machine at one time, and change with every run.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name, kind, seconds in (
         ("model", "", "reply_seconds"),
         ("cascade", "cascade_", "cascade_seconds"),
@@ -144,7 +144,19 @@ def timings_of(rows: Sequence[Row]) -> dict[str, Any]:
         timed = [row for row in spoken if row.get(f"{kind}work_seconds") and row[seconds]]
         if timed:
             work = sum(row[f"{kind}work_seconds"] for row in timed)
+            legs = _legs([row["legs"] for row in timed if not kind and row.get("legs")])
+            found[name] |= {"legs": legs} if legs else {}
             found[name]["rtf"] = round(work / sum(row[seconds] for row in timed), 3)
+    return found
+
+
+def _legs(legs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for one in legs for name in one):
+        values = np.array([one[name] for one in legs if name in one])
+        p50, p90 = np.percentile(values, [50, 90])
+        numbers = {"mean": values.mean(), "p50": p50, "p90": p90}
+        found[name] = {key: round(float(value), 1) for key, value in numbers.items()}
     return found
 
 
@@ -169,6 +181,7 @@ def qa_page(overview: Overview, rows: Sequence[Row], out: Path, title: str, colu
             "first sentence) stand beside. Intervals: bootstrap over the questions.",
             (columns_table(overview, timings),),
         ),
+        *_parts(overview),
         Section("Every score", "", (metric_table(overview, QA_METRICS),)),
     ]
     if timings:
@@ -187,6 +200,29 @@ def qa_page(overview: Overview, rows: Sequence[Row], out: Path, title: str, colu
         sections.append(Section("Beside the paper", text, (table,)))
     bars = [(m.key, m.name) for m in QA_METRICS if m.key.endswith(("accuracy", "ratio"))]
     return Page(title, summary, sections, bars, _samples(rows, out))
+
+
+def _parts(overview: Overview) -> list[Section]:
+    """Accuracy by part of the set, and the mean of the parts."""
+    m = overview["metrics"]
+    parts = list(dict.fromkeys(k.split("/")[1] for k in m if k.startswith("part/")))
+    columns = [c for c in NAMES if any(f"part/{part}/{c}" in m for part in parts)]
+    if not columns:
+        return []
+    found = {p: [m.get(f"part/{p}/{c}") for c in columns] for p in parts}
+    rows = [
+        (part, *(number(f["value"] if f else None) for f in values),
+         str(max(f["items"] for f in values if f)))
+        for part, values in found.items()
+    ]  # fmt: skip
+    means = []
+    for place in range(len(columns)):
+        values = [row[place]["value"] for row in found.values() if row[place]]
+        means.append(number(sum(values) / len(values) if values else None))
+    rows.append(("mean of the parts", *means, ""))
+    head = ("part", *(NAMES[c] for c in columns), "items")
+    table = Table(head, tuple(rows), tuple(range(1, len(head))))
+    return [Section("By part", "Each by the rule of its part.", (table,))]
 
 
 def _latency(timings: Mapping[str, Any]) -> Section:
@@ -215,7 +251,7 @@ def _samples(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:
             "title": row["id"],
             "question_wav": row.get("question_audio"),
             "reply_wav": str(out / row["reply_wav"]) if row.get("reply_wav") else None,
-            "question": f"{row['question']} ({', '.join(row['answers'][:5])})",
+            "question": f"{row['question']} ({', '.join(row['answers'][:5])})".strip(),
             "heard": row.get("model_heard") or row.get("heard_question"),
             "answer": row.get("answer"),
             "typed_answer": row.get("text_answer"),

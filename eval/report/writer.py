@@ -72,7 +72,7 @@ def markdown(
         if section.text:
             lines += [section.text, ""]
         for table in tables:
-            lines += [*_table(table), ""]
+            lines += [*table_lines(table), ""]
     return "\n".join(lines)
 
 
@@ -82,7 +82,9 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> Table:
     return Table(("sample", "asked", "heard", "answer", "judge heard"), rows)
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """A table as lines of Markdown."""
+
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

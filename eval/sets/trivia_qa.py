@@ -18,6 +18,8 @@ KIND = "questions"
 TITLE = "TriviaQA"
 COLUMN = "Trivia QA"
 LANGUAGE = "en"
+HUB = "mandarjoshi/trivia_qa"
+FILES = ("rc.nocontext/validation*",)  # what of it is fetched
 PATTERNS = ("triviaqa_test*.jsonl", "*trivia*.jsonl", "*verified*dev*.json", "*dev*.json",
             "test.jsonl", "validation*.parquet", "test*.parquet", "*.json")  # fmt: skip
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from fo_core.config import load, replace, to_dict
-from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue import commands as do
+from fo_core.dialogue.answer import Timings, ask_wave, file_talk
 from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.settings import DialogueConfig, read_dialogue
 from fo_core.dialogue.writer import Writer
@@ -41,6 +42,7 @@ class Reply:
     first_audio_ms: float | None  # from the end of the question to the first sound
     heard: str = ""  # words of the question, where the ears tell them
     work_seconds: float = 0.0  # from the end of the question to the last sound
+    legs: Mapping[str, float] = field(default_factory=dict)  # of the time to first audio, ms
 
 
 class Talker:
@@ -78,14 +80,28 @@ class Talker:
         """
         return pack_for_inference(freeze_omni.load(self.folder, self.device))
 
-    def ask(self, wave: np.ndarray, speak: bool = True) -> Reply:
+    def ask(
+        self, wave: np.ndarray, speak: bool = True, earlier: Sequence[np.ndarray] = ()
+    ) -> Reply:
         """Hear a question [S] at 16 kHz, streaming, and answer it.
+
+        Args:
+            wave: The question.
+            speak: False: in text only.
+            earlier: Questions of the same talk before it; they are answered in text.
 
         Raises:
             CheckpointError: A part that is needed is not trained.
         """
         self.model.require("speech_encoder", "adapter")
-        found = answer_wave(self.model, torch.from_numpy(wave), self.dialogue, speak=speak)
+        talk = file_talk(self.model, self.dialogue, speak=speak)
+        if earlier:
+            talk.send(do.Configure(speak=False))
+        for before in earlier:
+            ask_wave(talk, torch.from_numpy(before))
+        if earlier:
+            talk.send(do.Configure(speak=speak))
+        found = ask_wave(talk, torch.from_numpy(wave))
         return Reply(
             found.text.strip(),
             found.wave.float().cpu().numpy(),
@@ -96,6 +112,7 @@ class Talker:
             found.timings.first_audio_ms if found.wave.numel() else None,
             found.question.strip(),
             found.timings.reply_ms / 1000,
+            _legs(found.timings) if found.wave.numel() else {},
         )
 
     @torch.inference_mode()
@@ -142,6 +159,17 @@ class Talker:
         cfg = self.model.config.llm
         asked = [chat.dialogue(system_text(cfg), cfg.shots, text) for text in questions]
         return Engine(self.model.llm).answer(asked, self.max_new_tokens, batch)
+
+
+def _legs(timings: Timings) -> dict[str, float]:
+    """The parts of the time to first audio, as the paper's table 4 has them, ms."""
+    found = {
+        "first_text": timings.prefill_ms + timings.first_text_ms,
+        "decoder_prefill": timings.decoder_prefill_ms,
+        "first_tokens": timings.first_tokens_ms,
+        "codec": timings.codec_ms,
+    }
+    return {name: round(value, 1) for name, value in found.items()}
 
 
 def system_text(cfg: LLMConfig) -> str | None:

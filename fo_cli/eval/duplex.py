@@ -49,10 +49,11 @@ def duplex(
     """
     from eval import judges
     from eval.duplex.page import duplex_page
-    from eval.duplex.recordings import TALK, read_bench, read_states
+    from eval.duplex.recordings import TALK, read_states
     from eval.duplex.turn_taking import evaluation, passes
     from eval.harness import asked_before, run
     from eval.report.provenance import describe_model
+    from eval.sets import full_duplex_bench
 
     out = shared.results(out, "duplex")
     rows: list[dict[str, Any]] = []
@@ -66,7 +67,7 @@ def duplex(
         if data is None and states is None:
             raise FoError("nothing to measure", possible="--data DIR, --states MANIFEST, or both")
         if data is not None:
-            rows, left = read_bench(options.existing_folder(data, "data folder"))
+            rows, left = full_duplex_bench.read(options.existing_folder(data, "data folder"))
         if outputs:
             if model is not None or states is not None:
                 raise FoError("--outputs measures recordings that are there, without a model")

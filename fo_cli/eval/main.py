@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fo_cli import options, render
-from fo_cli.eval import codec, duplex, sets
+from fo_cli.eval import codec, duplex, sets, suite
 from fo_cli.eval import options as shared
 from fo_cli.progress import Bars
 from fo_core.devices.compute import choose
@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Measure a model: recognition, speech, spoken questions."
 )
 sets.add_commands(app)
+app.command("all")(suite.run_all)
 app.command("codec")(codec.codec)
 app.command("duplex")(duplex.duplex)
 

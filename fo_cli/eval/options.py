@@ -102,6 +102,20 @@ def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list
     return list(dict.fromkeys(values or ()))
 
 
+def speaker_of_questions(known: Any, voice: str | None) -> Any:
+    """Who speaks the questions of a set when nobody says: its own recordings where it is published
+    with them, else the first engine that speaks a word here."""
+    from eval import voices
+
+    if getattr(known, "RECORDED", False):
+        return voices.Voice(voices.RECORDINGS, voice)
+    found, failed = voices.first_that_speaks(known.LANGUAGE, voice)
+    for name, why in failed.items():
+        render.note(f"--tts {name} does not work here: {why}")
+    render.note(f"voice of the questions: {found.engine}")
+    return found
+
+
 def cascade(asr: str, tts: str, language: str, answered: bool = False) -> CascadeSpec:
     """The baseline of these engines, each ``NAME`` or ``NAME=MODEL`` (of a voice: ``=VOICE``).
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eval import sets
-from fo_cli import options
+from fo_cli import options, render
+from fo_cli.eval import measure
 from fo_cli.eval import options as shared
-from fo_cli.progress import Bars
-from fo_core.devices.compute import choose
-from fo_core.errors import FoError
-
-COLUMNS = ("text", "answer", "speech")
-JUDGED = ("judge", "second_judge", "llm_judge", "sound", "not_measured")  # new with every rescore
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -58,9 +52,15 @@ def _command(name: str) -> Any:
             str,
             typer.Option(
                 "--tts",
-                help="Engine that speaks the questions (cached), or recordings: the set's own.",
+                help="Engine that speaks the questions (cached); recordings: the set's own; auto: "
+                "these where the set has no text without them, else edge-tts, and offline the next "
+                "engine that works.",
             ),
-        ] = "edge-tts",
+        ] = "auto",
+        subset: Annotated[
+            list[str] | None,
+            typer.Option("--subset", help="Of a suite of several sets; may be repeated."),
+        ] = None,
         voice: Annotated[str | None, typer.Option("--voice", help="Its voice.")] = None,
         judge: shared.Judge = "faster-whisper",
         judge_model: shared.JudgeModel = None,
@@ -93,132 +93,11 @@ def _command(name: str) -> Any:
         published: shared.Published = False,
         json: options.Json = False,
     ) -> None:
-        from eval import judges
-        from eval.harness import asked_before, run
-        from eval.report.qa_page import qa_page, timings_of
-        from eval.spoken_qa import evaluation, passes
-        from eval.voices import Voice
-        from fo_core.io.files import read_jsonl, write_json
-
-        known = sets.SETS.load(name)
-        out = shared.results(out, name)
-        ears = judges.JudgeSpec(judge, judge_model, known.LANGUAGE)
-        grader = judges.LLMJudge(judge_llm, judge_url) if judge_llm else None
-        if grader is not None:
-            grader.check()
-        spoken = Voice(tts, voice)
-        if rescore:
-            before = asked_before(out, name)
-            about, rows, left = before["about"], before["items"], before["left_out"]
-            about = {k: v for k, v in about.items() if k not in JUDGED}
-            replies = before["settings"].get("replies")
-            columns = [
-                c
-                for c, there in (
-                    ("text", "text" in before["settings"]),
-                    ("answer", replies),
-                    ("speech", replies),
-                )
-                if there
-            ]
-            if replies and not replies["speak"]:
-                columns.remove("speech")
-            baseline = "cascade" if "cascade" in before["settings"] else None
-            speaks, key = None, dict[str, Any]()
-        else:
-            columns = shared.chosen(only, COLUMNS, "--only")
-            columns = columns or (list(COLUMNS) if llm is None else ["text"])
-            _check_columns(columns, llm, spoken)
-            device = choose(device)
-            rows, left = _questions(name, known, data, spoken, columns, limit)
-            speaks, key, about = _answering(
-                model, llm, llm_dtype, device, max_new_tokens, seed, overrides or []
-            )
-            about |= {"set": {"name": name, "source": data}, "voice": spoken.key()}
-        if columns != ["text"]:
-            judges.check(judge)
-            about |= {"judge": ears.key()}
-        if grader is not None:
-            about |= {"llm_judge": judge_llm}
-        cascade = second = None
-        if baseline is not None and columns != ["text"]:
-            cascade = shared.cascade(baseline_asr, baseline_tts, known.LANGUAGE, rescore)
-            about = {"cascade": cascade.key()} | about  # a rescore keeps the one that answered
-        if second_judge is not None and "speech" in columns:
-            second = shared.another_judge(second_judge, ears)
-            about |= {"second_judge": second.key()}
-        rate = shared.rating(dnsmos and "speech" in columns, utmos, voice_like)
-        about |= shared.about_sound(rate)
-        steps = passes(
-            speaks, key, spoken, ears, grader, out, columns, device, cascade, second, rate
-        )
-        with Bars() as bars:
-            found = run(
-                evaluation(name, steps, about, known.LANGUAGE),
-                rows,
-                out,
-                left,
-                resume,
-                rescore,
-                seed,
-                bars,
-            )
-        items = read_jsonl(out / "items.jsonl")
-        write_json(out / "timings.json", timings_of(items))
-        page = qa_page(found, items, out, known.TITLE, known.COLUMN)
-        shared.show(found, page, out, json, published)
+        given = {k: v for k, v in locals().items() if k in measure.OPTIONS}
+        done = measure.measure(name, measure.SetOptions(**given))
+        shared.show(done.overview, done.page, done.out, json, published)
+        if done.exported is not None:
+            listed = ", ".join(map(str, done.exported)) or "nothing"
+            render.note(f"for the suite's own scorer: {listed}")
 
     return command  # fmt: skip
-
-
-def _check_columns(columns: list[Any], llm: str | None, spoken: Any) -> None:
-    """Refuse what cannot be measured before any work."""
-    if llm is not None and columns != ["text"]:
-        raise FoError("--llm is a text LLM: it hears and speaks nothing", possible="--only text")
-    if columns != ["text"]:
-        spoken.check()
-
-
-def _questions(
-    name: str, known: Any, data: str | None, spoken: Any, columns: list[Any], limit: int | None
-) -> tuple[list[Any], dict[str, str]]:
-    from eval.source import known_source, locate
-    from eval.spoken_qa import as_rows
-    from eval.voices import RECORDINGS
-
-    questions = known.read(locate(data or known_source(name, known), known.PATTERNS))
-    recorded = spoken.engine == RECORDINGS and columns != ["text"]
-    return as_rows(questions, recorded, limit)
-
-
-def _answering(
-    model: Path | None,
-    llm: str | None,
-    dtype: str,
-    device: str,
-    max_new_tokens: int,
-    seed: int,
-    overrides: list[str],
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Who answers, what its rows depend on, and what the results say about it."""
-    from eval.report.provenance import describe_model, machine, versions
-
-    about = {"seed": seed, "max_new_tokens": max_new_tokens}
-    where = {"versions": versions(), "machine": machine(device)}
-    if llm is not None:
-        if model is not None:
-            raise FoError("both --model and --llm", possible="one of the two")
-        from eval.systems.talker import TextLLM
-
-        key = {"llm": llm, "dtype": dtype, "max_new_tokens": max_new_tokens}
-        return TextLLM(llm, dtype, device, max_new_tokens), key, about | {"text_llm": key} | where
-    from eval.systems.talker import Talker
-    from fo_core.config import to_dict
-
-    folder = shared.needed_model(model)
-    talker = Talker(folder, device, max_new_tokens, seed, overrides)
-    told = to_dict(talker.dialogue)
-    told.pop("duplex", None)  # settings of live talks, which an evaluation has none of
-    described = describe_model(folder) | {"dialogue": told}
-    key = {k: described[k] for k in ("fingerprint", "dialogue")} | about
-    return talker, key, {"model": described} | about | where

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.duplex.recordings import read_bench, read_states
+from eval.duplex.recordings import read_states
 from eval.duplex.turn_taking import evaluation, in_sound, nods, score, stretches, takes_turn
 from eval.harness import Pass, run
+from eval.sets.full_duplex_bench import read
 from fo_core.data.manifest import describe
 from fo_core.errors import DataError
 from fo_core.io import audio
@@ -46,7 +47,7 @@ def test_the_bench_is_read_and_what_is_wrong_is_listed(tmp_path: Path) -> None:
     (tmp_path / "smooth_turn_taking/1/turn_taking.json").write_text('[{"timestamp": [2, 1]}]')
     (tmp_path / "user_interruption/1/interrupt.json").unlink()
     (tmp_path / "icc_backchannel/1/input.wav").unlink()
-    rows, left = read_bench(tmp_path)
+    rows, left = read(tmp_path)
     assert [row["task"] for row in rows] == [
         "pause_handling",
         "pause_handling",
@@ -57,7 +58,48 @@ def test_the_bench_is_read_and_what_is_wrong_is_listed(tmp_path: Path) -> None:
     assert (rows[-1]["start"], rows[-1]["end"]) == (3, 4)
     assert sorted(left) == ["icc_backchannel/1", "smooth_turn_taking/1", "user_interruption/1"]
     with pytest.raises(DataError, match="no task"):
-        read_bench(tmp_path / "smooth_turn_taking" / "0")
+        read(tmp_path / "smooth_turn_taking" / "0")
+
+
+def test_version_1_5_in_its_own_layout(tmp_path: Path) -> None:
+    metadata = {"context_text": "How do I do it?", "current_turn_text": "mhm",
+                "timestamps": [7.9, 9.8]}  # fmt: skip
+    for task in ("user_backchannel", "talking_to_other", "background_speech", "user_interruption"):
+        one = tmp_path / "v1_5" / task / f"{task}_001"
+        one.mkdir(parents=True)
+        audio.write(one / "input.wav", tone(1.0), RATE)
+        audio.write(one / "clean_input.wav", tone(1.0), RATE)
+        (one / "metadata.json").write_text(json.dumps(metadata))
+    bench(tmp_path / "v1_0")
+    rows, left = read(tmp_path)
+    new = [row for row in rows if row["input_audio"].startswith(str(tmp_path / "v1_5"))]
+    assert not left and len(rows) == 12 and len({row["id"] for row in rows}) == 12
+    assert sorted(row["task"] for row in new) == [
+        "background_speech", "talking_to_other", "user_backchannel", "user_interruption",
+    ]  # fmt: skip
+    assert all((row["start"], row["end"]) == (7.9, 9.8) for row in new)
+    (tmp_path / "v1_5/talking_to_other/talking_to_other_001/metadata.json").write_text("{}")
+    assert "timestamps" in read(tmp_path)[1]["talking_to_other/talking_to_other_001"]
+
+
+@pytest.mark.parametrize(
+    ("speech", "stops", "expected"),
+    [
+        ([(1.0, 9.0)], [], {"talking": 1, "held": 1}),
+        ([(1.0, 4.5), (6.0, 8.0)], [4.5],
+         {"talking": 1, "held": 0, "stop_latency": 0.5, "spoke_again": 1, "response_latency": 1.0}),
+        ([(1.0, 4.5)], [4.5], {"talking": 1, "held": 0, "stop_latency": 0.5, "spoke_again": 0}),
+        ([(1.0, 4.5)], [], {"talking": 1, "held": 1}),  # it came to its end by itself
+        ([(6.0, 9.0)], [], {"talking": 0}),
+    ],
+)  # fmt: skip
+def test_a_voice_that_is_not_meant_for_the_model(
+    speech: Any, stops: Any, expected: dict[str, float]
+) -> None:
+    row = {"kind": "talk", "task": "talking_to_other", "words": [], "speech": speech,
+           "stops": stops, "start": 4.0, "end": 5.0, "seconds": 10.0}  # fmt: skip
+    found = {k.split("/")[1]: v[0] for k, v in score(row).items()}
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,28 @@ import pytest
 import soundfile
 
 from eval import sets
+from eval.metrics.rules import RULES
 from eval.sets import Question, aishell_1, librispeech, llama_questions, trivia_qa, web_questions
 from eval.source import locate
 from fo_core.errors import DataError, EngineError
 
 
+def rules_of(known):
+    found = getattr(known, "SUBSETS", {}).values()
+    return [one if isinstance(one, str) else one[0] for one in found]
+
+
 @pytest.mark.parametrize("name", sets.SETS.names())
 def test_every_set_keeps_the_contract(name):
     known = sets.SETS.load(name)
-    assert known.KIND in ("questions", "speech")
+    assert known.KIND in ("questions", "speech", "duplex")
     assert known.TITLE and known.LANGUAGE and known.__doc__ and known.read.__doc__
     if known.KIND == "questions":
         assert known.PATTERNS and isinstance(known.COLUMN, str)
-    else:
+        assert all(rule in RULES for rule in rules_of(known))
+        if hasattr(known, "export"):
+            assert known.export.__doc__ and known.SUBSETS
+    elif known.KIND == "speech":
         assert known.COLUMNS and known.present.__doc__
     assert known is sets.load(name, known.KIND)
 

@@ -138,11 +138,11 @@ def test_interrupted_and_resumed_is_the_same_as_uninterrupted(
     whole = said(llama(tiny_model, questions, tmp_path / "whole", judge)).stdout
     ask, count = Talker.ask, []
 
-    def stumble(self, wave, speak=True):
+    def stumble(self, wave, speak=True, earlier=()):
         count.append(1)
         if len(count) == 2:
             raise KeyboardInterrupt
-        return ask(self, wave, speak)
+        return ask(self, wave, speak, earlier)
 
     monkeypatch.setattr(Talker, "ask", stumble)
     said(llama(tiny_model, questions, tmp_path / "cut", judge), code=130)
@@ -294,7 +294,9 @@ def test_two_runs_side_by_side(questions, tmp_path):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["llama-questions", "--out", "o"], "no questions for llama-questions"),
+        (["llama-questions", "--out", "o"], "$FO_DATA/llama_questions with llama_questions*.tsv"),
+        (["llama-questions", "--out", "o", "--data", "set", "--subset", "a"], "has no subsets"),
+        (["voicebench", "--out", "o", "--data", "set", "--subset", "mmsuu"], "did you mean 'mmsu'"),
         (["llama-questions", "--out", "o", "--data", "nothing"], "no file or folder nothing"),
         (["llama-questions", "--out", "o", "--data", "set", "--model", "no"], "does not exist"),
         (["llama-questions", "--out", "o", "--data", "set", "--llm", "a", "--only", "speech"],

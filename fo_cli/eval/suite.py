@@ -1,0 +1,160 @@
+"""``fo eval all``: one command, one page: every part of a suite that can be measured here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eval.suites import SUITES, Part
+from fo_cli import options, render
+from fo_cli.eval import measure
+from fo_cli.eval import options as shared
+from fo_core.errors import CheckpointError, DataError, FoError
+from fo_core.registry import did_you_mean
+
+
+def run_all(
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--suite",
+            help="quick: the 60 recordings of LLaMA Questions, 100 Web and 100 Trivia questions; "
+            "paper: its tables 1 to 4, as far as the data is in $FO_DATA.",
+        ),
+    ] = "quick",
+    out: shared.Out = None,
+    model: shared.Model = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="The cascade beside the model.")
+    ] = True,
+    only: Annotated[
+        list[str] | None, typer.Option("--part", help="Only this part; may be repeated.")
+    ] = None,
+    tts: Annotated[
+        str, typer.Option("--tts", help="Speaks questions without recordings; auto: as of a set.")
+    ] = measure.AUTO,
+    second_judge: shared.SecondJudge = None,
+    dnsmos: shared.Dnsmos = True,
+    utmos: shared.Utmos = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, typed or spoken.")
+    ] = 128,
+    limit: shared.Limit = None,
+    resume: shared.Resume = True,
+    rescore: shared.Rescore = False,
+    seed: shared.Seed = 0,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Measure a model on a suite: tables of the paper and the sets at hand, on one page.
+
+    A stopped run goes on with the same command. A part whose data is not at hand is named on the
+    page and left out. The cascade (a recogniser, the same LLM, a speech engine) answers beside it.
+    """
+    if suite not in SUITES:
+        raise FoError(f"unknown suite {suite!r}", possible=did_you_mean(suite, list(SUITES)))
+    parts = SUITES[suite]
+    wanted = shared.chosen(only, [part.name for part in parts], "--part")
+    given: dict[str, Any] = {
+        "model": model,
+        "max_new_tokens": max_new_tokens,
+        "second_judge": second_judge,
+        "dnsmos": dnsmos,
+        "utmos": utmos,
+        "resume": resume,
+        "rescore": rescore,
+        "seed": seed,
+        "device": device,
+        "tts": tts,
+        "baseline": "cascade" if baseline else None,
+    }
+    given |= {"limit": limit} if limit else {}
+    out = shared.results(out, suite)
+    if model is None and not rescore:
+        given["model"] = options.DEFAULT_MODEL
+    left: dict[str, str] = {}
+    for part in parts:
+        if wanted and part.name not in wanted:
+            left[part.name] = "not asked for (--part)"
+            continue
+        render.note(f"part {part.name}")
+        try:
+            _RUNS.get(part.command, _questions)(part, out / part.name, given)
+        except CheckpointError:
+            raise
+        except DataError as error:
+            left[part.name] = str(error)
+            render.note(f"part {part.name} left out: {error}")
+    _show(suite, out, [p.name for p in parts if p.name not in left], left, json)
+
+
+def _show(suite: str, out: Path, parts: list[str], left: dict[str, str], json: bool) -> None:
+    from eval.report.results import write_page
+    from eval.report.suite import collect, read_suite, suite_page
+
+    if not parts:
+        first = next(iter(left.items()))
+        raise DataError(
+            f"no part of the suite {suite} could be measured ({first[0]}: {first[1]})",
+            do="put the sets into a folder and set FO_DATA to it",
+        )
+    overview = collect(out, suite, parts, left)
+    page = suite_page(overview, read_suite(out)[1])
+    paths = write_page(out, overview, page)
+    if json:
+        render.as_json(overview)
+        return
+    for section in page.sections:
+        render.result(f"\n{section.title}. {section.text}")
+        for table in section.tables:
+            render.table(table.head, table.rows)
+    render.note(f"report: {paths['html']}; a folder for each part beside it")
+
+
+def _questions(part: Part, out: Path, given: dict[str, Any]) -> None:
+    known = {k: v for k, v in given.items() if k in measure.OPTIONS}
+    known |= {k: v for k, v in part.options.items() if not (k == "limit" and given.get("limit"))}
+    done = measure.measure(part.command, measure.SetOptions(out=out, **known))
+    _page(done.overview, done.page, out)
+
+
+def _data(part: Part, rescore: bool) -> Path:
+    """What a part needs of ``$FO_DATA``.
+
+    Raises:
+        DataError: It is not there.
+    """
+    folder = os.environ.get("FO_DATA", "")
+    place = Path(folder or "$FO_DATA") / part.needs
+    if not rescore and (not folder or not place.exists()):
+        raise DataError(f"no {place}", do=f"put it at $FO_DATA/{part.needs}")
+    return place
+
+
+def _asr(part: Part, out: Path, given: dict[str, Any]) -> None:
+    from fo_cli.eval.main import asr
+
+    place = _data(part, given["rescore"])
+    names = ("model", "resume", "rescore", "seed", "device", "limit")
+    asr(out=out, corpus=place, **part.options, **{n: given[n] for n in names if n in given})
+
+
+def _tts(part: Part, out: Path, given: dict[str, Any]) -> None:
+    from fo_cli.eval.main import tts
+
+    place = _data(part, given["rescore"])
+    names = ("model", "resume", "rescore", "seed", "device", "limit", "dnsmos", "utmos")
+    tts(out=out, data=place, **part.options, **{n: given[n] for n in names if n in given})
+
+
+def _page(overview: Any, page: Any, out: Path) -> None:
+    from eval.report.results import write_page
+
+    write_page(out, overview, page)
+
+
+_RUNS: dict[str, Callable[[Part, Path, dict[str, Any]], None]] = {"asr": _asr, "tts": _tts}
