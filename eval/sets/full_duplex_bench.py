@@ -12,11 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval.duplex.recordings import TALK
-from eval.harness import Row
 from fo_core.errors import AudioError, DataError
-from fo_core.io import audio
 from fo_core.io.files import read_json
+
+Row = dict[str, Any]
 
 KIND = "duplex"
 TITLE = "Full-Duplex-Bench"
@@ -89,6 +88,9 @@ def _tasks(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _row(name: str, task: str, folder: Path) -> Row:
+    from eval.duplex.recordings import TALK
+    from fo_core.io import audio
+
     sound = folder / "input.wav"
     if not sound.is_file():
         raise DataError(f"no {sound}")
