@@ -55,12 +55,11 @@ def right(reply: str, answers: Sequence[str], rule: str = "contains") -> bool | 
 
 
 def of_row(reply: str, row: Mapping[str, Any]) -> bool | None:
-    """:func:`right` by a row's ``answers`` and ``rule``, or by the instructions published with it."""
+    """:func:`right` by a row's ``answers`` and ``rule``, or by the instructions published in it."""
     if row.get("rule") == "ifeval":
         asked = row.get("published", {})
-        return ifeval.follows(
-            reply, asked.get("instruction_id_list", ()), asked.get("kwargs") or ()
-        )
+        names, settings = asked.get("instruction_id_list") or (), asked.get("kwargs") or ()
+        return ifeval.follows(reply, names, settings)
     return right(reply, row["answers"], row.get("rule", "contains"))
 
 
