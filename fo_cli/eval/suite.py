@@ -16,6 +16,8 @@ from fo_cli.eval import options as shared
 from fo_core.errors import CheckpointError, DataError, FoError
 from fo_core.registry import did_you_mean
 
+COMMANDS: dict[str, Callable[..., None]] = {}  # of the tables; fo_cli.eval.main puts them here
+
 
 def run_all(
     suite: Annotated[
@@ -83,7 +85,7 @@ def run_all(
             continue
         render.note(f"part {part.name}")
         try:
-            _RUNS.get(part.command, _questions)(part, out / part.name, given)
+            (_table if part.command in COMMANDS else _questions)(part, out / part.name, given)
         except CheckpointError:
             raise
         except DataError as error:
@@ -135,26 +137,17 @@ def _data(part: Part, rescore: bool) -> Path:
     return place
 
 
-def _asr(part: Part, out: Path, given: dict[str, Any]) -> None:
-    from fo_cli.eval.main import asr
-
+def _table(part: Part, out: Path, given: dict[str, Any]) -> None:
+    """Tables 1 and 2: their own commands, on data that the part needs."""
     place = _data(part, given["rescore"])
-    names = ("model", "resume", "rescore", "seed", "device", "limit")
-    asr(out=out, corpus=place, **part.options, **{n: given[n] for n in names if n in given})
-
-
-def _tts(part: Part, out: Path, given: dict[str, Any]) -> None:
-    from fo_cli.eval.main import tts
-
-    place = _data(part, given["rescore"])
-    names = ("model", "resume", "rescore", "seed", "device", "limit", "dnsmos", "utmos")
-    tts(out=out, data=place, **part.options, **{n: given[n] for n in names if n in given})
+    takes = {"asr": ("corpus", ()), "tts": ("data", ("dnsmos", "utmos"))}
+    option, more = takes[part.command]
+    names = ("model", "resume", "rescore", "seed", "device", "limit", *more)
+    own = {name: given[name] for name in names if name in given}
+    COMMANDS[part.command](out=out, **{option: place}, **part.options, **own)
 
 
 def _page(overview: Any, page: Any, out: Path) -> None:
     from eval.report.results import write_page
 
     write_page(out, overview, page)
-
-
-_RUNS: dict[str, Callable[[Part, Path, dict[str, Any]], None]] = {"asr": _asr, "tts": _tts}
