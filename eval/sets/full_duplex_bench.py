@@ -20,6 +20,7 @@ Row = dict[str, Any]
 KIND = "duplex"
 TITLE = "Full-Duplex-Bench"
 LANGUAGE = "en"
+PATTERNS = ("input.wav",)
 METADATA = "metadata.json"  # of v1.5
 ANNOTATIONS = {  # task -> the file of v1 that is needed beside the sound; None: nothing is needed
     "pause_handling": None,

@@ -13,7 +13,7 @@ from eval.suites import SUITES, Part
 from fo_cli import options, render
 from fo_cli.eval import measure
 from fo_cli.eval import options as shared
-from fo_core.errors import CheckpointError, DataError, FoError
+from fo_core.errors import CheckpointError, DataError, EngineError, FoError
 from fo_core.registry import did_you_mean
 
 COMMANDS: dict[str, Callable[..., None]] = {}  # of the tables; fo_cli.eval.main puts them here
@@ -79,6 +79,13 @@ def run_all(
     if model is None and not rescore:
         given["model"] = options.DEFAULT_MODEL
     left: dict[str, str] = {}
+    if baseline and not rescore:
+        try:
+            shared.cascade("faster-whisper", "hibari", "en")
+        except EngineError as error:
+            given["baseline"] = None
+            left["cascade"] = str(error)
+            render.note(f"no cascade beside the model: {error}")
     for part in parts:
         if wanted and part.name not in wanted:
             left[part.name] = "not asked for (--part)"
