@@ -56,8 +56,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 	$(BIN)/python tests/support/words.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 # The site of docs/, to be read at http://127.0.0.1:8001/ while it is written.
 docs: setup

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fo_core.vad import WINDOW
+from fo_core.engines.vad import WINDOW
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
