@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -19,14 +19,12 @@ from fo_core.dialogue.commands import Command
 from fo_core.errors import FoError
 from fo_core.streaming import SAMPLE_RATE
 
-if TYPE_CHECKING:
-    from fo_core.dialogue.pool import Pool
-
+Pool: TypeAlias = Any  # of pool.py, which imports this file
 Reason = Literal["client", "idle", "stalled", "failed", "shutdown", "too_long"]
 
 
 class Overflow(FoError):
-    """More sound waits to be heard than is allowed."""
+    """More sound is queued than is allowed."""
 
 
 class Talk:
@@ -67,7 +65,7 @@ class Talk:
 
         Raises:
             AudioError: It is not that.
-            Overflow: Too much waits to be heard; nothing of this block was taken.
+            Overflow: Too much is queued; nothing of this block was taken.
         """
         block = check_block(pcm)
         if block.size:
@@ -80,7 +78,7 @@ class Talk:
         """Refuse samples for which there is no room; 0: if there is none for any.
 
         Raises:
-            Overflow: Too much waits to be heard.
+            Overflow: Too much is queued.
         """
         limit = self._pool.cfg.input_seconds
         waiting = self._pool.waiting(self) + samples

@@ -136,6 +136,30 @@ def _client(server: Server, key: str = "none") -> Any:
     return AsyncOpenAI(api_key=key, base_url=f"http://{url}", websocket_base_url=f"ws://{url}")
 
 
+SENTENCES = ("How is the weather in Rome today?", "Please tell me more about it.", "Thank you.")
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: Any) -> list[Any]:
+    """Three spoken sentences, files of 24 kHz; skips where no engine can speak."""
+    from fo_core.engines.tts import TTS
+    from fo_core.errors import FoError
+    from fo_core.io import audio
+
+    folder = tmp_path_factory.mktemp("speech")
+    for name in ("hibari", "flite", "espeak-ng"):
+        try:
+            engine = TTS.load(name).Engine()
+            waves = [engine.synthesize(text, engine.voices("en")[0]) for text in SENTENCES]
+        except (FoError, ImportError, IndexError):
+            continue
+        paths = [folder / f"{number}.wav" for number in range(len(waves))]
+        for path, wave in zip(paths, waves, strict=True):
+            audio.write(path, audio.resample(wave, engine.rate, 24000), 24000)
+        return paths
+    pytest.skip("no engine speaks here: hibari, flite, espeak-ng")
+
+
 @pytest.fixture(scope="session")
 def mumbler() -> Any:
     """A tiny model that says letters and never ends by itself."""
