@@ -150,7 +150,7 @@ def _asked(report: Row, rows: Sequence[Row]) -> Section:
             row["heard"] or "(nothing)",
             row["answer"] or "(none)",
             _right(row),
-            ENDED[row["ended_by"]],
+            ENDED.get(row["ended_by"], row["ended_by"]),
             f"{row['timings']['first_audio_ms']:.0f}" if row["reply_wav"] else "–",
         )
         for row in rows
@@ -159,10 +159,10 @@ def _asked(report: Row, rows: Sequence[Row]) -> Section:
 
 
 ENDED = {
-    "answer": "respond",
+    "respond": "respond",
     "input-end": "end of the recording",
     "unheard": "nothing was heard",
-    "ignore": "dismiss",
+    "dismiss": "dismiss",
 }
 
 

@@ -165,7 +165,7 @@ def test_the_page_counts_right_and_wrong_answers_and_shows_states(tmp_path: Path
     )  # fmt: skip
     row = {
         "text": "What is <2>?", "voice": "kokoro/af_bella", "heard": "What is", "bundled": True,
-        "answer": "It is Paris.", "answers": ["Paris"], "ended_by": "answer", "finished": True,
+        "answer": "It is Paris.", "answers": ["Paris"], "ended_by": "respond", "finished": True,
         "states": [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], "question_wav": "/no.wav",
         "reply_wav": "/no.flac", "timings": timings,
     }  # fmt: skip
