@@ -25,6 +25,11 @@ class Voice:
     engine: str  # "recordings": the set's own
     voice: str | None = None  # None: the engine's first
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the set's own recordings are asked."""
+        return self.engine == RECORDINGS
+
     def key(self) -> dict[str, Any]:
         """What the sounds depend on."""
         return {"tts": self.engine, "voice": self.voice}
@@ -72,6 +77,8 @@ def first_that_speaks(language: str, voice: str | None = None) -> tuple[Voice, d
     for name in ORDER:
         try:
             engine = TTS.load(name).Engine()
+            if hasattr(engine, "retries"):  # a service: one try tells whether it is there
+                engine.retries = 0
             named = voice or next(iter(engine.voices(language)), "")
             if not named:
                 raise EngineError(f"no voice of the language {language!r}")

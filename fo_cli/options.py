@@ -101,7 +101,7 @@ def ready_model(
         FoError: There is no such device.
         CheckpointError: The folder holds no model, or lacks one of ``parts``.
     """
-    from fo_core.api.model import load_network
+    from fo_core.api.network import load_network
 
     return load_network(folder, dialogue, weights, device, parts, render.note)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,25 +29,6 @@ class FeatureState:
 
     tail: Tensor  # [B, 240] last samples
     peak: Tensor  # [B] largest log-mel value so far (WhisperMel)
-
-
-class Extractor(Protocol):
-    """What the input branch needs from a feature extractor."""
-
-    dim: int
-    rate: int
-
-    def init_state(self, batch_size: int) -> FeatureState:
-        """The state before the first sample."""
-        ...
-
-    def step(self, wave: Tensor, state: FeatureState) -> tuple[Tensor, FeatureState]:
-        """``[B, 2560 n]`` in [-1, 1] -> ``[B, 16 n, dim]`` and the next state."""
-        ...
-
-    def __call__(self, wave: Tensor) -> Tensor:
-        """``[B, S] -> [B, T, dim]``, T = 16 * ceil(S / 2560)."""
-        ...
 
 
 class _Framed(nn.Module):

@@ -150,11 +150,7 @@ def push(
         raise CheckpointError(f"{folder} is no model folder", do="fo models list shows those here")
     config["llm"] = _public_llm(config.get("llm") or {}, llm)
     text = card(folder, config, licence, datasets)
-    sent: dict[str, Path | bytes] = {
-        path.name: path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and (path.suffix == ".safetensors" or path.name in SETTINGS)
-    }
+    sent: dict[str, Path | bytes] = {path.name: path for path in files_of(folder)}
     sent["config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     sent[CARD] = text.encode()
     sizes = {n: len(d) if isinstance(d, bytes) else d.stat().st_size for n, d in sent.items()}
@@ -163,6 +159,15 @@ def push(
     if dry_run:
         return plan
     return replace(plan, url=_send(repo, sent, private, token, branch, message))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Files of a folder that make a model: its parts, its settings and its card."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and (path.suffix == ".safetensors" or path.name in (*SETTINGS, CARD))
+    ]
 
 
 def _send(

@@ -65,4 +65,4 @@ def _cell(text: str) -> str:
     """A table's cell: no bar ends it, nothing in it is taken for markup."""
     if text.startswith("`"):
         return text.replace("|", "\\|")
-    return "".join(f"\\{c}" if c in "|*_<[" else c for c in text)
+    return "".join(f"\\{c}" if c in "|*_[" else c for c in text.replace("<", "&lt;"))

@@ -155,16 +155,20 @@ def _again(name: str, out: Path, o: SetOptions, spoken: Any) -> _Run:
 def _anew(name: str, known: Any, o: SetOptions, spoken: Any, subsets: list[str]) -> _Run:
     columns = shared.chosen(o.only, COLUMNS, "--only")
     columns = columns or (list(COLUMNS) if o.llm is None else ["text"])
-    if columns != ["text"] and o.tts == AUTO and o.llm is None:
-        spoken = shared.speaker_of_questions(known, o.voice)
-    _check_columns(columns, o.llm, spoken)
+    chosen_later = o.tts == AUTO and columns != ["text"]
+    if o.llm is not None or not chosen_later:
+        _check_columns(columns, o.llm, spoken)
     device = choose(o.device)
-    rows, left = _questions(name, known, o.data, spoken, columns, o.limit, subsets)
+    recorded = getattr(known, "RECORDED", False) if chosen_later else spoken.recorded
+    rows, left = _questions(name, known, o.data, recorded and columns != ["text"], o.limit, subsets)
     if columns != ["text"] and rows and not any(row["question"] for row in rows):
         columns = [column for column in columns if column != "text"]
     talker, key, about = _answering(
         o.model, o.llm, o.llm_dtype, device, o.max_new_tokens, o.seed, o.overrides or []
     )
+    if chosen_later:  # last: an engine that is out of reach takes its time to say so
+        spoken = shared.speaker_of_questions(known, o.voice)
+        _check_columns(columns, o.llm, spoken)
     about |= {"set": {"name": name, "source": o.data}, "voice": spoken.key()}
     return _Run(rows, left, columns, about, key, talker, device, o.baseline, spoken)
 
@@ -194,14 +198,12 @@ def _questions(
     name: str,
     known: Any,
     data: str | None,
-    spoken: Any,
-    columns: list[Any],
+    recorded: bool,
     limit: int | None,
     subsets: list[str],
 ) -> tuple[list[Any], dict[str, str]]:
     from eval.source import known_source, locate, place_for, suite_folder
     from eval.spoken_qa import as_rows
-    from eval.voices import RECORDINGS
 
     try:
         source = data or known_source(name, known)
@@ -215,7 +217,6 @@ def _questions(
             raise
         raise DataError(error.what, possible=place_for(name, known), do="set FO_DATA, or give "
                         "--data; or check the connection to the hub") from error  # fmt: skip
-    recorded = spoken.engine == RECORDINGS and columns != ["text"]
     return as_rows(questions, recorded, limit)
 
 

@@ -1,35 +1,34 @@
 """A loaded model that talks: answer a recording, a duplex session, a pool of users.
 
-The ``fo`` program loads its models by the same functions.
+The ``fo`` program loads its models by the same functions (:mod:`fo_core.api.network`), without
+what Hugging Face's hub needs at a start.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fo_core.devices.compute import choose
-from fo_core.errors import AudioError
+from fo_core.api.hub_model import HubModel
+from fo_core.api.network import load_network
+from fo_core.errors import AudioError, DataError
 from fo_core.shipped import model_folder
 from fo_core.streaming import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from fo_core.dialogue.answer import FileAnswer
     from fo_core.dialogue.duplex import Duplex
     from fo_core.dialogue.pool import Pool
     from fo_core.dialogue.settings import DialogueConfig
-    from fo_core.layers.packed import Weights as PackedWeights
     from fo_core.models.freeze_omni import FreezeOmni
 
 Weights = Literal["auto", "same", "fp16", "bf16", "int8"]
 Recording = str | os.PathLike[str] | np.ndarray
-
-LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless told otherwise
-TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Answer:
     text: str  # as the LLM wrote it
     audio: np.ndarray  # float32 [S] in [-1, 1]; empty where nothing was spoken
     sample_rate: int  # of the audio, Hz
-    # "answer": the state head ended the question; "input-end": the recording did; "ignore": the
-    # speech wants no answer; "unheard": no speech was heard, so nothing was answered
+    # "respond": the state head ended the question; "input-end": the recording did; "dismiss": the
+    # speech wants no answer; "unheard": no speech was heard, so nothing was answered; "text": typed
     ended_by: str
     first_audio_ms: float  # from the end of the question to the first audio
     rtf: float  # time to make the reply over its length; below 1 is real time
@@ -58,16 +57,27 @@ class Answer:
         audio.write(Path(path), self.audio, self.sample_rate)
 
 
-class Model:
-    """A model that is ready to talk; made by :func:`load`.
+class Model(HubModel):
+    """A model that is ready to talk; made by :func:`load` or ``Model.from_pretrained``.
 
     Args:
         network: All its parts, packed for inference.
         dialogue: How it talks and takes turns.
+        folder: Where it was loaded from; what ``save_pretrained`` and ``push_to_hub`` take.
     """
 
-    def __init__(self, network: FreezeOmni, dialogue: DialogueConfig) -> None:
-        self.network, self.dialogue = network, dialogue
+    def __init__(
+        self, network: FreezeOmni, dialogue: DialogueConfig, folder: Path | None = None
+    ) -> None:
+        self.network, self.dialogue, self.folder = network, dialogue, folder
+
+    @classmethod
+    def from_folder(cls, folder: Path, weights: str, device: str, settings: Sequence[str]) -> Model:
+        """Load a model folder; see :func:`load`."""
+        from fo_core.dialogue.settings import read_dialogue
+
+        dialogue = read_dialogue(folder, settings)
+        return cls(load_network(folder, dialogue, weights, device), dialogue, folder)
 
     @property
     def sample_rate(self) -> int:
@@ -100,15 +110,27 @@ class Model:
         from fo_core.dialogue.answer import answer_wave
 
         wave = torch.from_numpy(_wave(question, sample_rate, channel))
-        found = answer_wave(self.network, wave, self.dialogue, system, speak)
-        return Answer(
-            found.text,
-            found.wave.numpy(),
-            found.sample_rate,
-            found.ended_by,
-            found.timings.first_audio_ms,
-            found.timings.rtf,
-        )
+        return _answer(answer_wave(self.network, wave, self.dialogue, system, speak))
+
+    def answer_text(
+        self, question: str, *, system: str | None = None, speak: bool = True
+    ) -> Answer:
+        """Answer a typed question.
+
+        Args:
+            question: What is asked.
+            system: System text instead of the model's own.
+            speak: False: the answer is text only.
+
+        Raises:
+            DataError: The question is empty.
+        """
+        from fo_core.dialogue.answer import ask_text, file_talk
+
+        if not question.strip():
+            raise DataError("the question is empty", do="ask something")
+        talk = file_talk(self.network, self.dialogue, system, speak)
+        return _answer(ask_text(talk, question))
 
     def session(self, *, system: str | None = None, speak: bool = True) -> Duplex:
         """A full-duplex dialogue with one user, driven by the caller: sound in, events out.
@@ -144,8 +166,9 @@ def load(
     """Load a model that talks.
 
     Args:
-        model: A model folder, ``fo-smol`` (ships with the package), or ``latest`` (the newest in
-            ``runs/``); whatever :func:`fo_core.shipped.model_folder` finds.
+        model: A model folder, ``fo-smol`` (ships with the package), ``latest`` (the newest in
+            ``runs/``), or ``user/repo[@revision]`` of the hub; whatever
+            :func:`fo_core.shipped.model_folder` finds.
         weights: Precision of the weights on a CPU. "auto": fp16, int8 for an LLM of more than 0.3
             billion parameters, "same" for a published checkpoint that is to answer exactly as it
             was published.
@@ -157,60 +180,18 @@ def load(
         ConfigError: A setting is wrong.
         FoError: There is no such device.
     """
-    from fo_core.dialogue.settings import read_dialogue
-
-    folder = model_folder(Path(model))
-    dialogue = read_dialogue(folder, settings)
-    return Model(load_network(folder, dialogue, weights, device), dialogue)
+    return Model.from_folder(model_folder(Path(model)), weights, device, settings)
 
 
-def load_network(
-    folder: Path,
-    dialogue: DialogueConfig,
-    weights: str = "auto",
-    device: str = "auto",
-    parts: tuple[str, ...] = TALKING,
-    said: Callable[[str], None] | None = None,
-) -> FreezeOmni:
-    """A model's parts, packed for inference.
-
-    Args:
-        folder: Model folder.
-        dialogue: How it is to talk.
-        weights: As of :func:`load`.
-        device: As of :func:`load`.
-        parts: Which ones must be trained.
-        said: Told of an LLM that runs through transformers, or whose context is short.
-
-    Raises:
-        FoError: There is no such device.
-        CheckpointError: The folder holds no model, or lacks one of ``parts``.
-    """
-    device = choose(device)
-
-    from fo_core.dialogue.settings import effective_context
-    from fo_core.models.freeze_omni import load
-    from fo_core.models.llm.report import one_line, path_of
-    from fo_core.models.packing import pack_for_inference
-
-    model = load(folder, device=device)
-    bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
-    if said is not None and (bounded or path_of(model.llm) != "own layers"):
-        said(one_line(model.llm, effective_context(model.llm, dialogue)))
-    if dialogue.duplex.turn.detect == "server":  # voice and silence end a turn
-        parts = tuple(part for part in parts if part != "state_head")
-    model.require(*parts)
-    packed = packed_weights(weights, dialogue)
-    large = sum(p.numel() for p in model.llm.parameters()) > LARGE
-    by_itself = weights == "auto" and packed != "same" and large
-    return pack_for_inference(model, packed, "int8" if by_itself else None)
-
-
-def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:
-    """How to lay the weights out for a way of talking."""
-    if chosen == "auto":
-        return "same" if dialogue.compat == "official" else "fp16"
-    return cast("PackedWeights", chosen)
+def _answer(found: FileAnswer) -> Answer:
+    return Answer(
+        found.text,
+        found.wave.numpy(),
+        found.sample_rate,
+        found.ended_by,
+        found.timings.first_audio_ms,
+        found.timings.rtf,
+    )
 
 
 def _wave(question: Recording, rate: int, channel: int | None) -> np.ndarray:

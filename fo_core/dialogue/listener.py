@@ -30,7 +30,7 @@ class AdaptedChunk:
 
 
 class Listener:
-    """Caches of the listening side for one turn of one user.
+    """Caches of the input branch for one turn of one user.
 
     Args:
         model: Its speech encoder, CTC head and adapter are used.

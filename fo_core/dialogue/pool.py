@@ -51,7 +51,7 @@ class PoolConfig:
     workers: int = 1  # threads for each model given, that share its weights
     max_sessions: int = 8  # users at a time
     batch: int = 8  # model steps of several users that run together; 1 = each alone
-    input_seconds: float = 30.0  # sound of a user that may wait to be heard
+    input_seconds: float = 30.0  # sound of a user that may be queued unread
     output_seconds: float = 60.0  # audio that a user's consumer may leave unread; then it is waited
     stall_seconds: float = 60.0  # a consumer that reads nothing for so long is gone
     idle_seconds: float = 600.0  # so long without sound or command ends a session

@@ -23,7 +23,7 @@ Reason = Literal["client", "idle", "stalled", "failed", "shutdown", "too_long"]
 
 
 class Overflow(FoError):
-    """More sound waits to be heard than is allowed."""
+    """More sound is queued than is allowed."""
 
 
 class Host(Protocol):
@@ -80,7 +80,7 @@ class Talk:
 
         Raises:
             AudioError: It is not that.
-            Overflow: Too much waits to be heard; nothing of this block was taken.
+            Overflow: Too much is queued; nothing of this block was taken.
         """
         self._host.give(self, check_block(pcm), checked)
 
@@ -88,7 +88,7 @@ class Talk:
         """Refuse samples for which there is no room; 0: if there is none for any.
 
         Raises:
-            Overflow: Too much waits to be heard.
+            Overflow: Too much is queued.
         """
         self._host.check_room(self, samples)
 

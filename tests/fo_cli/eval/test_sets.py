@@ -138,11 +138,11 @@ def test_interrupted_and_resumed_is_the_same_as_uninterrupted(
     whole = said(llama(tiny_model, questions, tmp_path / "whole", judge)).stdout
     ask, count = Talker.ask, []
 
-    def stumble(self, wave, speak=True):
+    def stumble(self, wave, speak=True, earlier=()):
         count.append(1)
         if len(count) == 2:
             raise KeyboardInterrupt
-        return ask(self, wave, speak)
+        return ask(self, wave, speak, earlier)
 
     monkeypatch.setattr(Talker, "ask", stumble)
     said(llama(tiny_model, questions, tmp_path / "cut", judge), code=130)

@@ -1,41 +1,33 @@
-"""What the model has in common with others of Hugging Face's hub: load, save, push.
+"""What :class:`fo_core.Model` has in common with other models of Hugging Face's hub.
 
-A repository of the hub is a model folder, and the model's LLM a reference.
+A repository of the hub is a model folder, and the model's LLM a reference. What is saved and pushed
+is the folder that the model was loaded from, to the bit; the weights in memory are packed.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from huggingface_hub import ModelCard, ModelHubMixin
+from huggingface_hub import ModelHubMixin
 
 from fo_core import hub
+from fo_core.errors import CheckpointError
 
 
 class HubModel(ModelHubMixin, library_name="freeze-omni"):
     """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` of a model with a folder.
 
     Attributes:
-        folder: Where it was loaded from; None: it was built.
-        trained: Names of the parts that hold trained weights.
+        folder: Where it was loaded from.
     """
 
     folder: Path | None
-    trained: set[str]
-
-    def save(self, folder: str | Path) -> None:
-        """Write the config and the trained parts."""
-        raise NotImplementedError
 
     @classmethod
-    def from_folder(
-        cls, folder: Path, device: str | torch.device, overrides: Sequence[str]
-    ) -> Self:
+    def from_folder(cls, folder: Path, weights: str, device: str, settings: Sequence[str]) -> Self:
         """Load a model folder."""
         raise NotImplementedError
 
@@ -49,20 +41,22 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
         local_files_only: bool = False,
         force_download: bool = False,
         cache_dir: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        overrides: Sequence[str] = (),
+        weights: str = "auto",
+        device: str = "auto",
+        settings: Sequence[str] = (),
     ) -> Self:
         """A model of the hub, or of a folder.
 
         Args:
-            name: A folder, ``user/repo`` or ``user/repo@revision``.
+            name: ``user/repo``, ``user/repo@revision``, or a folder.
             revision: Branch, tag or commit, where the name has none.
             token: Of the hub; None: the one of ``hf auth login`` or ``HF_TOKEN``.
             local_files_only: Take what the cache has, never ask the hub.
             force_download: Fetch even what the cache has.
             cache_dir: Another cache than the hub's own.
-            device: Where the model goes.
-            overrides: Values of its config, ``a.b=c``.
+            weights: As of :func:`fo_core.load`.
+            device: As of :func:`fo_core.load`.
+            settings: As of :func:`fo_core.load`.
 
         Raises:
             CheckpointError: There is no such model, or it is damaged, or its LLM is another one.
@@ -76,15 +70,26 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
                 force_download=force_download,
                 cache_dir=cache_dir,
             )
-        return cls.from_folder(folder, device, overrides)
+        return cls.from_folder(folder, weights, device, settings)
+
+    def save_pretrained(self, save_directory: str | Path, **more: Any) -> str | None:
+        """Copy the model's folder; ``push_to_hub=True`` and ``repo_id`` push it, too.
+
+        Raises:
+            CheckpointError: The model was not loaded from a folder, or this is that folder.
+        """
+        if Path(save_directory).resolve() == self._source().resolve():
+            raise CheckpointError(f"{save_directory} is the model's own folder", do="name another")
+        return super().save_pretrained(save_directory, **more)
+
+    def _source(self) -> Path:
+        if self.folder is None:
+            raise CheckpointError("this model was not loaded from a folder")
+        return self.folder
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """The model folder, with what its own folder says beside the weights."""
-        self.save(save_directory)
-        for name in (*hub.SETTINGS, hub.CARD):
-            source = self.folder / name if self.folder else None
-            if source and source.is_file() and not (save_directory / name).exists():
-                shutil.copyfile(source, save_directory / name)
+        for path in hub.files_of(self._source()):
+            shutil.copyfile(path, save_directory / path.name)
 
     def push_to_hub(  # type: ignore[override]
         self,
@@ -108,21 +113,15 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
         Raises:
             CheckpointError: The hub refuses, or others could not load the model.
         """
-        with tempfile.TemporaryDirectory() as place:
-            self.save_pretrained(place)
-            done = hub.push(
-                place,
-                repo_id,
-                private=private,
-                token=token,
-                branch=branch,
-                licence=licence,
-                datasets=datasets,
-                llm=llm,
-                message=commit_message,
-            )
+        done = hub.push(
+            self._source(),
+            repo_id,
+            private=private,
+            token=token,
+            branch=branch,
+            licence=licence,
+            datasets=datasets,
+            llm=llm,
+            message=commit_message,
+        )
         return str(done.url)
-
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """A card for a model that has none; the push writes its header."""
-        return ModelCard(f"# A Freeze-Omni model\n\nTrained: {', '.join(sorted(self.trained))}.\n")
