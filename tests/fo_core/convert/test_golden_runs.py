@@ -120,7 +120,7 @@ class Recorded:
 
     def status(self, rule) -> list[str]:
         """What the state head's probabilities mean by a rule, chunk by chunk."""
-        seen = [StateProbabilities(e.listen, e.answer, e.ignore) for e in self.chunks]
+        seen = [StateProbabilities(e.continue_, e.respond, e.dismiss) for e in self.chunks]
         return [STATUS[decide(rule, [one])] for one in seen]
 
     def listened(self) -> dict[str, Tensor]:
