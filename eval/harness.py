@@ -23,7 +23,7 @@ from typing import Any
 
 from eval.metrics.bootstrap import interval
 from fo_core.errors import AudioError, DataError, EngineError, FoError
-from fo_core.io.files import read_json, read_jsonl, write_json, write_jsonl
+from fo_core.io.files import only_run, read_json, read_jsonl, write_json, write_jsonl
 
 Row = dict[str, Any]
 Score = tuple[float, float]  # numerator and denominator
@@ -96,7 +96,8 @@ def run(
         DataError: There is no item; the folder holds results of another model or setting; or
             ``rescore`` finds nothing that was measured.
         FoError: A pass cannot work (no trained part, a judge that is not installed, an endpoint
-            that is gone): what was done is kept and scored, and the same command goes on.
+            that is gone): what was done is kept and scored, and the same command goes on; or
+            another run works in the folder.
     """
     out = Path(out_dir)
     skipped = Skipped(dict(left_out or {}))
@@ -105,12 +106,28 @@ def run(
         why = next(iter(skipped.rows.items()), None)
         reason = f" ({len(skipped.rows)} skipped, such as {why[0]}: {why[1]})" if why else ""
         raise DataError(f"{evaluation.name}: no item to measure{reason}", do="check the set")
-    if not resume and not rescore:
-        _forget(out, evaluation.passes)
-    _same_settings(out, evaluation.passes, rescore)
-    if not rescore:
-        about = {"evaluation": evaluation.name, "about": dict(evaluation.about)}
-        write_json(out / ASKED, about | {"items": list(items), "left_out": dict(left_out or {})})
+    about: Row = {"evaluation": evaluation.name, "about": dict(evaluation.about)}
+    about |= {"items": list(items), "left_out": dict(left_out or {})}
+    with only_run(out):
+        if not resume and not rescore:
+            _forget(out, evaluation.passes)
+        _same_settings(out, evaluation.passes, rescore)
+        if not rescore:
+            write_json(out / ASKED, about)
+        return _measured(evaluation, rows, items, out, skipped, rescore, seed, progress)
+
+
+def _measured(
+    evaluation: Evaluation,
+    rows: list[Row],
+    items: Sequence[Row],
+    out: Path,
+    skipped: Skipped,
+    rescore: bool,
+    seed: int,
+    progress: Progress,
+) -> Row:
+    """Every pass on the rows, then their scores; those of what was done if a pass cannot go on."""
     asked = len(rows)
     try:
         for number, step in enumerate(evaluation.passes):

@@ -123,7 +123,7 @@ def _answer_wave(talk: Duplex, path: Path, wave: Any, out: Path, json: bool) -> 
         found = {"text": answer.text, "out": written, "ended_by": answer.ended_by}
         render.as_json(found | {"question_seconds": len(wave) / 16000, "timings": timings})
         return
-    if answer.ended_by == "ignore":
+    if answer.ended_by == "dismiss":
         render.note("the model heard nothing that wants an answer; no reply was written")
         return
     render.result(answer.text)

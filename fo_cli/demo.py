@@ -1,4 +1,4 @@
-"""``fo demo``: from nothing to a spoken answer on a frozen LLM, and an honest report."""
+"""``fo demo``: the model that ships answers, and the whole pipeline runs once; or from nothing."""
 
 from __future__ import annotations
 
@@ -11,48 +11,102 @@ from fo_cli import render
 from fo_cli.progress import Bars
 
 if TYPE_CHECKING:
-    from fo_cli.demo_steps import DemoConfig
+    from fo_cli.demo_config import DemoConfig, Steps
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of the run; run again to go on.", metavar="DIR")
-    ] = Path("runs/demo"),
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of the run; run again to go on. Without: runs/demo, or runs/line for "
+            "--from-scratch.",
+            metavar="DIR",
+        ),
+    ] = None,
+    say: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--say", help="A question to ask aloud as well; may be repeated.", metavar="TEXT"
+        ),
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            "--voice",
+            help="Who says it. Without: the first offline engine that is at hand.",
+            metavar="ENGINE/VOICE",
+        ),
+    ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch", help="Train a small closed-domain model from nothing: about an hour."
+        ),
+    ] = False,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting: a.b=c (see conf/demo.yaml).", metavar="A=B"),
+        typer.Option(
+            "--set",
+            help="Change a setting: a.b=c (see conf/demo.yaml, conf/from-scratch.yaml).",
+            metavar="A=B",
+        ),
     ] = None,
 ) -> None:
-    """Data, six training stages and the state head, held-out questions, report: in one go.
+    """Hear fo-smol answer, then see every step of the pipeline work, small: minutes, and a report.
 
-    Everything is made on this machine, without a network: the frozen LLM (SmolLM2-135M-Instruct),
-    the voices and the judge come from installed packages. Ctrl-C is safe; run again to go on.
+    fo-smol, which ships with the package, answers bundled recordings and every --say. Then a dozen
+    dialogues are made, the six stages run for some steps each, and held-out questions are asked.
+    No network is needed. Ctrl-C is safe; run again to go on.
     """
-    from filelock import FileLock, Timeout
-
-    from fo_cli import demo_report, demo_steps
-    from fo_cli.children import run_side_by_side
+    from fo_cli import demo_config
     from fo_core.errors import FoError
+    from fo_core.io.files import only_run
 
-    cfg = demo_steps.read_demo(tuple(changes or ()))
-    steps = demo_steps.Steps(out.resolve())
-    steps.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(steps.out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FoError(f"another run works in {out}", do="wait for it, or give --out") from None
-    with lock:
+    if from_scratch and say:
+        raise FoError("--say asks the model that ships", do="leave --from-scratch or --say out")
+    name = demo_config.SCRATCH if from_scratch else demo_config.QUICK
+    cfg = demo_config.read_demo(name, tuple(changes or ()))
+    out = out or Path("runs") / ("line" if from_scratch else "demo")
+    steps = demo_config.Steps(out.resolve(), cfg.start)
+    with only_run(steps.out):
         check_settings(steps, cfg)
-        both: dict[str, Any] = {"out": steps.out, "cfg": cfg}
-        with Bars() as bars:
-            for threads, names in demo_steps.PLAN:
-                jobs = {n: (getattr(demo_steps, n), both) for n in names if not steps.over(n)}
-                if jobs:
-                    run_side_by_side(jobs, threads, bars)
-        found = demo_report.write(steps, cfg)
+        found = _run(steps, cfg, say or (), voice)
     for line in found:
         render.result(line)
+
+
+def _run(steps: Steps, cfg: DemoConfig, say: Any, voice: str | None) -> list[str]:
+    """Everything that is not done yet, and the report; lines to show at the end."""
+    import time
+
+    from fo_cli import demo_ask, demo_page, demo_report, demo_steps
+    from fo_cli.children import run_side_by_side
+    from fo_cli.demo_config import processor_seconds
+
+    began, both = time.perf_counter(), {"out": steps.out, "cfg": cfg}
+    rows: list[dict[str, Any]] = []
+    if cfg.start:
+        asked = demo_ask.questions(cfg, say, voice)
+        if demo_ask.answered(steps.out, cfg, asked) is None:
+            with Bars() as bars:
+                run_side_by_side({"ask": (demo_ask.ask, both | {"asked": asked})}, 2, bars)
+        rows = demo_ask.answered(steps.out, cfg, asked) or []
+        for row in rows:
+            render.result(demo_page.spoken_line(row))
+    with Bars() as bars:
+        for threads, names in demo_steps.PLAN:
+            jobs = {
+                name: (getattr(demo_steps, name), both)
+                for name in names
+                if not demo_steps.over(name, steps, cfg)
+            }
+            if jobs:
+                run_side_by_side(jobs, threads, bars)
+    spent = (time.perf_counter() - began, processor_seconds())
+    if cfg.start:
+        return demo_page.write(steps, cfg, rows, *spent)
+    return demo_report.write(steps, cfg)
 
 
 def check_settings(steps: Any, cfg: DemoConfig) -> None:

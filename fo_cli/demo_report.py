@@ -1,4 +1,4 @@
-"""The demo's report: markers and scores of its steps, put together and written."""
+"""The report of ``fo demo --from-scratch``, from the markers and scores of its steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from eval.report.provenance import PACKAGES, machine, versions
 from eval.report.writer import write_report
-from fo_cli.demo_steps import INPUT, OUTPUT, TRAINS, DemoConfig, Steps
+from fo_cli.demo_config import DemoConfig, Steps
+from fo_cli.demo_steps import INPUT, OUTPUT, STAGES
 from fo_core.errors import CheckpointError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import read_jsonl
@@ -29,11 +30,9 @@ def write(steps: Steps, cfg: DemoConfig) -> list[str]:
     names = (*ORDER, "evaluate-known", "evaluate-unseen")
     marks = {name: read_json(steps.marker(name)) for name in names}
     report = _report(steps, cfg, marks)
-    history = {n: read_jsonl(steps.runs / n / "metrics.jsonl", whole=False) for n in TRAINS}
     samples = _samples(steps)
-    paths = write_report(steps.out, report, history, samples)
-    if report["llm_fingerprint_before"] != report["llm_fingerprint_after"]:
-        raise CheckpointError("the LLM's weights changed while training", do="report this fault")
+    paths = write_report(steps.out, report, history(steps), samples)
+    check_frozen(report)
     lines = []
     if samples:
         first = samples[0]
@@ -43,21 +42,40 @@ def write(steps: Steps, cfg: DemoConfig) -> list[str]:
     return [*lines, f"report: {paths['html']}"]
 
 
-def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str, Any]:
-    known = dict(marks["evaluate-known"]["scores"])
-    stages = {}
-    for name in TRAINS:
+def check_frozen(report: Mapping[str, Any]) -> None:
+    """Refuse a run in which the LLM moved.
+
+    Raises:
+        CheckpointError: Its weights are not what they were at the start.
+    """
+    if report["llm_fingerprint_before"] != report["llm_fingerprint_after"]:
+        raise CheckpointError("the LLM's weights changed while training", do="report this fault")
+
+
+def history(steps: Steps) -> dict[str, list[dict[str, Any]]]:
+    """Rows of metrics.jsonl of every stage."""
+    return {n: read_jsonl(steps.runs / n / "metrics.jsonl", whole=False) for n in STAGES}
+
+
+def stages(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str, Any]:
+    """What every stage trained, its held-out values, and whether the rest stood still."""
+    found = {}
+    for name, rows in history(steps).items():
         mark = marks[name]
-        rows = read_jsonl(steps.runs / name / "metrics.jsonl", whole=False)
         losses = [row["val_loss"] for row in rows if "val_loss" in row]
         kept = ("summary", "trainable_parameters", "frozen_parameters", "seconds")
-        stages[name] = {key: mark[key] for key in kept} | {
+        found[name] = {key: mark[key] for key in kept} | {
             "steps": cfg.stages[name].train.max_steps,
             "first_val_loss": losses[0] if losses else None,
             "last_val_loss": losses[-1] if losses else None,
             "held_out": mark["metrics"],
             "frozen_parts_unchanged": mark["frozen_parts_unchanged"],
         }
+    return found
+
+
+def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str, Any]:
+    known = dict(marks["evaluate-known"]["scores"])
     model = cfg.model
     return {
         "title": "Freeze-Omni demo",
@@ -76,16 +94,16 @@ def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str
             "user voices": ", ".join(f"{v.engine}/{v.voice}" for v in cfg.prepare.synthesize.users),
             "judge": cfg.evaluate.judge,
         },
-        "trainable_parameters": {n: marks[n]["trainable_parameters"] for n in TRAINS},
-        "frozen_parameters": {n: marks[n]["frozen_parameters"] for n in TRAINS},
-        "stages": stages,
+        "trainable_parameters": {n: marks[n]["trainable_parameters"] for n in STAGES},
+        "frozen_parameters": {n: marks[n]["frozen_parameters"] for n in STAGES},
+        "stages": stages(steps, cfg, marks),
         "steps": [
-            {key: mark[key] for key in ("name", "seconds", "peak_memory_mb")}
+            {key: mark[key] for key in ("name", "seconds", "processor_seconds", "peak_memory_mb")}
             for mark in marks.values()
         ],
         "data": marks["prepare-data"]["report"],
         "llm_fingerprint_before": marks["model"]["llm_fingerprint"],
-        "llm_fingerprint_after": _last_fingerprint(marks),
+        "llm_fingerprint_after": last_fingerprint(marks),
         "seed": cfg.prepare.domain.seed,
         "machine": machine(),
         "versions": versions(PACKAGES),
@@ -93,35 +111,39 @@ def _report(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str
     }
 
 
-def _last_fingerprint(marks: Mapping[str, Any]) -> str:
+def last_fingerprint(marks: Mapping[str, Any]) -> str:
     """The LLM's fingerprint after every stage: one value, or the one that differs."""
     start = marks["model"]["llm_fingerprint"]
     moved = [
-        n for n in TRAINS if marks[n]["llm_fingerprint_before"] != marks[n]["llm_fingerprint_after"]
+        n for n in STAGES if marks[n]["llm_fingerprint_before"] != marks[n]["llm_fingerprint_after"]
     ]
     return f"changed in {', '.join(moved)}" if moved else start
 
 
-def _samples(steps: Steps, count: int = 6) -> list[dict[str, Any]]:
+def _samples(steps: Steps) -> list[dict[str, Any]]:
     """Held-out questions to listen to: the first of either set, however well they went."""
-    samples = []
+    found = []
     for name, title in (("known", "(a) known fact"), ("unseen", "(b) unseen fact")):
-        path = steps.out / "eval" / name / "items.jsonl"
-        rows = [row for row in read_jsonl(path, whole=False) if row.get("reply_wav")]
-        for number, row in enumerate(rows[:count], 1):
-            samples.append(
-                {
-                    "title": f"{title}, {number}",
-                    "question_wav": row["question_wav"],
-                    "question_part": row.get("question_part"),
-                    "reply_wav": _inside(path.parent, row["reply_wav"]),
-                    "question": row["text"],
-                    "heard": row["heard"],
-                    "answer": row["answer"],
-                    "judge": row["judge_reply"],
-                }
-            )
-    return samples
+        found += samples_of(steps.out / "eval" / name / "items.jsonl", title)
+    return found
+
+
+def samples_of(path: Path, title: str, count: int = 6) -> list[dict[str, Any]]:
+    """The first questions with a spoken reply in the items.jsonl of an evaluation."""
+    rows = [row for row in read_jsonl(path, whole=False) if row.get("reply_wav")]
+    return [
+        {
+            "title": f"{title}, {number}",
+            "question_wav": row["question_wav"],
+            "question_part": row.get("question_part"),
+            "reply_wav": _inside(path.parent, row["reply_wav"]),
+            "question": row["text"],
+            "heard": row["heard"],
+            "answer": row["answer"],
+            "judge": row["judge_reply"],
+        }
+        for number, row in enumerate(rows[:count], 1)
+    ]
 
 
 def _inside(folder: Path, path: str) -> str:

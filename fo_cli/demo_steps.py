@@ -2,129 +2,81 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from data_prep.chain import SOURCES, ChainConfig, run_chain
-from data_prep.steps import encode_speech
+from data_prep.chain import SOURCES, run_chain
+from data_prep.runner.run import RunConfig
+from data_prep.steps import align, encode_speech
 from eval.qa_run import evaluate_folder
-from fo_cli.children import Progress, peak_memory_mb
+from fo_cli.children import Progress
+from fo_cli.demo_config import DemoConfig, Steps
 from fo_core import config as configs
-from fo_core.config import config
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
-from fo_core.dialogue.settings import DialogueConfig, write_dialogue
+from fo_core.dialogue.settings import read_dialogue, write_dialogue
 from fo_core.io.files import write_json
 from fo_core.models import freeze_omni
-from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
+from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.normalize import speakable
+from fo_core.shipped import model_folder
 from fo_core.training.initial_model import common_voice, ctc_tokens
 from fo_core.training.loop import run_stage
 from fo_core.training.recipes import Recipe
+from fo_core.training.stage import Stage
 
 INPUT = ("input-1", "input-2", "input-3")
 OUTPUT = ("output-1", "output-2", "output-3")
-TRAINS = {  # parts of the model that hold trained weights after a stage
-    "input-1": ("speech_encoder", "ctc_head"),
-    "input-2": ("speech_encoder", "ctc_head", "adapter", "task"),
-    "input-3": ("prompt", "state_head"),
-    "output-1": ("codec",),
-    "output-2": ("speech_decoder",),
-    "output-3": ("speech_decoder",),
-}
+STAGES = (*INPUT, *OUTPUT)
 PLAN = (  # threads, jobs side by side
     (2, ("prepare",)),
     (1, ("listen", "speak")),
     (1, ("follow",)),
     (1, ("evaluate",)),
 )
-STEPS_OF = {  # steps of each job of the plan
-    "prepare": ("prepare-data", "model"),
-    "listen": INPUT,
-    "speak": ("output-1", "encode", "output-2"),
-    "follow": ("output-3",),
-    "evaluate": ("evaluate-known", "evaluate-unseen"),
-}
 LISTENING = ("speech_encoder", "ctc_head", "adapter", "task", "prompt", "state_head")
 SPEAKING = ("speech_decoder", "codec")
 TRAINING = ("train", "val")
 WORDINGS = 2  # spoken questions from which output-3 learns an answer: their states cost time
+ALIGNED = "hibari"  # the engine that says its durations
 SETS = {"known": "heldout_a", "unseen": "heldout_b"}
 
 
-@config
-class EvaluateConfig:
-    """What is asked at the end."""
-
-    known: int = 60  # most questions of held-out set (a), besides what only tests the states
-    unseen: int = 30  # most questions of held-out set (b)
-    judge: str = "faster-whisper"  # speech recogniser that took no part in training
-
-
-@config
-class DemoConfig:
-    """The whole demo."""
-
-    prepare: ChainConfig  # conf/data/domain.yaml
-    model: FreezeOmniConfig
-    dialogue: DialogueConfig
-    stages: dict[str, Recipe]  # one for each of the six stages
-    evaluate: EvaluateConfig = EvaluateConfig()
+def steps_of(job: str, cfg: DemoConfig) -> tuple[str, ...]:
+    """Steps of a job of the plan, in order."""
+    if job == "speak":
+        aligned = ("align",) if cfg.aligned else ()
+        return ("output-1", "encode", *aligned, "output-2")
+    if job == "evaluate":
+        start = ("evaluate-start",) if cfg.start and cfg.evaluate.start else ()
+        return (*start, *(f"evaluate-{name}" for name in SETS if getattr(cfg.evaluate, name)))
+    return {"prepare": ("prepare-data", "model"), "listen": INPUT, "follow": ("output-3",)}[job]
 
 
-def read_demo(overrides: tuple[str, ...] = ()) -> DemoConfig:
-    """The shipped demo with ``a.b=c`` changes."""
-    conf = Path(str(resources.files("fo_core"))) / "conf"
-    data = {"prepare": configs.read_yaml(conf / "data" / "domain.yaml")}
-    return configs.load(DemoConfig, data | configs.read_yaml(conf / "demo.yaml"), overrides)
-
-
-class Steps:
-    """Markers of what is done in the demo's folder.
-
-    Args:
-        out: The demo's folder.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.data, self.model, self.runs = out / "data", out / "model", out / "stages"
-
-    def marker(self, name: str) -> Path:
-        """The file that says a step is done."""
-        return self.out / "steps" / f"{name}.json"
-
-    def done(self, name: str) -> bool:
-        """Whether a step is done."""
-        return self.marker(name).is_file()
-
-    def over(self, job: str) -> bool:
-        """Whether every step of a job (``PLAN``) is done."""
-        return all(self.done(name) for name in STEPS_OF[job])
-
-    def run(self, name: str, work: Callable[[], dict[str, Any] | None]) -> None:
-        """Run a step that is not done, and mark it with its seconds, memory and results."""
-        if self.done(name):
-            return
-        started = time.perf_counter()
-        found = work() or {}
-        seconds = round(time.perf_counter() - started, 1)
-        row = {"name": name, "seconds": seconds, "peak_memory_mb": peak_memory_mb(), **found}
-        write_json(self.marker(name), row)
+def over(job: str, steps: Steps, cfg: DemoConfig) -> bool:
+    """Whether every step of a job is done."""
+    return all(steps.done(name) for name in steps_of(job, cfg))
 
 
 def prepare(progress: Progress, out: Path, cfg: DemoConfig) -> None:
-    """Questions, the LLM's own answers, speech and state labels; then the untrained model."""
-    steps = Steps(out)
+    """Questions, the LLM's own answers, speech and state labels; then the model to train."""
+    steps = Steps(out, cfg.start)
     made = partial(run_chain, cfg.prepare, steps.data, SOURCES[cfg.prepare.source], progress)
     steps.run("prepare-data", lambda: {"report": made()})
-    steps.run("model", partial(_model, steps, cfg))
+    steps.run("model", partial(_copy if cfg.start else _model, steps, cfg))
+
+
+def _copy(steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
+    """The model to start from with a prefix stack of initial weights, for output-3."""
+    folder = model_folder(cfg.start)
+    model = freeze_omni.load(folder)
+    model.add_prefix()
+    model.save(steps.model)
+    write_dialogue(steps.model, read_dialogue(folder))
+    return {"llm_fingerprint": model.llm.fingerprint()}
 
 
 def _model(steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
@@ -144,19 +96,21 @@ def _model(steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
 
 def listen(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """The three input stages."""
-    steps = Steps(out)
+    steps = Steps(out, cfg.start)
     data = {split: manifest.read(steps.data / "user" / f"{split}.jsonl") for split in TRAINING}
     _stages(progress, steps, cfg, dict.fromkeys(INPUT, data), LISTENING)
 
 
 def speak(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """The codec, the speech tokens of the answers, and the decoder that reads them aloud."""
-    steps = Steps(out)
+    steps = Steps(out, cfg.start)
     sound = {split: spoken(steps, split) for split in TRAINING}
     _stages(progress, steps, cfg, {"output-1": sound}, SPEAKING)
     steps.run("encode", partial(_encode, progress, steps, cfg))
+    if cfg.aligned:
+        steps.run("align", partial(_align, progress, steps, cfg))
     if not steps.done("output-2"):
-        _stages(progress, steps, cfg, {"output-2": _coded(steps)}, SPEAKING)
+        _stages(progress, steps, cfg, {"output-2": _coded(steps, cfg)}, SPEAKING)
 
 
 def spoken(steps: Steps, split: str) -> list[Item]:
@@ -165,18 +119,18 @@ def spoken(steps: Steps, split: str) -> list[Item]:
     return list({item.text: item for item in reversed(said)}.values())[::-1]
 
 
-def _coded(steps: Steps) -> dict[str, list[Item]]:
-    """The answers with their speech tokens."""
-    folder = steps.data / "assistant"
+def _coded(steps: Steps, cfg: DemoConfig) -> dict[str, list[Item]]:
+    """The answers with their speech tokens and, for a decoder with durations, those of letters."""
+    folder = steps.data / ("aligned" if cfg.aligned else "assistant")
     return {split: manifest.read(folder / f"{split}.jsonl") for split in TRAINING}
 
 
 def follow(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """The decoder's prefix: after both lanes, for it may learn from spoken questions."""
-    steps = Steps(out)
+    steps = Steps(out, cfg.start)
     if steps.done("output-3"):
         return
-    data = _coded(steps)
+    data = _coded(steps, cfg)
     if cfg.stages["output-3"].stage.build().data == "reply":  # the question is heard
         for split, said in data.items():
             asked = manifest.read(steps.data / "user" / f"{split}.jsonl")
@@ -219,7 +173,7 @@ def _train(
         steps.runs / name,
         progress=lambda done, total: progress(name, done, total),
     )
-    model.save(steps.model, TRAINS[name], with_config=False)
+    model.save(steps.model, trained_parts(recipe.stage.build()), with_config=False)
     llm = result.fingerprints["llm"]
     return {
         "summary": recipe.stage.build().summary,
@@ -235,12 +189,18 @@ def _train(
     }
 
 
+def trained_parts(stage: Stage) -> tuple[str, ...]:
+    """Parts of the model that hold trained weights after a stage."""
+    named = {glob.split(".")[0] for o in stage.objectives for glob in o.trainable}
+    return tuple(part for part in freeze_omni.PARTS if part in named)
+
+
 def _encode(progress: Progress, steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
     """Speech tokens of the answers, and the voice: the global tokens that most answers have."""
     encode = replace(cfg.prepare.encode, model=str(steps.model))
     run = replace(cfg.prepare.run, workers=1)  # the other lane has the other core
     run_chain(replace(cfg.prepare, encode=encode, run=run), steps.data, ("encode",), progress)
-    coded = _coded(steps)["train"]
+    coded = manifest.read(steps.data / "assistant" / "train.jsonl")
     model = freeze_omni.load(steps.model, parts=("codec",))
     model.config = replace(model.config, voice=common_voice(coded))
     model.save(steps.model, ())
@@ -252,11 +212,21 @@ def _encode(progress: Progress, steps: Steps, cfg: DemoConfig) -> dict[str, Any]
     }
 
 
+def _align(progress: Progress, steps: Steps, cfg: DemoConfig) -> dict[str, Any]:
+    """How long each letter is spoken: from the answer voice's engine, or by the CTC head."""
+    spoken = (cfg.prepare.synthesize.assistants[0].engine, str(model_folder(cfg.start)))
+    how = align.AlignConfig() if spoken[0] == ALIGNED else align.AlignConfig("ctc", spoken[1])
+    source = [steps.data / "assistant" / "manifest.jsonl"]
+    found = align.run(how, source, steps.data / "aligned", RunConfig(1), progress)
+    return {"report": asdict(found)}
+
+
 def evaluate(progress: Progress, out: Path, cfg: DemoConfig) -> None:
     """Ask the held-out questions."""
-    steps = Steps(out)
-    for name in SETS:
-        steps.run(f"evaluate-{name}", partial(_ask, progress, steps, cfg, name))
+    steps = Steps(out, cfg.start)
+    for step in steps_of("evaluate", cfg):
+        name = step.removeprefix("evaluate-")
+        steps.run(step, partial(_ask, progress, steps, cfg, name))
 
 
 def held_out(steps: Steps, cfg: DemoConfig, name: str) -> tuple[list[Item], list[Item]]:
@@ -285,14 +255,15 @@ def _spoken_in_training(steps: Steps) -> set[str]:
 
 
 def _ask(progress: Progress, steps: Steps, cfg: DemoConfig, name: str) -> dict[str, Any]:
-    user, spoken = held_out(steps, cfg, name)
+    """Ask a set; ``start`` is set (a), asked of the model that was started from."""
+    user, spoken = held_out(steps, cfg, "known" if name == "start" else name)
     scores = evaluate_folder(
-        steps.model,
+        model_folder(cfg.start) if name == "start" else steps.model,
         user,
         spoken,
         steps.out / "eval" / name,
         cfg.evaluate.judge,
-        workers=2,
-        progress=lambda what, done, of: progress(f"ask {name} facts", done, of),
+        workers=cfg.evaluate.workers,
+        progress=lambda what, done, of: progress(f"ask {name}", done, of),
     )
     return {"scores": scores}

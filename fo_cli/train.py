@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,6 +145,7 @@ def train(
         options.writable(out, "run folder")
 
     from fo_core.api.training import run_set_up, set_up_stage
+    from fo_core.io.files import only_run
     from fo_core.models.llm.report import one_line
     from fo_core.training.distributed import world
 
@@ -159,7 +161,8 @@ def train(
         if main:
             _say(plan if json else counts, json)
         return
-    result = run_set_up(made, train, valid, out, resume=not fresh, force=force)
+    with only_run(out) if main else nullcontext():  # the others follow the main process
+        result = run_set_up(made, train, valid, out, resume=not fresh, force=force)
     if not main:
         return
     counts = {

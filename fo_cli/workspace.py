@@ -1,4 +1,4 @@
-"""What ``fo train`` takes where nothing is named: data/, runs/STAGE, the model that ships."""
+"""What commands take where nothing is named: data/, runs/STAGE, the model that ships."""
 
 from __future__ import annotations
 
@@ -45,11 +45,28 @@ def of_stage(
     named = model is not None
     if model is not None and is_name(model):
         model = str(model_folder(model))
+    model = model or _start(stage)
     if train is None:
-        train = _data(stage)
+        train = _data(stage, model)
     if valid is None:
         valid = train.parent / "val.jsonl"
-    return Place(stage, model or _start(stage), train, valid, out or RUNS / stage, named)
+    return Place(stage, model, train, valid, out or RUNS / stage, named)
+
+
+def codec() -> Path:
+    """The model whose codec encodes the workspace's answers: output-1's run, or what ships."""
+    folder = RUNS / "output-1" / "model"
+    return folder if (folder / "config.json").is_file() else model_folder(DEFAULT)
+
+
+def has_durations(model: str | Path) -> bool:
+    """Whether a model folder's speech decoder learns from how long each letter is spoken."""
+    from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
+    from fo_core.models.model_config import read_config
+
+    folder = Path(model)
+    made = read_config(folder) if (folder / "config.json").is_file() else None
+    return made is not None and isinstance(made.speech_decoder, DurationDecoderConfig)
 
 
 def _options(stage: str) -> type[StageOptions]:
@@ -69,15 +86,23 @@ def _start(stage: str) -> str:
     return str(model_folder(DEFAULT))
 
 
-def _data(stage: str) -> Path:
+def _data(stage: str, model: str) -> Path:
+    """The workspace's manifest for a stage of a model.
+
+    Raises:
+        FoError: It is not there; says the one command that makes it.
+    """
     options = _options(stage)
-    path = DATA / options.side / "train.jsonl"
+    makes, side = "fo prepare-data", str(options.side)
+    if options.speech_tokens and has_durations(model):
+        side = "aligned"
+        if (DATA / "assistant" / "train.jsonl").is_file():
+            makes += f" align {DATA / 'assistant'} --model fo-smol --out {DATA / side}"
+    path = DATA / side / "train.jsonl"
     if not path.is_file():
         raise FoError(
             f"no training data for {stage}: {path} is not there",
             possible="--train with a manifest of your own",
-            do="fo prepare-data makes it; fo prepare-data encode adds a codec's tokens"
-            if options.speech_tokens
-            else "fo prepare-data makes it",
+            do=f"{makes} makes it",
         )
     return path

@@ -107,9 +107,11 @@ RENAMED = {  # keys of before and their names now; the old ones are refused with
     "final": "min_lr_ratio",
     "remember_mb": "precompute_cache_mb",
     "tensorboard": "trackers",
+    "answer_threshold": "respond_threshold",
+    "ignore_threshold": "dismiss_threshold",
+    "patience_ms": "end_of_turn_timeout_ms",
     "more_room": "retry_length_factor",
     "ears": "asr_engine",
-    "patience_ms": "end_of_turn_timeout_ms",
 }
 
 

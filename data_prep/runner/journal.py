@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
-from fo_core.errors import DataError, FoError
+from fo_core.errors import DataError
+from fo_core.io import files
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 LEFT = (
@@ -44,22 +43,10 @@ def only_run(folder: Path) -> Iterator[None]:
     Raises:
         FoError: Another run works in it, or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FoError(
-            f"another run works in {folder}", do="wait for it, or give another --out"
-        ) from None
-    except OSError as error:
-        raise DataError(f"cannot write in {folder}: {error}", do="name a writable place") from error
-    try:
+    with files.only_run(folder):
         for left in itertools.chain.from_iterable(map(folder.glob, LEFT)):
             left.unlink(missing_ok=True)
         yield
-    finally:
-        lock.release()
 
 
 class Journal:

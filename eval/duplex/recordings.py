@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eval.harness import Row
-from fo_core.data.manifest import Item
+if TYPE_CHECKING:
+    from eval.harness import Row
+    from fo_core.data.manifest import Item
 
 TALK, STATES = "talk", "states"  # kinds of rows
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fo_core.engines.vad import WINDOW
 from torch import Tensor
 
 from fo_core.dialogue import events as ev
@@ -20,6 +19,7 @@ from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.engines.vad import WINDOW
 from fo_core.errors import EngineError
 from fo_core.layers.kv_cache import KVCache
 from fo_core.models.freeze_omni import FreezeOmni

@@ -4,6 +4,7 @@
 ``options``   the reply commits itself to one of a few words (yes or no, valid or invalid, a number)
 ``letter``    the letter of a multiple-choice question; no letter is wrong, and never guessed
 ``refusal``   the reply refuses, by phrases
+``ifeval``    instructions that a rule can check (:mod:`eval.metrics.ifeval`)
 ``open``      nobody but a reader (an LLM judge) can tell: no score here
 """
 
@@ -13,10 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.metrics import ifeval
 from eval.metrics.contains import contains
 from eval.metrics.wer import normalise
 
-RULES = ("contains", "options", "letter", "refusal", "open")
+RULES = ("contains", "options", "letter", "refusal", "ifeval", "open")
 _SAYS = r"(?:answers?|option|choice|select|choose|pick|conclusion|argument|it|that)"
 _LINK = r"(?:\s+(?:is|would|should|be|must|the|option|choice|letter|argument|clearly|therefore))*"
 _LETTERS = (
@@ -41,7 +43,7 @@ def right(reply: str, answers: Sequence[str], rule: str = "contains") -> bool | 
         answers: Accepted answers; for ``options`` the right one first, the wrong ones behind it.
         rule: Of :data:`RULES`.
     """
-    if rule == "open":
+    if rule in ("open", "ifeval"):
         return None
     if rule == "refusal":
         return refuses(reply)
@@ -53,7 +55,11 @@ def right(reply: str, answers: Sequence[str], rule: str = "contains") -> bool | 
 
 
 def of_row(reply: str, row: Mapping[str, Any]) -> bool | None:
-    """:func:`right` by a row's ``answers`` and ``rule``."""
+    """:func:`right` by a row's ``answers`` and ``rule``, or by the instructions published in it."""
+    if row.get("rule") == "ifeval":
+        asked = row.get("published", {})
+        names, settings = asked.get("instruction_id_list") or (), asked.get("kwargs") or ()
+        return ifeval.follows(reply, names, settings)
     return right(reply, row["answers"], row.get("rule", "contains"))
 
 

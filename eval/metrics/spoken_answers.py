@@ -19,6 +19,7 @@ from eval.metrics.wer import char_errors, word_errors
 Row = Mapping[str, Any]
 Score = tuple[float, float]
 
+DISMISSED = ("dismiss", "ignore")  # ended_by; the second in results of before
 COLUMNS = {  # column of the table -> the field of a row that holds its reply
     "text": "text_answer",
     "answer": "answer",
@@ -51,7 +52,7 @@ def score(row: Row, language: str = "en") -> dict[str, Score]:
     if "answer" in row:
         found["empty_answers"] = (float(not row["answer"]), 1)
         found["cut_answers"] = (float(not row["answer_finished"]), 1)
-        found["dismissed_questions"] = (float(row["ended_by"] == "ignore"), 1)
+        found["dismissed_questions"] = (float(row["ended_by"] in DISMISSED), 1)
         found["answer_words"] = (words(row["answer"], language), 1)
     if "cascade_answer" in row:
         found["cascade_words"] = (words(row["cascade_answer"], language), 1)

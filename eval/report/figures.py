@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 TRAIN, HELD_OUT = "#9aa5b1", "#0b6e99"
+STATES = {"continue": "#9aa5b1", "respond": "#0b8a6f", "dismiss": "#c2410c"}
 INK, GRID = "#1f2933", "#e4e7eb"
 
 
@@ -51,6 +52,34 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     for panel in panels[len(curves) :]:
         panel.set_visible(False)
     return _saved(figure, "svg")
+
+
+def state_strip(states: Sequence[Sequence[float]]) -> str:
+    """Dialogue states of a question, a bar for each chunk of 160 ms, as an inline SVG.
+
+    Args:
+        states: Probabilities of continue, respond and dismiss for each chunk.
+    """
+    width, height, bars = 10, 40, []
+    for place, chunk in enumerate(states):
+        low = float(height)
+        for part, colour in zip(chunk, STATES.values(), strict=False):
+            low -= part * height
+            bars.append(
+                f'<rect x="{place * width}" y="{low:.1f}" width="{width - 1}" '
+                f'height="{part * height:.1f}" fill="{colour}"/>'
+            )
+    best = [int(np.argmax(chunk)) for chunk in states]
+    changes = [i for i, state in enumerate(best) if not i or state != best[i - 1]]
+    said = "; ".join(f"{0.16 * i:.2f} s: {tuple(STATES)[best[i]]}" for i in changes)
+    key = ", ".join(f'<span style="color:{colour}">■</span> {n}' for n, colour in STATES.items())
+    return (
+        f'<figure><svg role="img" aria-label="Dialogue states: {said}" '
+        f'viewBox="0 0 {max(1, len(states)) * width} {height}" '
+        f'style="max-width:{max(1, len(states)) * 1.6}rem;width:100%;height:auto">'
+        f"{''.join(bars)}</svg><figcaption>Dialogue state of each 160 ms: {key}. {said}."
+        "</figcaption></figure>"
+    )
 
 
 def spectrograms(waves: Sequence[tuple[str, np.ndarray, int]]) -> bytes:

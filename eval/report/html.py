@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.report.figures import loss_curves, spectrograms
+from eval.report.figures import loss_curves, spectrograms, state_strip
 from eval.report.sections import Section, Table, verdicts
 from fo_core.io.page import STYLE
 
@@ -21,6 +21,8 @@ HEARD = (
     ("answer", "Answer, as text"),
     ("typed_answer", "Answer to the typed question"),
     ("judge", "Judge heard in the reply"),
+    ("timing", "How fast"),
+    ("note", "Note"),
 )
 
 
@@ -29,15 +31,18 @@ def render(
     found: Sequence[Section],
     curves: Mapping[str, Sequence[Mapping[str, Any]]],
     samples: Sequence[Mapping[str, Any]],
+    aims: bool = True,
 ) -> str:
     """The whole page.
 
     Args:
         report: The dict of ``report.json``.
         found: The sections to show, in order.
-        curves: Stage name to loss records, see :func:`eval.report.figures.loss_curves`.
+        curves: Stage name to loss records, see :func:`eval.report.writer.figures.loss_curves`.
         samples: Dicts with ``title``, ``question_wav``, ``reply_wav`` (paths, either may be
-            missing) and the texts of :data:`HEARD`.
+            missing), the texts of :data:`HEARD` and ``states`` of each chunk, see
+            :func:`eval.report.writer.figures.state_strip`.
+        aims: Whether the head shows which aims were met.
     """
     title = str(report.get("title", "Freeze-Omni report"))
     bodies, links = [], []
@@ -47,8 +52,8 @@ def render(
             bodies.append(body)
             links.append(f'<a href="#s{number}">{html.escape(section.title)}</a>')
     chips = "".join(_chip(*verdict) for verdict in verdicts(report))
-    aims = f'<ul class="aims" aria-label="Aims">{chips}</ul>'
-    return page(title, str(report.get("summary", "")), "".join(bodies), "".join(links), aims)
+    under = f'<ul class="aims" aria-label="Aims">{chips}</ul>' if aims else ""
+    return page(title, str(report.get("summary", "")), "".join(bodies), "".join(links), under)
 
 
 def page(title: str, summary: str, body: str, links: str, under: str = "") -> str:
@@ -154,8 +159,10 @@ def sample_html(sample: Mapping[str, Any]) -> str:
         png = base64.b64encode(spectrograms(waves)).decode()
         alt = html.escape(f"Spectrogram of {names}: {sample.get('title', '')}", quote=True)
         picture = f'<img alt="{alt}" loading="lazy" src="data:image/png;base64,{png}">'
+    states = sample.get("states")
+    strip = "" if not states else state_strip(states)
     return (
-        f"<article><h3>{title}</h3><dl>{said}</dl>"
+        f"<article><h3>{title}</h3><dl>{said}</dl>{strip}"
         f'<div class="players">{players}</div>{picture}</article>'
     )
 

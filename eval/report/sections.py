@@ -133,11 +133,11 @@ def sections(report: Mapping[str, Any], curves: Mapping[str, Any]) -> list[Secti
         _results(report),
         _states(report),
         Section("Hear it", figures="samples", text="Held-out questions and what came back."),
-        _stages(report),
+        training(report),
         Section("Loss curves", figures="curves") if curves else None,
-        _steps(report),
-        _frozen(report),
-        _machine(report),
+        time_and_memory(report),
+        frozen(report),
+        machine(report),
     ]
     return [section for section in found if section is not None]
 
@@ -207,7 +207,8 @@ def _states(report: Mapping[str, Any]) -> Section | None:
     return Section("Dialogue states", text, (Table(head, tuple(rows), (2, 3, 4, 5)),))
 
 
-def _stages(report: Mapping[str, Any]) -> Section | None:
+def training(report: Mapping[str, Any]) -> Section | None:
+    """What each stage trained, for how long, and its held-out loss."""
     rows = []
     for name, stage in (report.get("stages") or {}).items():
         known = dict(stage)
@@ -228,29 +229,33 @@ def _stages(report: Mapping[str, Any]) -> Section | None:
     return Section("Training", text, (Table(head, tuple(rows), (2, 3, 4, 5)),))
 
 
-def _steps(report: Mapping[str, Any]) -> Section | None:
+def time_and_memory(report: Mapping[str, Any]) -> Section | None:
+    """What each step took."""
     steps: Sequence[Mapping[str, Any]] = report.get("steps") or ()
     if not steps:
         return None
-    rows = []
-    for step in steps:
-        seconds, memory = step.get("seconds"), step.get("peak_memory_mb")
-        rows.append(
-            (
-                str(step.get("name", "")),
-                MISSING if seconds is None else f"{seconds:,.1f}",
-                MISSING if memory is None else f"{memory:,.0f}",
-            )
+    columns = (
+        ("seconds", "seconds", ".1f"),
+        ("processor_seconds", "processor seconds", ".1f"),
+        ("peak_memory_mb", "peak memory, MB", ".0f"),
+    )
+    rows = [
+        (
+            str(step.get("name", "")),
+            *(MISSING if step.get(k) is None else f"{step[k]:,{form}}" for k, _, form in columns),
         )
+        for step in steps
+    ]
     total = sum(step.get("seconds") or 0.0 for step in steps)
     wall = report.get("wall_seconds")
     text = f"All steps together took {total / 60:.1f} minutes"
     text += f" ({wall / 60:.1f} of wall time: lanes ran side by side)." if wall else "."
-    head = ("step", "seconds", "peak memory, MB")
-    return Section("Time and memory", text, (Table(head, tuple(rows), (1, 2)),))
+    head = ("step", *(name for _, name, _ in columns))
+    return Section("Time and memory", text, (Table(head, tuple(rows), (1, 2, 3)),))
 
 
-def _frozen(report: Mapping[str, Any]) -> Section | None:
+def frozen(report: Mapping[str, Any]) -> Section | None:
+    """Whether the LLM is what it was."""
     before, after = report.get("llm_fingerprint_before"), report.get("llm_fingerprint_after")
     if before is None and after is None:
         return None
@@ -264,7 +269,8 @@ def _frozen(report: Mapping[str, Any]) -> Section | None:
     return Section("Frozen LLM", text, (Table(("LLM weights", "fingerprint"), rows),))
 
 
-def _machine(report: Mapping[str, Any]) -> Section | None:
+def machine(report: Mapping[str, Any]) -> Section | None:
+    """Where it ran, with which versions and seed."""
     rows = [("seed", str(report["seed"]))] if "seed" in report else []
     for group in ("machine", "versions"):
         found = report.get(group)

@@ -74,20 +74,11 @@ def suite_page(overview: Mapping[str, Any], timings: Mapping[str, Any]) -> Page:
     """One page: answers, sound, latency, recognition, speech of given texts; what was left out."""
     questions = [n for n in overview["parts"] if f"{n}/answer_words" in overview["metrics"]]
     sections = [
-        Section(
-            "Spoken questions",
-            "Right: all words of an accepted answer in the reply. Retained: right answers to the "
-            "spoken question by right ones to the typed, with its interval paired by question. "
-            "The cascade is a recogniser, the same LLM and a speech engine on the same sound.",
-            (answers_table(overview, questions),),
-        ),
-        Section("Lengths and strictness", "Strict: the answer is in the first sentence.",
-                (strict_table(overview, questions),)),
-        Section("Ears and voice", "", (sound_table(overview, timings, questions),)),
+        *(_answers(overview, timings, questions) if questions else ()),
         *_table_four(timings),
         *_recognition(overview),
         *_beside_paper(overview, questions),
-    ]  # fmt: skip
+    ]
     if overview["skipped"]:
         rows = tuple((row["id"], row["why"]) for row in overview["skipped"])
         table = Table(("part", "why"), rows)
@@ -100,6 +91,23 @@ def suite_page(overview: Mapping[str, Any], timings: Mapping[str, Any]) -> Page:
     model = overview["about"].get("model", {}).get("folder", "")
     title = str(overview["evaluation"]).capitalize()
     return Page(title, f"{model}: {overview['items']} items.", sections, bars)
+
+
+def _answers(
+    overview: Mapping[str, Any], timings: Mapping[str, Any], names: Sequence[str]
+) -> list[Section]:
+    return [
+        Section(
+            "Spoken questions",
+            "Right: all words of an accepted answer in the reply. Retained: right answers to the "
+            "spoken question by right ones to the typed, with its interval paired by question. "
+            "The cascade is a recogniser, the same LLM and a speech engine on the same sound.",
+            (answers_table(overview, names),),
+        ),
+        Section("Lengths and strictness", "Strict: the answer is in the first sentence.",
+                (strict_table(overview, names),)),
+        Section("Ears and voice", "", (sound_table(overview, timings, names),)),
+    ]  # fmt: skip
 
 
 def answers_table(overview: Mapping[str, Any], names: Sequence[str]) -> Table:

@@ -26,6 +26,7 @@ def write_report(
     report: Mapping[str, Any],
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     samples: Sequence[Mapping[str, Any]] = (),
+    found: Sequence[Section] | None = None,
 ) -> dict[str, Path]:
     """Write the three files, each whole or not at all.
 
@@ -33,7 +34,8 @@ def write_report(
         out_dir: Folder to write into; made if it is not there.
         report: The results, see the module's docstring.
         curves: Stage name to records ``{"step", "loss"?, "val_loss"?}``.
-        samples: Question and reply pairs to show, see :func:`eval.report.html.render`.
+        samples: Question and reply pairs to show, see :func:`eval.report.writer.html.render`.
+        found: Sections of another report than the from-scratch demo's; it has no aims then.
 
     Returns:
         The paths by ``json``, ``md`` and ``html``.
@@ -44,12 +46,13 @@ def write_report(
     from eval.report.html import render
 
     known = _finite(dict(report))
-    found = sections(known, curves or {})
+    aims = found is None
+    found = sections(known, curves or {}) if found is None else found
     out = Path(out_dir)
     paths = {kind: out / f"report.{kind}" for kind in ("json", "md", "html")}
     write_text(paths["json"], json.dumps(known, indent=2, ensure_ascii=False) + "\n")
     write_text(paths["md"], markdown(known, found, samples))
-    write_text(paths["html"], render(known, found, curves or {}, samples))
+    write_text(paths["html"], render(known, found, curves or {}, samples, aims))
     return paths
 
 

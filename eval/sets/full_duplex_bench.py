@@ -12,15 +12,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval.duplex.recordings import TALK
-from eval.harness import Row
 from fo_core.errors import AudioError, DataError
-from fo_core.io import audio
 from fo_core.io.files import read_json
+
+Row = dict[str, Any]
 
 KIND = "duplex"
 TITLE = "Full-Duplex-Bench"
 LANGUAGE = "en"
+PATTERNS = ("input.wav",)
 METADATA = "metadata.json"  # of v1.5
 ANNOTATIONS = {  # task -> the file of v1 that is needed beside the sound; None: nothing is needed
     "pause_handling": None,
@@ -89,6 +89,9 @@ def _tasks(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _row(name: str, task: str, folder: Path) -> Row:
+    from eval.duplex.recordings import TALK
+    from fo_core.io import audio
+
     sound = folder / "input.wav"
     if not sound.is_file():
         raise DataError(f"no {sound}")

@@ -17,7 +17,6 @@ from typing import Any
 
 from eval.sets import Question
 from eval.source import need, records, strings
-from fo_core.io import audio
 from fo_core.io.files import write_jsonl
 
 KIND = "questions"
@@ -153,6 +152,8 @@ def _sound(row: Mapping[str, Any], results: Path, place: Path) -> None:
     """A reply as WAV where the scorers look for it; half a second of silence where there is none,
     which they hear as no words."""
     import numpy as np
+
+    from fo_core.io import audio
 
     path = row.get("reply_wav")
     wave = audio.read(results / path, 24000, 3600.0, 0.0) if path else np.zeros(12000, np.float32)

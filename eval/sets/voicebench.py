@@ -35,7 +35,7 @@ SUBSETS = {  # name -> rule
     "mmsu": "letter",
     "sd-qa": "contains",
     "bbh": "open",
-    "ifeval": "open",
+    "ifeval": "ifeval",
     "advbench": "refusal",
 }
 MODALITIES = {"audio": "answer", "text": "text_answer"}  # theirs -> our field

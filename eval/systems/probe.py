@@ -56,7 +56,7 @@ class ModelProbe:
         duplex.push(wave[: chunks * CHUNK_SAMPLES])
         for event in duplex.run():
             if isinstance(event, ChunkState):
-                best.append(int(np.argmax([event.listen, event.answer, event.ignore])))
+                best.append(int(np.argmax([event.continue_, event.respond, event.dismiss])))
         return best
 
     def answer(self, wave: np.ndarray) -> Spoken:

@@ -65,7 +65,7 @@ def duplex(
         key: dict[str, Any] = {}
     else:
         if data is None and states is None:
-            raise FoError("nothing to measure", possible="--data DIR, --states MANIFEST, or both")
+            data = _at_hand()
         if data is not None:
             rows, left = full_duplex_bench.read(options.existing_folder(data, "data folder"))
         if outputs:
@@ -97,3 +97,23 @@ def duplex(
     with Bars() as bars:
         found = run(evaluation(steps, about), rows, out, left, resume, rescore, seed, bars)
     shared.show(found, duplex_page(found), out, json)
+
+
+def _at_hand() -> Path:
+    """The recordings in ``$FO_DATA`` or the cache.
+
+    Raises:
+        FoError: There are none.
+    """
+    from eval.sets import full_duplex_bench
+    from eval.source import known_source
+    from fo_core.errors import DataError
+
+    try:
+        return Path(known_source("full-duplex-bench", full_duplex_bench))
+    except DataError as error:
+        raise FoError(
+            "nothing to measure",
+            possible="--data DIR, --states MANIFEST, or both; or Full-Duplex-Bench at "
+            "$FO_DATA/full_duplex_bench",
+        ) from error

@@ -202,6 +202,9 @@ def tts(
     shared.show(found, page, out, json, published)
 
 
+suite.COMMANDS |= {"asr": asr, "tts": tts}
+
+
 @app.command("qa")
 def qa(
     user: Annotated[

@@ -13,8 +13,10 @@ from eval.suites import SUITES, Part
 from fo_cli import options, render
 from fo_cli.eval import measure
 from fo_cli.eval import options as shared
-from fo_core.errors import CheckpointError, DataError, FoError
+from fo_core.errors import CheckpointError, DataError, EngineError, FoError
 from fo_core.registry import did_you_mean
+
+COMMANDS: dict[str, Callable[..., None]] = {}  # of the tables; fo_cli.eval.main puts them here
 
 
 def run_all(
@@ -77,13 +79,20 @@ def run_all(
     if model is None and not rescore:
         given["model"] = options.DEFAULT_MODEL
     left: dict[str, str] = {}
+    if baseline and not rescore:
+        try:
+            shared.cascade("faster-whisper", "hibari", "en")
+        except EngineError as error:
+            given["baseline"] = None
+            left["cascade"] = str(error)
+            render.note(f"no cascade beside the model: {error}")
     for part in parts:
         if wanted and part.name not in wanted:
             left[part.name] = "not asked for (--part)"
             continue
         render.note(f"part {part.name}")
         try:
-            _RUNS.get(part.command, _questions)(part, out / part.name, given)
+            (_table if part.command in COMMANDS else _questions)(part, out / part.name, given)
         except CheckpointError:
             raise
         except DataError as error:
@@ -135,26 +144,17 @@ def _data(part: Part, rescore: bool) -> Path:
     return place
 
 
-def _asr(part: Part, out: Path, given: dict[str, Any]) -> None:
-    from fo_cli.eval.main import asr
-
+def _table(part: Part, out: Path, given: dict[str, Any]) -> None:
+    """Tables 1 and 2: their own commands, on data that the part needs."""
     place = _data(part, given["rescore"])
-    names = ("model", "resume", "rescore", "seed", "device", "limit")
-    asr(out=out, corpus=place, **part.options, **{n: given[n] for n in names if n in given})
-
-
-def _tts(part: Part, out: Path, given: dict[str, Any]) -> None:
-    from fo_cli.eval.main import tts
-
-    place = _data(part, given["rescore"])
-    names = ("model", "resume", "rescore", "seed", "device", "limit", "dnsmos", "utmos")
-    tts(out=out, data=place, **part.options, **{n: given[n] for n in names if n in given})
+    takes = {"asr": ("corpus", ()), "tts": ("data", ("dnsmos", "utmos"))}
+    option, more = takes[part.command]
+    names = ("model", "resume", "rescore", "seed", "device", "limit", *more)
+    own = {name: given[name] for name in names if name in given}
+    COMMANDS[part.command](out=out, **{option: place}, **part.options, **own)
 
 
 def _page(overview: Any, page: Any, out: Path) -> None:
     from eval.report.results import write_page
 
     write_page(out, overview, page)
-
-
-_RUNS: dict[str, Callable[[Part, Path, dict[str, Any]], None]] = {"asr": _asr, "tts": _tts}

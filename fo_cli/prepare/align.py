@@ -25,8 +25,8 @@ def align(
         Path | None,
         typer.Option(
             "--model",
-            help="Model folder whose CTC head aligns any recording. Without: the voice engine "
-            "that spoke the text says its durations (hibari).",
+            help="Model whose CTC head aligns any recording: a folder, or fo-smol. Without: the "
+            "voice engine that spoke the text says its durations (hibari).",
             metavar="DIR|NAME",
         ),
     ] = None,

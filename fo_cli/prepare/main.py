@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fo_cli import options, render
+from fo_cli import options, render, workspace
 from fo_cli.errors import PoliteGroup
 from fo_cli.prepare import sets as prepare_sets
 from fo_cli.prepare import speech
@@ -62,14 +62,22 @@ def as_it_is(context: typer.Context) -> None:
     """Make the demo's data where no command is named."""
     if context.invoked_subcommand is not None:
         return
+
+    from data_prep.chain import FOLDERS
+
     options.writable(DEFAULT, "data folder")
-    cfg = chain_config(read_config(None, DEFAULT), None, {})
-    _print_plan(cfg)
+    codec = workspace.codec()
+    cfg = chain_config(read_config(None, DEFAULT), None, {"encode.model": str(codec)})
+    aligned = workspace.has_durations(codec)
+    _print_plan(cfg, aligned)
     say_steps(run_steps(DEFAULT, cfg, None), DEFAULT, False)
-    render.result(f"next: {_next(cfg.source)}")
+    if aligned:
+        made = [DEFAULT / FOLDERS["encode"]]
+        align(made, DEFAULT / "aligned", model=Path("fo-smol"), num_workers=cfg.run.workers)
+    render.result("next: fo train --stage input-1")
 
 
-def _print_plan(cfg: Any) -> None:
+def _print_plan(cfg: Any, aligned: bool) -> None:
     """What will be made, before it is."""
     from data_prep.chain import FOLDERS, SOURCES
 
@@ -81,20 +89,12 @@ def _print_plan(cfg: Any) -> None:
         "regenerate": f"answers of {cfg.regenerate.llm}",
         "synthesize": f"speech of {voices}",
         "label-states": "recordings with a dialogue state every 160 ms",
-        "encode": f"speech tokens by {cfg.encode.model}" if cfg.encode.model
-        else "skipped: no model with a trained codec is named yet",
+        "encode": f"speech tokens of the answers by the codec of {cfg.encode.model}",
     }  # fmt: skip
     rows = [(step, what[step], str(DEFAULT / FOLDERS[step])) for step in SOURCES[cfg.source]]
+    if aligned:
+        rows += [("align", "how long each letter is spoken, by fo-smol's ear", "data/aligned")]
     render.table(("step", "makes", "in"), rows)
-
-
-def _next(source: str) -> str:
-    side = "synthesize" if source == "texts" else "user"
-    data = DEFAULT / side
-    return (
-        f"fo train --stage input-1 --model smol --recipe smol --train {data / 'train.jsonl'} "
-        f"--valid {data / 'val.jsonl'} --out runs/input-1"
-    )
 
 
 @app.command("all")

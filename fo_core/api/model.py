@@ -16,11 +16,12 @@ import numpy as np
 
 from fo_core.api.hub_model import HubModel
 from fo_core.api.network import load_network
-from fo_core.errors import AudioError
+from fo_core.errors import AudioError, DataError
 from fo_core.shipped import model_folder
 from fo_core.streaming import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from fo_core.dialogue.answer import FileAnswer
     from fo_core.dialogue.duplex import Duplex
     from fo_core.dialogue.pool import Pool
     from fo_core.dialogue.settings import DialogueConfig
@@ -37,8 +38,8 @@ class Answer:
     text: str  # as the LLM wrote it
     audio: np.ndarray  # float32 [S] in [-1, 1]; empty where nothing was spoken
     sample_rate: int  # of the audio, Hz
-    # "answer": the state head ended the question; "input-end": the recording did; "ignore": the
-    # speech wants no answer; "unheard": no speech was heard, so nothing was answered
+    # "respond": the state head ended the question; "input-end": the recording did; "dismiss": the
+    # speech wants no answer; "unheard": no speech was heard, so nothing was answered; "text": typed
     ended_by: str
     first_audio_ms: float  # from the end of the question to the first audio
     rtf: float  # time to make the reply over its length; below 1 is real time
@@ -109,15 +110,27 @@ class Model(HubModel):
         from fo_core.dialogue.answer import answer_wave
 
         wave = torch.from_numpy(_wave(question, sample_rate, channel))
-        found = answer_wave(self.network, wave, self.dialogue, system, speak)
-        return Answer(
-            found.text,
-            found.wave.numpy(),
-            found.sample_rate,
-            found.ended_by,
-            found.timings.first_audio_ms,
-            found.timings.rtf,
-        )
+        return _answer(answer_wave(self.network, wave, self.dialogue, system, speak))
+
+    def answer_text(
+        self, question: str, *, system: str | None = None, speak: bool = True
+    ) -> Answer:
+        """Answer a typed question.
+
+        Args:
+            question: What is asked.
+            system: System text instead of the model's own.
+            speak: False: the answer is text only.
+
+        Raises:
+            DataError: The question is empty.
+        """
+        from fo_core.dialogue.answer import ask_text, file_talk
+
+        if not question.strip():
+            raise DataError("the question is empty", do="ask something")
+        talk = file_talk(self.network, self.dialogue, system, speak)
+        return _answer(ask_text(talk, question))
 
     def session(self, *, system: str | None = None, speak: bool = True) -> Duplex:
         """A full-duplex dialogue with one user, driven by the caller: sound in, events out.
@@ -168,6 +181,17 @@ def load(
         FoError: There is no such device.
     """
     return Model.from_folder(model_folder(Path(model)), weights, device, settings)
+
+
+def _answer(found: FileAnswer) -> Answer:
+    return Answer(
+        found.text,
+        found.wave.numpy(),
+        found.sample_rate,
+        found.ended_by,
+        found.timings.first_audio_ms,
+        found.timings.rtf,
+    )
 
 
 def _wave(question: Recording, rate: int, channel: int | None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from fo_core.models.freeze_omni import FreezeOmni
 
 LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless told otherwise
+WITHOUT_AVX2 = ("DEFAULT", "NO AVX")  # what torch calls an x86 CPU that has none
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
@@ -33,7 +35,8 @@ def load_network(
         weights: As of :func:`load`.
         device: As of :func:`load`.
         parts: Which ones must be trained.
-        said: Told of an LLM that runs through transformers, or whose context is short.
+        said: Told of an LLM that runs through transformers, or whose context is short, and of a CPU
+            that is slow.
 
     Raises:
         FoError: There is no such device.
@@ -41,11 +44,17 @@ def load_network(
     """
     device = choose(device)
 
+    import torch
+
     from fo_core.dialogue.settings import effective_context
     from fo_core.models.freeze_omni import load
     from fo_core.models.llm.report import one_line, path_of
     from fo_core.models.packing import pack_for_inference
 
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    slow = x86 and torch.backends.cpu.get_cpu_capability() in WITHOUT_AVX2
+    if said is not None and device == "cpu" and slow:
+        said("this CPU has no AVX2: all works, but several times slower than with it")
     model = load(folder, device=device)
     bounded = (model.llm.facts.context or dialogue.duplex.context) < dialogue.duplex.context
     if said is not None and (bounded or path_of(model.llm) != "own layers"):

@@ -51,7 +51,7 @@ class FileAnswer:
     text: str  # as the LLM wrote it
     wave: Tensor  # [S] float32 in [-1, 1]
     sample_rate: int  # of the wave, Hz
-    # "answer": the state head; "input-end": the file ended first; "ignore": it wants no answer;
+    # "respond": the state head; "input-end": the file ended first; "dismiss": it wants no answer;
     # "unheard": nothing was heard in it, so there is no answer; "text": it was typed
     ended_by: str
     timings: Timings = field(default_factory=Timings)
@@ -151,7 +151,7 @@ class _Asked:
         asked = self._reply.asked if self._reply is not None else event.time
         milliseconds = 1000 * (event.time - asked)
         if isinstance(event, ev.ChunkState):
-            found.states.append((event.listen, event.answer, event.ignore))
+            found.states.append((event.continue_, event.respond, event.dismiss))
         elif isinstance(event, ev.TurnEnded):
             found.ended_by = "input-end" if event.how == "commit" else event.how
             self._over = True

@@ -142,7 +142,7 @@ class DialogueEngine:
         long = turn.chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
         full = (long and cfg.detect != "file") or active.crowded
         how = self._turns.end_of_turn(turn.number, chunk, probabilities, full)
-        if how == "answer" and cfg.detect == "file" and not active.was_heard():
+        if how == "respond" and cfg.detect == "file" and not active.was_heard():
             return  # nothing was asked yet
         if how is not None:
             self._end_turn(how, cfg.answer)
@@ -155,7 +155,7 @@ class DialogueEngine:
             how = "unheard"
         turns.end(turn.number, how)
         if how in ev.DISMISSED:
-            self.drop_turn(Event.IGNORE if how == "ignore" else Event.DROP)
+            self.drop_turn(Event.DISMISS if how == "dismiss" else Event.DROP)
             return
         if turns.state is DialogueState.OVERLAP:
             self.stop_reply("turn_detected")

@@ -21,10 +21,10 @@ import numpy as np
 from fo_core.dialogue.states import DialogueState
 
 How = Literal[
-    "answer", "ignore", "silence", "timeout", "commit", "no_decision", "unheard", "too_long",
+    "respond", "dismiss", "silence", "timeout", "commit", "no_decision", "unheard", "too_long",
     "text",
 ]  # fmt: skip
-DISMISSED = ("ignore", "no_decision", "unheard")  # turns that leave no trace and get no reply
+DISMISSED = ("dismiss", "no_decision", "unheard")  # turns that leave no trace and get no reply
 Status = Literal["completed", "incomplete", "cancelled", "failed"]
 
 
@@ -58,9 +58,9 @@ class ChunkState(DuplexEvent):
     """What the state head said about one chunk of 160 ms."""
 
     turn: int
-    listen: float  # probability of state 0
-    answer: float  # ... 1
-    ignore: float  # ... 2
+    continue_: float  # probability of state 0
+    respond: float  # ... 1
+    dismiss: float  # ... 2
     overlap: bool  # the bot speaks meanwhile
 
 
@@ -68,7 +68,7 @@ class ChunkState(DuplexEvent):
 class TurnEnded(DuplexEvent):
     """The user's turn is over; those in ``DISMISSED`` leave no trace and get no reply.
 
-    "ignore": the state head wants no answer; "no_decision": it made none, while the bot spoke;
+    "dismiss": the state head wants no answer; "no_decision": it made none, while the bot spoke;
     "unheard": there was sound but nothing was heard in it (silence, hum, noise).
     """
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fo_core.config import config, load, replace, to_dict
+from fo_core.config import config, load, renamed, replace, to_dict
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
@@ -17,6 +18,7 @@ from fo_core.io.files import write_json
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.sampling import Compat, SamplingConfig
 
+log = logging.getLogger(__name__)
 FILE = "dialogue.json"
 TEXT_SAMPLING = SamplingConfig(temperature=0.8, top_k=20, top_p=0.8)
 GONE = ("mode", "write_ahead")  # keys of older folders, without effect now
@@ -107,13 +109,14 @@ def read_dialogue(folder: str | Path, overrides: Sequence[str] = ()) -> Dialogue
 
     Raises:
         CheckpointError: The file is not JSON.
-        ConfigError: A key or value is wrong, or of an older version.
+        ConfigError: A key or value is wrong.
     """
     path = Path(folder) / FILE
-    data = read_json(path) if path.is_file() else {}
+    data = renamed(read_json(path)) if path.is_file() else {}
     for key in GONE:
         if isinstance(data, dict) and key in data:
-            raise ConfigError(f"{path}: {key} is no setting any more", do="take it out")
+            log.warning("%s: %s has no effect any more; take it out", path, key)
+            del data[key]
     return load(DialogueConfig, data, overrides)
 
 
@@ -146,7 +149,7 @@ def for_file(cfg: DialogueConfig) -> DialogueConfig:
     turn = replace(cfg.duplex.turn, detect="file", answer=True)
     cfg = replace(
         cfg,
-        states=replace(cfg.states, ignore_threshold=1.0),
+        states=replace(cfg.states, dismiss_threshold=1.0),
         duplex=replace(cfg.duplex, turn=turn),
     )
     if cfg.compat != "official":
@@ -157,7 +160,7 @@ def for_file(cfg: DialogueConfig) -> DialogueConfig:
     speech = replace(cfg.speaker.sampling, penalty=1.0, window=0)
     return replace(
         cfg,
-        states=replace(cfg.states, answer_threshold=1.0),
+        states=replace(cfg.states, respond_threshold=1.0),
         segmenter=OFFICIAL_OFFLINE,
         speaker=replace(cfg.speaker, sampling=speech, vocoder=vocoder),
     )

@@ -3,7 +3,7 @@
 Every 160 ms the state head says what the user is doing (paper, section 2.4): keep listening, the
 user has finished and wants an answer, or the speech ended but wants none. :func:`decide` turns its
 probabilities into an event, :func:`transition` an event into the next state. While the bot speaks,
-the user is heard on a copy of the caches (OVERLAP): a candidate for barge-in, which only an ANSWER
+the user is heard on a copy of the caches (OVERLAP): a candidate for barge-in, which only a RESPOND
 makes one.
 """
 
@@ -28,9 +28,9 @@ class Event(Enum):
     """What can happen."""
 
     SPEECH_START = "speech-start"  # voice activity begins
-    KEEP = "keep"  # state 0: keep listening
-    ANSWER = "answer"  # state 1: the user has finished, answer
-    IGNORE = "ignore"  # state 2: the speech ended and wants no answer
+    CONTINUE = "continue"  # state 0: the user may go on: keep listening
+    RESPOND = "respond"  # state 1: the user has finished, answer
+    DISMISS = "dismiss"  # state 2: the speech ended and wants no answer
     DROP = "drop"  # the turn is given up: no decision, nothing heard, cleared
     INPUT_END = "input-end"  # the turn is over: answer what was heard
     REPLY_START = "reply-start"  # a typed message, or a turn that waited, is to be answered
@@ -41,19 +41,19 @@ class Event(Enum):
 _S, _E = DialogueState, Event
 TRANSITIONS: dict[tuple[DialogueState, Event], DialogueState] = {
     (_S.IDLE, _E.SPEECH_START): _S.LISTENING,
-    (_S.LISTENING, _E.KEEP): _S.LISTENING,
-    (_S.LISTENING, _E.ANSWER): _S.SPEAKING,
+    (_S.LISTENING, _E.CONTINUE): _S.LISTENING,
+    (_S.LISTENING, _E.RESPOND): _S.SPEAKING,
     (_S.LISTENING, _E.INPUT_END): _S.SPEAKING,
-    (_S.LISTENING, _E.IGNORE): _S.IDLE,
+    (_S.LISTENING, _E.DISMISS): _S.IDLE,
     (_S.LISTENING, _E.DROP): _S.IDLE,
     (_S.IDLE, _E.REPLY_START): _S.SPEAKING,
     (_S.SPEAKING, _E.REPLY_START): _S.SPEAKING,
     (_S.SPEAKING, _E.SPEECH_START): _S.OVERLAP,
     (_S.SPEAKING, _E.REPLY_DONE): _S.IDLE,
-    (_S.OVERLAP, _E.KEEP): _S.OVERLAP,
-    (_S.OVERLAP, _E.ANSWER): _S.SPEAKING,  # interrupted: the new answer replaces the old one
+    (_S.OVERLAP, _E.CONTINUE): _S.OVERLAP,
+    (_S.OVERLAP, _E.RESPOND): _S.SPEAKING,  # interrupted: the new answer replaces the old one
     (_S.OVERLAP, _E.INPUT_END): _S.SPEAKING,
-    (_S.OVERLAP, _E.IGNORE): _S.SPEAKING,
+    (_S.OVERLAP, _E.DISMISS): _S.SPEAKING,
     (_S.OVERLAP, _E.DROP): _S.SPEAKING,
     (_S.OVERLAP, _E.REPLY_DONE): _S.LISTENING,  # the copy of the caches becomes the truth
     **{(state, _E.STOP): _S.IDLE for state in _S},
@@ -76,28 +76,28 @@ def transition(state: DialogueState, event: Event) -> DialogueState:
 class StateProbabilities:
     """What the state head says about one chunk; the three sum to 1."""
 
-    listen: float  # state 0
-    answer: float  # state 1
-    ignore: float  # state 2
+    continue_: float  # state 0
+    respond: float  # state 1
+    dismiss: float  # state 2
 
 
 @config
 class StateRule:
     """When the probabilities of a chunk end a turn."""
 
-    answer_threshold: float = 0.5  # state 1 must exceed it
-    ignore_threshold: float = 0.5  # state 2 must exceed it; looked at first
+    respond_threshold: float = 0.5  # state 1 must exceed it
+    dismiss_threshold: float = 0.5  # state 2 must exceed it; looked at first
     smoothing: int = 1  # chunks whose probabilities are averaged, the newest included
     min_chunks: int = 0  # chunks of a turn before it can end
 
 
 def decide(rule: StateRule, recent: list[StateProbabilities]) -> Event:
-    """KEEP, ANSWER or IGNORE from the probabilities of the turn's chunks so far, oldest first."""
+    """CONTINUE, RESPOND or DISMISS from the probabilities of the turn's chunks, oldest first."""
     if not recent or len(recent) < rule.min_chunks:
-        return Event.KEEP
+        return Event.CONTINUE
     window = recent[-max(rule.smoothing, 1) :]
-    if sum(p.ignore for p in window) / len(window) > rule.ignore_threshold:
-        return Event.IGNORE
-    if sum(p.answer for p in window) / len(window) > rule.answer_threshold:
-        return Event.ANSWER
-    return Event.KEEP
+    if sum(p.dismiss for p in window) / len(window) > rule.dismiss_threshold:
+        return Event.DISMISS
+    if sum(p.respond for p in window) / len(window) > rule.respond_threshold:
+        return Event.RESPOND
+    return Event.CONTINUE

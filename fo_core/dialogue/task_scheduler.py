@@ -134,7 +134,7 @@ class TaskScheduler:
         return self._dialogue.input_due() is not None
 
     def urgency(self) -> int | None:
-        """0: sound of the user is queued; 1: to hear the bot; 2: audio lies ready; None: no work."""
+        """0: sound of the user is queued; 1: to hear the bot; 2: audio is ready; None: no work."""
         if self._running is not None or self.input_waits():
             return 0
         return self._dialogue.reply_level() if self.reply is not None else None

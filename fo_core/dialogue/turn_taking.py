@@ -86,13 +86,13 @@ class TurnTaking:
         p, cfg, voice = probabilities, self.cfg, self.audio.voice
         overlap = self.state is DialogueState.OVERLAP
         self._recent.append(p)
-        self._emit(ev.ChunkState(turn, p.listen, p.answer, p.ignore, overlap))
+        self._emit(ev.ChunkState(turn, p.continue_, p.respond, p.dismiss, overlap))
         if chunk.stopped and cfg.by_voice:
             self._emit(ev.SpeechStopped(turn, voice.ended))
         if cfg.detect in ("semantic", "file"):
             event = decide(self._rule, self._recent)
-            if event is not Event.KEEP:
-                return "answer" if event is Event.ANSWER else "ignore"
+            if event is not Event.CONTINUE:
+                return "respond" if event is Event.RESPOND else "dismiss"
         if cfg.detect == "semantic" and voice.quiet * WINDOW_MS >= cfg.end_of_turn_timeout_ms:
             return "no_decision" if overlap else "timeout"
         if cfg.detect == "server" and chunk.stopped:

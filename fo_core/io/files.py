@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fo_core.errors import DataError
+from fo_core.errors import DataError, FoError
 
 
 def cache_dir() -> Path:
@@ -25,6 +25,33 @@ def mark_of(paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def only_run(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this run.
+
+    Raises:
+        FoError: Another run works in it.
+        DataError: It cannot be written.
+    """
+    from filelock import FileLock, Timeout  # imports asyncio: for those who hold a folder only
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FoError(
+            f"another run works in {folder}", do="wait for it, or give another --out"
+        ) from None
+    except OSError as error:
+        raise DataError(f"cannot write in {folder}: {error}", do="name a writable place") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

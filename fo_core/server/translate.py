@@ -303,7 +303,8 @@ class Translator:
     def _(self, event: ev.ChunkState) -> Iterator[Event]:
         if not self._states:
             return
-        shares = {"keep": event.listen, "answer": event.answer, "ignore": event.ignore}
+        names = ("continue", "respond", "dismiss")
+        shares = dict(zip(names, (event.continue_, event.respond, event.dismiss), strict=True))
         yield {
             "type": "freeze_omni.dialogue_state",
             "audio_end_ms": event.at * 1000 // SAMPLE_RATE,

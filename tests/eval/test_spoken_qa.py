@@ -51,7 +51,7 @@ def test_a_question_that_the_text_llm_gets_wrong_is_no_part_of_the_ratio():
         ({"reply_wav": "", "heard": ""}, {"mute_replies"}),
         ({"speech_endless": True}, {"endless_replies"}),
         ({"heard": "it was it was it was it was"}, {"looping_replies"}),
-        ({"ended_by": "ignore"}, {"dismissed_questions"}),
+        ({"ended_by": "dismiss"}, {"dismissed_questions"}),
     ],
 )
 def test_odd_answers_are_counted(change, counted):

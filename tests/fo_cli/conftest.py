@@ -42,7 +42,9 @@ def tiny_model(tmp_path_factory):
     model = freeze_omni.build(load(freeze_omni.FreezeOmniConfig, TINY))
     model.save(folder, freeze_omni.PARTS)
     short = DialogueConfig(
-        states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),  # the file's end ends a turn
+        states=StateRule(
+            respond_threshold=1.0, dismiss_threshold=1.0
+        ),  # the file's end ends a turn
         duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
         speaker=SpeakerConfig(max_tokens=30),
         segmenter=SegmenterConfig(max_tokens=40, careful=False),

@@ -41,9 +41,30 @@ def test_a_stage_starts_from_the_stage_before(place: Path) -> None:
 
 def test_missing_data_is_one_line_with_a_command(place: Path) -> None:
     (place / "data" / "assistant" / "train.jsonl").unlink()
-    with pytest.raises(FoError, match="fo prepare-data encode"):
-        workspace.of_stage("output-3", None, None, None, None)
-    with pytest.raises(FoError, match="fo prepare-data"):
-        workspace.of_stage("output-1", None, None, None, None)
+    for stage in ("output-1", "output-3"):
+        with pytest.raises(FoError, match="do: fo prepare-data makes it"):
+            workspace.of_stage(stage, None, None, None, None)
     named = workspace.of_stage("output-3", None, Path("my/train.jsonl"), None, Path("o"))
     assert named.valid == Path("my/val.jsonl") and named.out == Path("o")
+
+
+def test_a_decoder_with_durations_takes_aligned_answers(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fo prepare-data; fo train --stage output-3` once ended in a fault of the data."""
+    monkeypatch.setattr(workspace, "has_durations", lambda model: True)
+    with pytest.raises(FoError, match="do: fo prepare-data align data/assistant --model fo-smol"):
+        workspace.of_stage("output-3", None, None, None, None)
+    (place / "data" / "aligned").mkdir()
+    (place / "data" / "aligned" / "train.jsonl").write_text("")
+    found = workspace.of_stage("output-2", None, None, None, None)
+    assert found.train == Path("data/aligned/train.jsonl")
+    plain = workspace.of_stage("output-1", None, None, None, None)
+    assert plain.train == Path("data/assistant/train.jsonl")
+
+
+def test_the_workspaces_codec_is_the_run_of_output_1_else_what_ships(place: Path) -> None:
+    assert workspace.codec() == Path("/shipped/fo-smol")
+    (place / "runs" / "output-1" / "model").mkdir(parents=True)
+    (place / "runs" / "output-1" / "model" / "config.json").write_text("{}")
+    assert workspace.codec() == Path("runs/output-1/model")

@@ -56,6 +56,10 @@ def test_a_file_and_its_array_are_answered_alike(folder, question):
     assert one.text and one.text == other.text and not one.audio.size
     assert model.sample_rate == 24000 and one.sample_rate == 24000
     assert model.session(speak=False).model is model.network
+    typed = model.answer_text("hello", speak=False)
+    assert typed.text and typed.ended_by == "text"
+    with pytest.raises(fo_core.FoError, match="the question is empty"):
+        model.answer_text(" ")
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,10 @@ class OfficialSpeechDecoder(SpeechDecoder):
     """Our decoder with the published program's positions and sampling."""
 
     compat: ClassVar[Compat] = "official"
+    counts_prefix: ClassVar[bool] = True
 
     def _forbidden(self, size: int) -> Tensor:
         return torch.zeros(size)  # it may draw its own specials
 
     def _speech_start(self, text_size: Tensor, padded: int) -> Tensor:
         return torch.full_like(text_size, padded + 1)  # behind the padding
-
-    def _shift(self, prefix: int, cached: int) -> int:
-        return prefix  # also without a prefix stack

@@ -89,6 +89,7 @@ class SpeechDecoder(nn.Module):
     """
 
     compat: ClassVar[Compat] = "none"  # how tokens are drawn, see fo_core.sampling
+    counts_prefix: ClassVar[bool] = False  # positions start behind a prefix that is not read, too
 
     def __init__(self, cfg: SpeechDecoderConfig) -> None:
         super().__init__()
@@ -119,10 +120,6 @@ class SpeechDecoder(nn.Module):
     def _speech_start(self, text_size: Tensor, padded: int) -> Tensor:
         """Positions [B, 1] of sos: behind each text with its bos, padded to N or not."""
         return text_size
-
-    def _shift(self, prefix: int, cached: int) -> int:
-        """What a position is behind the cache's length: the prefix vectors in it."""
-        return cached
 
     def _shape(self, layers: int) -> LlamaConfig:
         c = self.cfg
@@ -279,8 +276,6 @@ class SpeechDecoder(nn.Module):
             tokens = torch.where(hit & valid, noise, tokens)
         return F.pad(tokens, (1, 0), value=self.sos)
 
-    # --- streaming ---
-
     def prefill(
         self, text: Tensor, prefix: Tensor | None = None, capacity: int = 1000
     ) -> SpeechState:
@@ -304,7 +299,7 @@ class SpeechDecoder(nn.Module):
         if past is not None:
             cache.append(*past)
         cache.append(*keys_values)
-        return SpeechState(cache, self._shift(P, cached))
+        return SpeechState(cache, P if self.counts_prefix else cached)
 
     def step(self, token: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         """One token further.
@@ -349,9 +344,7 @@ class SpeechDecoder(nn.Module):
         max_tokens: int = 1000,
         generator: torch.Generator | None = None,
     ) -> Iterator[int]:
-        """Speak one sentence, token by token; see :meth:`begin`.
-
-        The loop waits for the device once a token, to know whether it is the last.
+        """Speak one sentence, token by token (one wait for the device each); see :meth:`begin`.
 
         Yields:
             Codec tokens, eos excluded.

@@ -1,7 +1,7 @@
 // The last seconds as three bands: the user's level, the dialogue state of every chunk, the bot's level.
 
 const SECONDS = 20;
-const NAMES = ["keep", "answer", "ignore", "you", "bot"];
+const NAMES = ["continue", "respond", "dismiss", "you", "bot"];
 
 /** The colour of a band or state as its legend shows it, light or dark. */
 function colour(name) {

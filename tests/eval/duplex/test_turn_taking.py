@@ -198,7 +198,7 @@ def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
     model = tiny_model().eval()
     model.trained |= set(PARTS)
     dialogue = DialogueConfig(
-        states=StateRule(answer_threshold=0.0, ignore_threshold=1.0),
+        states=StateRule(respond_threshold=0.0, dismiss_threshold=1.0),
         duplex=DuplexConfig(vad="energy"),
         segmenter=SegmenterConfig(min_tokens=3, max_tokens=24, careful=False),
         speaker=SpeakerConfig(
@@ -210,7 +210,7 @@ def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
     wave = np.concatenate([gap(0.5), noise, gap(1.5)])
     heard = talk_through(model, dialogue, wave, clock)
     assert len(heard.wave) == len(wave) * heard.rate // RATE
-    assert heard.turns and heard.turns[0]["how"] == "answer"
+    assert heard.turns and heard.turns[0]["how"] == "respond"
     assert not heard.wave[: int(0.5 * heard.rate)].any()
     assert heard.wave.any() and heard.texts
     if clock == "sound":  # the same again, to the sample

@@ -35,7 +35,7 @@ def test_users_get_what_one_gets_alone_and_a_changed_sample_is_seen() -> None:
     model.trained |= set(PARTS)
     dialogue = DialogueConfig(
         sampling=SamplingConfig(top_k=1),
-        states=StateRule(answer_threshold=0.0, ignore_threshold=1.0, min_chunks=3),  # one turn
+        states=StateRule(respond_threshold=0.0, dismiss_threshold=1.0, min_chunks=3),  # one turn
         duplex=DuplexConfig(vad="energy"),
         segmenter=SegmenterConfig(min_tokens=3, max_tokens=24, careful=False),
         speaker=SpeakerConfig(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fo_cli.main import app
 from fo_core.data import manifest
 
-ANSWERS = ["duplex.vad=energy", "states.answer_threshold=0", "states.ignore_threshold=1"]
+ANSWERS = ["duplex.vad=energy", "states.respond_threshold=0", "states.dismiss_threshold=1"]
 
 
 def said(*args, code=0):

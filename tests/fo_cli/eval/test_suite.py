@@ -113,3 +113,40 @@ def test_faults_are_one_line(tiny_model, tmp_path, monkeypatch):
     ):
         found = run(app, ["eval", *args])
         assert found.exit_code == 1 and line in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_the_papers_tables_run_by_their_own_commands(tiny_model, data, monkeypatch):
+    import inspect
+
+    from fo_cli.eval import suite as module
+    from fo_core.io.files import write_json
+
+    (data / "data/LibriSpeech").mkdir()
+    (data / "data/answers.jsonl").write_text("")
+    called = {}
+
+    def fake(name):
+        real = module.COMMANDS[name]
+
+        def command(**given):
+            inspect.signature(real).bind(**given)  # every option is one of the command's
+            called[name] = given
+            value = {"value": 0.25, "low": 0.2, "high": 0.3, "items": 4}
+            key = "test-clean/4-streaming/ctc" if name == "asr" else "full/1/wer"
+            overview = {"evaluation": name, "items": 4, "asked": 4, "complete": True,
+                        "metrics": {key: value}, "about": {}, "skipped": []}  # fmt: skip
+            write_json(given["out"] / "overview.json", overview)
+
+        return command
+
+    monkeypatch.setattr(module, "COMMANDS", {name: fake(name) for name in module.COMMANDS})
+    args = ["eval", "all", "--suite", "paper", "--model", tiny_model, "--out", data / "paper"]
+    for part in ("librispeech", "aishell-1", "tts"):
+        args += ["--part", part]
+    found = run(app, [*map(str, args)])
+    assert found.exit_code == 0, found.output
+    assert called["asr"]["corpus"] == data / "data/LibriSpeech"
+    assert called["asr"]["chunk"] == ["4", "inf"] and called["tts"]["dnsmos"] is True
+    page = (data / "paper/report.md").read_text()
+    assert "| librispeech | test-clean/4-streaming/ctc | 25.0 % |" in page
+    assert "| tts | full/1/wer | 25.0 % |" in page and "put it at $FO_DATA/aishell-1" in page

@@ -123,9 +123,10 @@ def test_without_a_command_it_prints_a_plan_makes_the_domain_and_names_the_next_
     lines = found.stdout.splitlines()
     assert lines[0].split()[:2] == ["step", "makes"] and "6 questions" in lines[1]
     assert any("label-states" in line and "data/user" in line for line in lines[:6])
-    assert lines[-1].startswith("next: fo train --stage input-1")
-    named = lines[-1].split("--train ")[1].split()[0]
-    assert (tmp_path / named).is_file() and (tmp_path / "data" / "report.html").is_file()
+    assert lines[-1] == "next: fo train --stage input-1"
+    assert (tmp_path / "data" / "report.html").is_file()
+    for side in ("user", "assistant", "aligned"):  # where every stage finds its data
+        assert (tmp_path / "data" / side / "train.jsonl").is_file(), side
     for split in ("train", "val", "heldout_a", "heldout_b"):
         assert (tmp_path / "data" / "user" / f"{split}.jsonl").is_file(), split
 

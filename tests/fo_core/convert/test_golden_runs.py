@@ -27,7 +27,7 @@ from fo_core.models import freeze_omni
 from fo_core.sampling import SamplingConfig
 from fo_core.streaming import CHUNK_SAMPLES, CONTEXT_FRAMES
 
-STATUS = {Event.KEEP: "cl", Event.ANSWER: "ss", Event.IGNORE: "el"}
+STATUS = {Event.CONTINUE: "cl", Event.RESPOND: "ss", Event.DISMISS: "el"}
 GREEDY = SamplingConfig(temperature=0.8, top_k=1, top_p=0.8)
 
 

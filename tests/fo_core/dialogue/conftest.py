@@ -65,12 +65,12 @@ def vad() -> LoudVad:
 
 @pytest.fixture
 def head(tiny_model, monkeypatch):
-    """A list of "listen", "answer", "ignore": what the state head says next; then "listen"."""
+    """A list of state names: what the state head says next; then "continue"."""
     script: list[str] = []
-    rows = {"listen": [1.0, 0.0, 0.0], "answer": [0.0, 1.0, 0.0], "ignore": [0.0, 0.0, 1.0]}
+    rows = {"continue": [1.0, 0.0, 0.0], "respond": [0.0, 1.0, 0.0], "dismiss": [0.0, 0.0, 1.0]}
 
     def probabilities(hidden):
-        return torch.tensor([[rows[script.pop(0) if script else "listen"]]])
+        return torch.tensor([[rows[script.pop(0) if script else "continue"]]])
 
     monkeypatch.setattr(tiny_model.state_head, "probabilities", probabilities)
     return script

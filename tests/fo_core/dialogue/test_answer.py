@@ -28,11 +28,11 @@ CFG = DialogueConfig(
         max_tokens=30,
         vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
     ),
-    states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),
+    states=StateRule(respond_threshold=1.0, dismiss_threshold=1.0),
     duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
 )
-ANSWERS = replace(CFG, states=StateRule(answer_threshold=0.0, ignore_threshold=1.0))
-IGNORES = replace(CFG, states=StateRule(ignore_threshold=0.0))
+ANSWERS = replace(CFG, states=StateRule(respond_threshold=0.0, dismiss_threshold=1.0))
+IGNORES = replace(CFG, states=StateRule(dismiss_threshold=0.0))
 
 
 def speech(seconds: float, seed: int = 0) -> torch.Tensor:
@@ -67,8 +67,8 @@ def test_a_file_that_was_ignored_leaves_no_trace(tiny_model):
     """In a talk that may dismiss turns; the answer after it is as if it had not been."""
     talk = file_talk(tiny_model, CFG)
     length = talk.conversation.length
-    talk.turns._rule = StateRule(ignore_threshold=0.0)
-    assert ask_wave(talk, speech(0.16)).ended_by == "ignore"
+    talk.turns._rule = StateRule(dismiss_threshold=0.0)
+    assert ask_wave(talk, speech(0.16)).ended_by == "dismiss"
     assert talk.conversation.length == length and not talk.conversation.find(0)
     talk.turns._rule = CFG.states
     found, fresh = ask_wave(talk, speech(0.64, 7)), file_talk(tiny_model, CFG)
@@ -85,7 +85,7 @@ def test_probabilities_sum_to_one_and_probes_leave_no_trace(tiny_model):
     states = [e for e in talk.run() if type(e).__name__ == "ChunkState"]
     assert len(states) == 5
     for p in states:
-        assert abs(p.listen + p.answer + p.ignore - 1) < 1e-5
+        assert abs(p.continue_ + p.respond + p.dismiss - 1) < 1e-5
     if tiny_model.state_head.has_probe:  # the probes are gone from the cache again
         opening = len(said.parts.opening(True)) + tiny_model.prompt.used
         assert 0 <= said.length - length - opening <= 20
@@ -123,7 +123,7 @@ def test_a_file_is_answered_with_timings(tiny_model):
     assert answer.sample_rate == 24000 and answer.wave.numel() / 24000 == t.reply_seconds
     assert answer_wave(tiny_model, speech(0.5), IGNORES).ended_by == "input-end"
     early = answer_wave(tiny_model, speech(0.5), ANSWERS)
-    assert early.ended_by == "answer" and early.timings.chunks == 1
+    assert early.ended_by == "respond" and early.timings.chunks == 1
 
 
 def test_a_file_may_be_longer_than_a_turn_of_a_talk(tiny_model):
@@ -138,13 +138,13 @@ def test_dialogue_json_round_trips(tmp_path):
     assert read_dialogue(tmp_path, ["seed=3"]).seed == 3
 
 
-def test_an_old_key_of_dialogue_json_is_named_with_its_new_name(tmp_path):
-    write_json(tmp_path / "dialogue.json", {"duplex": {"turn": {"patience_ms": 2000}}})
-    with pytest.raises(ConfigError, match="patience_ms is duplex.turn.end_of_turn_timeout_ms now"):
-        read_dialogue(tmp_path)
-    write_json(tmp_path / "dialogue.json", {"write_ahead": True})
-    with pytest.raises(ConfigError, match="write_ahead is no setting any more.*take it out"):
-        read_dialogue(tmp_path)
+def test_an_old_dialogue_json_is_read_and_an_old_key_of_set_is_refused(tmp_path, caplog):
+    old = {"states": {"answer_threshold": 0.9}, "duplex": {"turn": {"patience_ms": 2000}}}
+    write_json(tmp_path / "dialogue.json", old | {"write_ahead": True})
+    found = read_dialogue(tmp_path)
+    assert found.states.respond_threshold == 0.9
+    assert found.duplex.turn.end_of_turn_timeout_ms == 2000
+    assert "write_ahead has no effect any more" in caplog.text
     write_json(tmp_path / "dialogue.json", {})
     with pytest.raises(ConfigError, match="patience_ms is duplex.turn.end_of_turn_timeout_ms now"):
         read_dialogue(tmp_path, ["duplex.turn.patience_ms=1"])

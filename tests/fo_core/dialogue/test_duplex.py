@@ -128,12 +128,12 @@ def test_the_look_back_is_heard(tiny_model, vad):
 
 
 def test_state_2_leaves_the_bot_speaking(tiny_model, vad, head):
-    head += ["listen", "answer"]
+    head += ["continue", "respond"]
     alone = hear(Duplex(tiny_model, CFG, vad=vad), quiet(1), loud(2), quiet(1))
-    head[:] = ["listen", "answer", "listen", "ignore"]
+    head[:] = ["continue", "respond", "continue", "dismiss"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(2), loud(2, 1))
-    assert [e.how for e in of(events, ev.TurnEnded)] == ["answer", "ignore"]
+    assert [e.how for e in of(events, ev.TurnEnded)] == ["respond", "dismiss"]
     assert not of(events, ev.Interrupted) and duplex.engine.candidate is None
     assert [e.overlap for e in of(events, ev.ChunkState)] == [False, False, True, True]
     assert duplex.state is DialogueState.SPEAKING
@@ -143,7 +143,7 @@ def test_state_2_leaves_the_bot_speaking(tiny_model, vad, head):
 
 
 def test_state_1_interrupts_and_the_history_holds_only_what_was_played(tiny_model, vad, head):
-    head += ["listen", "answer", "listen", "listen", "answer"]
+    head += ["continue", "respond", "continue", "continue", "respond"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(2), quiet(2), loud(3, 1))
     names = kinds(events, ev.StateChanged, ev.ChunkState)
@@ -167,7 +167,7 @@ def test_state_1_interrupts_and_the_history_holds_only_what_was_played(tiny_mode
 
 
 def test_any_voice_interrupts_where_that_is_asked_for(tiny_model, vad, head):
-    head += ["listen", "answer"]
+    head += ["continue", "respond"]
     turn = TurnConfig(interrupt="voice")
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=turn)
     events = hear(duplex, quiet(1), loud(2), quiet(1), loud(1, 1))
@@ -178,14 +178,14 @@ def test_any_voice_interrupts_where_that_is_asked_for(tiny_model, vad, head):
 
 
 def test_a_deaf_bot_is_not_interrupted(tiny_model, vad, head):
-    head += ["listen", "answer", "answer"]
+    head += ["continue", "respond", "respond"]
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=TurnConfig(interrupt="never"))
     events = hear(duplex, quiet(1), loud(2), loud(2, 1))
-    assert len(of(events, ev.SpeechStarted)) == 1 and head == ["answer"]
+    assert len(of(events, ev.SpeechStarted)) == 1 and head == ["respond"]
 
 
 def test_a_reply_that_is_being_made_is_cancelled(tiny_model, vad, head):
-    head += ["listen", "answer", "listen", "answer"]
+    head += ["continue", "respond", "continue", "respond"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(1))
     duplex.push(loud(1))
@@ -201,7 +201,7 @@ def test_a_reply_that_is_being_made_is_cancelled(tiny_model, vad, head):
 
 
 def test_when_the_reply_ends_first_the_fork_becomes_the_truth(tiny_model, vad, head):
-    head += ["listen", "answer"]
+    head += ["continue", "respond"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(2))
     duplex.send(do.Played(of(events, ev.ReplyDone)[0].samples - 100))
@@ -211,7 +211,7 @@ def test_when_the_reply_ends_first_the_fork_becomes_the_truth(tiny_model, vad, h
     events += duplex.run()
     assert duplex.state is DialogueState.LISTENING and duplex.engine.candidate is None
     assert kinds(events)[-2:] == ["Played", "StateChanged"]
-    head += ["answer"]
+    head += ["respond"]
     events = hear(duplex, loud(1, 2))
     assert of(events, ev.ReplyDone, 1) and not of(events, ev.Interrupted)
     check_context(duplex)
@@ -231,7 +231,7 @@ def test_a_turn_without_verdict_ends(tiny_model, vad, head):
 
 
 def test_silence_is_told_once(tiny_model, vad, head):
-    head += ["ignore"]
+    head += ["dismiss"]
     duplex = Duplex(tiny_model, CFG, vad=vad, turn=TurnConfig(idle_ms=480))
     assert not of(hear(duplex, quiet(9)), ev.IdleTimeout)  # nobody has spoken yet
     assert len(of(hear(duplex, loud(1), quiet(9)), ev.IdleTimeout)) == 1
@@ -403,14 +403,14 @@ def test_what_is_cut_is_the_reply_that_plays(tiny_model, vad, head):
     """A typed message came after it: it stays whole and unanswered, by any way of interrupting."""
     for stop in ("interrupt", "state", "voice"):
         how = TurnConfig(interrupt="voice" if stop == "voice" else "state")
-        head[:] = ["listen", "answer"]
+        head[:] = ["continue", "respond"]
         duplex = Duplex(tiny_model, CFG, vad=vad, turn=how)
         events = hear(duplex, quiet(1), loud(2))
         whole = of(events, ev.ReplyDone)[0]
         duplex.send(do.Played(whole.samples // 3))
         duplex.send(do.HearText("wait", answer=False))
         list(duplex.run())
-        head[:] = ["answer"]
+        head[:] = ["respond"]
         if stop == "interrupt":
             duplex.send(do.Interrupt())
             events = list(duplex.run())
@@ -428,13 +428,13 @@ def test_what_is_cut_is_the_reply_that_plays(tiny_model, vad, head):
 def test_a_turn_may_be_deleted_while_it_plays(tiny_model, vad, head):
     for role in ("both", "user", "assistant"):
         for stop in (do.Interrupt(), None):
-            head[:] = ["listen", "answer"]
+            head[:] = ["continue", "respond"]
             duplex = Duplex(tiny_model, CFG, vad=vad)
             hear(duplex, quiet(1), loud(2))
             duplex.send(do.Delete(0, role, id="mine"))
             events = list(duplex.run())
             assert of(events, ev.Deleted)[0].cause == "mine"
-            head[:] = ["answer"]
+            head[:] = ["respond"]
             if stop is not None:
                 duplex.send(stop)
                 events = list(duplex.run())
@@ -446,7 +446,7 @@ def test_a_turn_may_be_deleted_while_it_plays(tiny_model, vad, head):
 
 
 def test_a_turn_that_is_deleted_while_the_user_speaks_is_gone(tiny_model, vad, head):
-    head[:] = ["listen", "answer"]
+    head[:] = ["continue", "respond"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
     duplex.send(do.HearText("hello"))
     duplex.send(do.HearText("again", answer=False))

@@ -23,7 +23,7 @@ def test_a_turn_and_its_interruption():
     live = Live(talk, 24000)
     live.play(480 * 50)  # a second of silence
     live.see(ev.SpeechStarted(0, 1600))
-    live.see(ev.TurnEnded(0, "answer", 1600, 12800, at=16000))
+    live.see(ev.TurnEnded(0, "respond", 1600, 12800, at=16000))
     live.see(ev.Transcript(0, "hello"))
     live.see(ev.TextDelta(0, 0, "One."))
     live.see(ev.TextDelta(0, 1, "Two."))
@@ -50,7 +50,7 @@ def test_a_turn_and_its_interruption():
 
 def test_text_without_sound_and_dismissed_turns():
     live = Live(Told(), 24000)
-    live.see(ev.TurnEnded(0, "ignore", 0, 0))
+    live.see(ev.TurnEnded(0, "dismiss", 0, 0))
     live.see(ev.TurnEnded(1, "text", 0, 0))
     live.see(ev.TextDelta(1, 0, "Hm."))
     live.see(ev.ReplyDone(1, "completed", "Hm.", 0))

@@ -23,16 +23,16 @@ def walk(*events: Event) -> DialogueState:
 
 
 def test_a_question_is_answered_and_then_it_is_quiet():
-    heard = (Event.SPEECH_START, Event.KEEP, Event.ANSWER)
+    heard = (Event.SPEECH_START, Event.CONTINUE, Event.RESPOND)
     assert walk(*heard) is DialogueState.SPEAKING
     assert walk(*heard, Event.REPLY_DONE) is DialogueState.IDLE
 
 
 def test_a_noise_leaves_the_bot_speaking_and_a_question_interrupts_it():
-    speaking = (Event.SPEECH_START, Event.ANSWER, Event.SPEECH_START)
+    speaking = (Event.SPEECH_START, Event.RESPOND, Event.SPEECH_START)
     assert walk(*speaking) is DialogueState.OVERLAP
-    assert walk(*speaking, Event.IGNORE) is DialogueState.SPEAKING
-    assert walk(*speaking, Event.KEEP, Event.ANSWER) is DialogueState.SPEAKING
+    assert walk(*speaking, Event.DISMISS) is DialogueState.SPEAKING
+    assert walk(*speaking, Event.CONTINUE, Event.RESPOND) is DialogueState.SPEAKING
     assert walk(*speaking, Event.REPLY_DONE) is DialogueState.LISTENING
 
 
@@ -54,15 +54,15 @@ def p(listen: float, answer: float, ignore: float) -> StateProbabilities:
 
 
 def test_ignore_is_looked_at_before_answer():
-    rule = StateRule(answer_threshold=0.3, ignore_threshold=0.3)
-    assert decide(rule, [p(0.1, 0.5, 0.4)]) is Event.IGNORE
-    assert decide(rule, [p(0.5, 0.4, 0.1)]) is Event.ANSWER
-    assert decide(rule, [p(0.8, 0.1, 0.1)]) is Event.KEEP
+    rule = StateRule(respond_threshold=0.3, dismiss_threshold=0.3)
+    assert decide(rule, [p(0.1, 0.5, 0.4)]) is Event.DISMISS
+    assert decide(rule, [p(0.5, 0.4, 0.1)]) is Event.RESPOND
+    assert decide(rule, [p(0.8, 0.1, 0.1)]) is Event.CONTINUE
 
 
 def test_smoothing_averages_the_newest_chunks_and_short_turns_cannot_end():
     rule = StateRule(smoothing=2)
-    assert decide(rule, [p(1, 0, 0), p(0.1, 0.9, 0)]) is Event.KEEP
-    assert decide(rule, [p(0, 1, 0), p(0.4, 0.6, 0), p(0.4, 0.6, 0)]) is Event.ANSWER
-    assert decide(StateRule(min_chunks=3), [p(0, 1, 0), p(0, 1, 0)]) is Event.KEEP
-    assert decide(rule, []) is Event.KEEP
+    assert decide(rule, [p(1, 0, 0), p(0.1, 0.9, 0)]) is Event.CONTINUE
+    assert decide(rule, [p(0, 1, 0), p(0.4, 0.6, 0), p(0.4, 0.6, 0)]) is Event.RESPOND
+    assert decide(StateRule(min_chunks=3), [p(0, 1, 0), p(0, 1, 0)]) is Event.CONTINUE
+    assert decide(rule, []) is Event.CONTINUE

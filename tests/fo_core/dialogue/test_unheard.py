@@ -58,7 +58,7 @@ def test_an_unheard_file_is_not_answered(hears_nothing, sound):
 
 
 def test_a_state_head_that_says_answer_does_not_answer_an_unheard_file(hears_nothing, sound):
-    eager = DialogueConfig(states=StateRule(answer_threshold=0.0))
+    eager = DialogueConfig(states=StateRule(respond_threshold=0.0))
     answer = answer_wave(hears_nothing, torch.from_numpy(sound), eager)
     assert answer.ended_by == "unheard" and answer.timings.chunks == 7  # it heard on to the end
 
@@ -81,7 +81,7 @@ def test_a_voice_without_words_is_not_answered(hears_nothing, vad, head, detect)
     """The detector takes it for a voice, the adapter finds nothing in it."""
     if not hears_nothing.adapter.requires_ctc:
         pytest.skip("with the paper's adapter the detector and the state head decide")
-    head += ["listen", "answer", "answer", "answer"]
+    head += ["continue", "respond", "respond", "respond"]
     turn = TurnConfig(detect=detect, silence_ms=300)
     duplex = Duplex(hears_nothing, vad=vad, turn=turn)
     list(duplex.run())
@@ -96,7 +96,7 @@ def test_a_voice_without_words_is_not_answered(hears_nothing, vad, head, detect)
 def test_an_unheard_voice_over_the_answer_does_not_stop_it(hears_nothing, vad, head):
     if not hears_nothing.adapter.requires_ctc:
         pytest.skip("with the paper's adapter the detector and the state head decide")
-    head += ["answer"]
+    head += ["respond"]
     duplex = Duplex(hears_nothing, vad=vad)
     duplex.send(do.HearText("hello"))
     assert of(duplex.run(), ev.ReplyDone)
@@ -136,8 +136,8 @@ def test_silence_and_a_voice_are_told_apart():
 
 
 def test_only_what_is_certain_ends_a_file_early(tiny_model):
-    """A voice late in a file: the state head's early "answer" waits for it."""
+    """A voice late in a file: the state head's early "respond" waits for it."""
     if tiny_model.adapter.requires_ctc:
         pytest.skip("random words are heard in anything")
-    eager = replace(DialogueConfig(), states=StateRule(answer_threshold=0.0))
+    eager = replace(DialogueConfig(), states=StateRule(respond_threshold=0.0))
     assert answer_wave(tiny_model, torch.zeros(4 * CHUNK), eager).ended_by == "unheard"

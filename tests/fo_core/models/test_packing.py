@@ -39,7 +39,9 @@ def llm() -> FrozenLLM:
 def talk(model: FreezeOmni):
     """Text, wave and state probabilities of an answer to a spoken question."""
     cfg = DialogueConfig(
-        states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),  # the file's end ends a turn
+        states=StateRule(
+            respond_threshold=1.0, dismiss_threshold=1.0
+        ),  # the file's end ends a turn
         duplex=DuplexConfig(vad="energy"),  # tones are speech to this test
         seed=1,
         segmenter=SegmenterConfig(max_tokens=12),

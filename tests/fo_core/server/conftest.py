@@ -36,7 +36,7 @@ TALK = DialogueConfig(
         max_tokens=30,
         vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
     ),
-    states=StateRule(answer_threshold=1.0, ignore_threshold=1.0),
+    states=StateRule(respond_threshold=1.0, dismiss_threshold=1.0),
     duplex=DuplexConfig(vad="energy"),  # noise is speech to these tests
 )
 

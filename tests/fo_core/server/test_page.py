@@ -30,7 +30,7 @@ def test_the_page_hears_answers_and_shows(tmp_path: Path, serve: Any, mumbler: A
     quiet = np.zeros(3 * 48000, "f4")
     audio.write(tmp_path / "mic.wav", np.concatenate([quiet[:48000], noise, quiet]), 48000)
     eager = {
-        "states": StateRule(answer_threshold=0.0, ignore_threshold=1.0, min_chunks=5),  # one turn
+        "states": StateRule(respond_threshold=0.0, dismiss_threshold=1.0, min_chunks=5),  # one turn
         "duplex": DuplexConfig(vad="energy"),
     }
     flags = [

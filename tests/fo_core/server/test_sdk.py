@@ -215,7 +215,7 @@ def test_semantic_and_server_vad_answer_by_themselves(serve: Any, sdk: Any, mumb
     from fo_core.dialogue.states import StateRule
 
     eager = {
-        "states": StateRule(answer_threshold=0.0, ignore_threshold=1.0),
+        "states": StateRule(respond_threshold=0.0, dismiss_threshold=1.0),
         "duplex": DuplexConfig(vad="energy"),
     }
 

@@ -18,7 +18,7 @@ from fo_core.errors import DataError  # noqa: E402
 from fo_core.server.socketio import read_audio  # noqa: E402
 
 EAGER = {
-    "states": StateRule(answer_threshold=0.0, ignore_threshold=1.0),
+    "states": StateRule(respond_threshold=0.0, dismiss_threshold=1.0),
     "duplex": DuplexConfig(vad="energy", turn=TurnConfig(interrupt="voice")),
 }
 

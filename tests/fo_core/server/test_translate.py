@@ -51,7 +51,7 @@ def run(translator: Translator, events: list[ev.DuplexEvent]) -> list[dict[str, 
     return [out for event in events for out in translator.translate(event)]
 
 
-def asked(turn: int, start: int = 16000, how: Any = "answer") -> list[ev.DuplexEvent]:
+def asked(turn: int, start: int = 16000, how: Any = "respond") -> list[ev.DuplexEvent]:
     return [
         ev.SpeechStarted(turn, start),
         ev.ChunkState(turn, 0.9, 0.05, 0.05, False),
@@ -97,14 +97,14 @@ def test_a_spoken_turn_and_its_reply(checked: Any) -> None:
 def test_a_cough_over_the_answer_is_never_heard_of(checked: Any) -> None:
     translator = make()
     run(translator, asked(0) + answered(0)[:3])
-    cough = [ev.SpeechStarted(1, 50000), ev.TurnEnded(1, "ignore", 50000, 52000)]
+    cough = [ev.SpeechStarted(1, 50000), ev.TurnEnded(1, "dismiss", 50000, 52000)]
     assert run(translator, cough) == []
     rest = checked(run(translator, answered(0)[3:]))
     assert rest[-1] == "response.done"
 
 
 def test_a_cough_in_silence_is_told_and_cleared(checked: Any) -> None:
-    out = run(make(), [ev.SpeechStarted(0, 0), ev.TurnEnded(0, "ignore", 0, 8000)])
+    out = run(make(), [ev.SpeechStarted(0, 0), ev.TurnEnded(0, "dismiss", 0, 8000)])
     kinds = ["speech_started", "speech_stopped", "cleared"]
     assert checked(out) == [f"input_audio_buffer.{kind}" for kind in kinds]
 
@@ -117,7 +117,7 @@ def test_an_interruption_cancels_and_keeps_what_was_played(checked: Any) -> None
         translator,
         [
             ev.SpeechStarted(1, 50000),
-            ev.TurnEnded(1, "answer", 50000, 60000),
+            ev.TurnEnded(1, "respond", 50000, 60000),
             ev.Interrupted(0, "turn_detected", 6000, "It is"),
             ev.ReplyDone(0, "cancelled", "It is ", 12000),
             ev.Transcript(1, "stop"),
@@ -240,4 +240,4 @@ def test_states_are_sent_only_when_asked_for() -> None:
     shown, turn = detection({"type": "semantic_vad"}, TurnConfig())
     translator = Translator(lambda: SessionSettings("m", "", turn, shown), states=True)
     (state,) = run(translator, [ev.ChunkState(0, 0.1, 0.8, 0.1, False, at=32000)])
-    assert (state["state"], state["audio_end_ms"]) == ("answer", 2000)
+    assert (state["state"], state["audio_end_ms"]) == ("respond", 2000)

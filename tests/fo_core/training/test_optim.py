@@ -32,7 +32,7 @@ def test_a_held_part_moves_only_from_its_step_on() -> None:
     assert {group["lr"] for group in optimizer.param_groups} == {0.05, 0.1}
 
 
-@pytest.mark.parametrize("key", ["hold", "scale"])
+@pytest.mark.parametrize("key", ["freeze_steps", "scale"])
 def test_a_glob_that_matches_nothing_is_named(key: str) -> None:
     with pytest.raises(StageError, match=r"'decoder\.\*' matches no trained parameter"):
         make_optimizer(parts(), OptimConfig(**{key: {"decoder.*": 1}}))

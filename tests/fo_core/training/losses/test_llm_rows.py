@@ -31,7 +31,7 @@ def test_a_shared_beginning_gives_the_same_states_loss_and_gradient(
         return rows.lens, at_probes, loss, again, gradient
 
     shared = read()
-    monkeypatch.setattr(FrozenLLM, "remember", lambda self, ids: None)
+    monkeypatch.setattr(FrozenLLM, "cached_prefix", lambda self, ids: None)
     whole = read()
     assert bool((shared[0] < whole[0]).all()), "the beginning is not in the rows"
     for ours, reference in zip(shared[1:], whole[1:], strict=True):
