@@ -179,7 +179,7 @@ class Pool:
 
         Raises:
             ConfigError: A voice does not fit the codec.
-            Overflow: Too much sound waits to be heard.
+            Overflow: The input buffer overflows.
         """
         with self.lock:
             slot = self._slots.get(talk)
