@@ -58,7 +58,7 @@ def history(steps: Steps) -> dict[str, list[dict[str, Any]]]:
 
 
 def stages(steps: Steps, cfg: DemoConfig, marks: Mapping[str, Any]) -> dict[str, Any]:
-    """What every stage trained, its held-out values, and whether the rest stood still."""
+    """What every stage trained, its held-out values, and whether frozen weights are unchanged."""
     found = {}
     for name, rows in history(steps).items():
         mark = marks[name]
