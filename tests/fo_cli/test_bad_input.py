@@ -51,7 +51,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TRAIN = ("train", "--stage", "input-1", "--model", "tiny", "--size", "tiny", "--device", "cpu",
+TRAIN = ("train", "--stage", "input-1", "--model", "tiny", "--recipe", "tiny", "--device", "cpu",
          "--set", "train.max_steps=1", "--set", "train.curves=false")  # fmt: skip
 
 
@@ -167,7 +167,8 @@ def test_no_internet_for_edge_tts(
     table = data / "llama_questions_9.tsv"
     table.write_text("Questions\tAnswer\nWhat is red?\ta color\nWhat is blue?\ta color\n")
     found = run(
-        "eval", "llama-questions", "--model", tiny_model, "--data", table, "--only", "answer"
+        *("eval", "llama-questions", "--model", tiny_model, "--data", table),
+        *("--only", "answer", "--tts", "edge-tts"),
     )
     one_line(found, "out of reach", "the offline engines hibari", "check the internet connection")
 
