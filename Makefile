@@ -11,7 +11,7 @@ READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-clients clients smoke fo-smol demo line test test-cpus check docs pytest format clean
+.PHONY: help setup setup-clients clients smoke lock fo-smol demo line test test-cpus check docs pytest format clean
 
 help:
 	@echo "make setup | demo | line | fo-smol | test | test-cpus | check | docs | pytest | clients | smoke | format | clean   (EXTRAS=$(EXTRAS))"
@@ -46,6 +46,11 @@ smoke: setup
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/python tests/support/smoke.py dist --with $(or $(WITH),pip)
+
+# uv.lock anew, at the versions of constraints.txt; after a change of either or of pyproject.toml.
+lock: setup
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv lock $$(sed -n 's/^[^#]*==.*/-P &/p' constraints.txt)
 
 # The model that ships, from nothing: FO_DATA=FOLDER make fo-smol (days on a CPU, resumable).
 fo-smol: setup

@@ -9,7 +9,7 @@ import typer
 
 from fo_cli import chat, models, render
 from fo_cli.attach import attach
-from fo_cli.demo import demo
+from fo_cli.demo.main import demo
 from fo_cli.errors import PoliteGroup
 from fo_cli.eval import main as evaluate
 from fo_cli.prepare import main as prepare_data

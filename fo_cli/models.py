@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fo_cli import models_hub, options, render
-from fo_cli.card import card
+from fo_cli.eval.card import card
 
 app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, fetch, push, import.")
 app.command("push")(models_hub.push)

@@ -11,16 +11,18 @@ from typing import Any
 
 from fo_core.dialogue.settings import FILE as DIALOGUE
 from fo_core.io.checkpoint import read_json
+from fo_core.shipped import INDEX
 
 PACKAGES = ("torch", "transformers", "lhotse", "accelerate", "faster-whisper", "numpy")
 METRICS = ("jiwer", "whisper-normalizer", "speechmos")
 
 
 def fingerprint(folder: str | Path) -> str:
-    """SHA-256 over the files that make a model folder what it is."""
+    """SHA-256 over the files that make a model folder what it is; its card is not among them, nor
+    the index of a shipped folder, which changes with the card."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
-        if path.suffix in (".json", ".safetensors"):
+        if path.suffix in (".json", ".safetensors") and path.name != INDEX:
             digest.update(path.name.encode())
             with path.open("rb") as file:  # parts may be larger than what memory is free
                 digest.update(hashlib.file_digest(file, "sha256").digest())

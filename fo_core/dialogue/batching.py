@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step
 
 FAIR = 5  # every so many picks go by waiting time alone
+URGENCY = itemgetter(0, 1)  # and the time of waiting
 ROWS = 64  # positions of a batch at most: beyond, a row more costs what it costs alone
 
 
@@ -50,7 +52,7 @@ class Slot:
         duplex = self.duplex
         if duplex is None:
             return None
-        if self.error is not None or self.incoming or duplex.played_out():
+        if self.error is not None or self.incoming or duplex.engine.played_out():
             return 0
         if self.result is None:
             level = duplex.tasks.urgency()
@@ -93,8 +95,8 @@ class Group:
         if self.picks % FAIR == 0:
             ready = [(0, served, slot) for _, served, slot in ready]
             asking = [(0, served, slot) for _, served, slot in asking]
-        ready.sort(key=lambda item: item[:2])
-        asking.sort(key=lambda item: item[:2])
+        ready.sort(key=URGENCY)
+        asking.sort(key=URGENCY)
         if ready and (not asking or ready[0][0] <= asking[0][0]):
             return [ready[0][2]]
         return _together([slot for _, _, slot in asking])[:batch]

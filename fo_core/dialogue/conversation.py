@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fo_core.dialogue import prompt_cache
 from fo_core.dialogue.history import Turn
-from fo_core.dialogue.listener import Heard, Listener
+from fo_core.dialogue.listener import AdaptedChunk, Listener
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.settings import DialogueConfig, effective_context
 from fo_core.dialogue.states import StateProbabilities
@@ -186,7 +186,7 @@ class Conversation:
         assert hidden is not None, "a template has something before the assistant's words"
         return hidden
 
-    def _hear(self, chunk: Tensor) -> Heard:
+    def _hear(self, chunk: Tensor) -> AdaptedChunk:
         """Keep what the LLM reads of a chunk, to read it again."""
         turn, heard = self.turns[-1], self._listener.hear(chunk)
         if heard.embeds.shape[1]:

@@ -24,14 +24,13 @@ from fo_core.dialogue.engine import DialogueEngine
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.states import DialogueState, Event
-from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
+from fo_core.dialogue.task_scheduler import TaskScheduler
 from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.dialogue.turn_taking import TurnTaking
 from fo_core.engines.vad import Vad
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.tools import ToolResult
 from fo_core.models.steps import Steps
-from fo_core.streaming import CHUNK_SAMPLES
 
 
 class Duplex:
@@ -75,7 +74,6 @@ class Duplex:
             model.require("speech_decoder", "codec")
         self.model, taking = model, turn or cfg.duplex.turn
         audio = VadSegmenter(vad or shared_vad(cfg.duplex.vad), taking, cfg.history_chunks)
-        self.now = now or (lambda: audio.position)
         self.turns = TurnTaking(taking, cfg.states, audio, self.emit)
         self.tasks = TaskScheduler(self, eager)
         self.engine = DialogueEngine(
@@ -84,10 +82,11 @@ class Duplex:
             self.turns,
             self.tasks,
             self.emit,
-            self.now,
+            now or (lambda: audio.position),
             new_prefixes() if prefixes is None else prefixes,
             speak,
         )
+        self.tasks.engine = self.engine
         self._events: deque[ev.DuplexEvent] = deque()
 
     @property
@@ -139,7 +138,7 @@ class Duplex:
             yield from self.take()
         if result is not None:
             self.tasks.finish(result)
-        self.poll()
+        self.engine.poll()
         yield from self.take()
 
     def emit(self, event: ev.DuplexEvent) -> None:
@@ -147,8 +146,6 @@ class Duplex:
         event.at, event.time = self.turns.audio.position, time.monotonic()
         event.cause = event.cause or self.tasks.cause
         self._events.append(event)
-
-    # --- what the scheduler asks for ---
 
     def blocked(self, command: do.Queued) -> bool:
         """Whether a command has to wait for the reply that is being made."""
@@ -159,45 +156,6 @@ class Duplex:
         return isinstance(command, do.SayText | do.HearResult) or (
             isinstance(command, do.HearText) and not command.answer
         )
-
-    def input_due(self) -> Kind | None:
-        """What can be done besides replying."""
-        context, free = self.engine.context_due(), self.tasks.reply is None
-        if context and self.engine.unread:
-            return "context"
-        if self.tasks.queue.has_chunk() and (free or self.turns.cfg.by_voice):
-            return "input"
-        return "context" if context else None
-
-    def input_steps(self, kind: Kind) -> Steps[None]:
-        """Hear a chunk, or read the context."""
-        if kind == "context":
-            return self.engine.shorten_context()
-        return self.engine.hear(self.tasks.queue.take(CHUNK_SAMPLES))
-
-    def reply_level(self) -> int:
-        """1: the user waits for the bot's voice; 2: more than a second of it lies ready."""
-        reply = self.engine.reply
-        return 2 if reply is not None and reply.playback.ahead(self.now()) > 1.0 else 1
-
-    def played_out(self) -> bool:
-        """Whether a reply was played to its end and nobody noticed yet."""
-        reply = self.engine.reply
-        return reply is not None and reply.playback.over(self.now())
-
-    def poll(self) -> None:
-        """Look at the playback position."""
-        self.engine.poll()
-
-    def failed(self, kind: Kind, error: Exception) -> None:
-        """A model step or what follows from it failed: the turn or the reply is given up."""
-        if kind == "context":
-            raise error
-        self.emit(ev.Error("model", f"{type(error).__name__}: {error}"))
-        if kind == "reply":
-            self.engine.end_reply("failed")
-        else:
-            self.engine.drop_turn(Event.DROP)
 
     def carry_out(self, command: do.Command, before: int | None) -> None:
         """Do what a command says.

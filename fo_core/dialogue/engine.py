@@ -24,13 +24,13 @@ from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.reply import Calls, ReplyJob
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import DialogueState, Event
-from fo_core.dialogue.task_scheduler import TaskScheduler
+from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
 from fo_core.dialogue.writer import Answer
 from fo_core.models.steps import Steps
-from fo_core.streaming import CHUNK_SECONDS
+from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS
 
-REMEMBERED = 64  # replies that can still be truncated, and calls that can get a result
+KEPT_REPLIES = 64  # replies that can still be truncated, and calls that can get a result
 
 
 class DialogueEngine:
@@ -72,10 +72,56 @@ class DialogueEngine:
         self.max_tokens: int | None = None
         self.unread, self.stale = True, False
         self.after_reply: list[Callable[[], None]] = []
-        self.spoken: Recent[int, list[Spoken]] = Recent(REMEMBERED)  # where replies' audio lies
-        self.calls: Calls = Recent(REMEMBERED)
+        self.spoken: Recent[int, list[Spoken]] = Recent(KEPT_REPLIES)  # where replies' audio lies
+        self.calls: Calls = Recent(KEPT_REPLIES)
         self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
         self._prefixes = prefixes
+
+    # --- what the scheduler asks for ---
+
+    def input_due(self) -> Kind | None:
+        """What can be done besides replying: hear a chunk, or read the context."""
+        tasks, listening = self._tasks, self._turns.listening
+        free = tasks.reply is None
+        idle = free and tasks.input is None and not listening
+        context = idle and (self.unread or self.stale or self.conversation.overfull)
+        if context and self.unread:
+            return "context"
+        if tasks.queue.has_chunk() and (free or self._turns.cfg.by_voice):
+            return "input"
+        return "context" if context else None
+
+    def input_steps(self, kind: Kind) -> Steps[None]:
+        """Do that."""
+        if kind == "context":
+            return self._shorten_context()
+        return self._hear(self._tasks.queue.take(CHUNK_SAMPLES))
+
+    def reply_level(self) -> int:
+        """1: the user waits for the bot's voice; 2: more than a second of it lies ready."""
+        reply = self.reply
+        return 2 if reply is not None and reply.playback.ahead(self._now()) > 1.0 else 1
+
+    def played_out(self) -> bool:
+        """Whether a reply was played to its end and nobody noticed yet."""
+        return self.reply is not None and self.reply.playback.over(self._now())
+
+    def poll(self) -> None:
+        """Notice that a reply was played to its end."""
+        if self.reply is not None and self.played_out():
+            if self.reply.playback.made:
+                self._emit(ev.Played(self.reply.number))
+            self.leave_reply()
+
+    def failed(self, kind: Kind, error: Exception) -> None:
+        """A model step or what follows from it failed: the turn or the reply is given up."""
+        if kind == "context":
+            raise error
+        self._emit(ev.Error("model", f"{type(error).__name__}: {error}"))
+        if kind == "reply":
+            self._end_reply("failed")
+        else:
+            self.drop_turn(Event.DROP)
 
     def branches(self) -> list[Conversation]:
         """The conversation, and the one that hears the user while the bot speaks."""
@@ -83,7 +129,7 @@ class DialogueEngine:
 
     # --- hearing ---
 
-    def hear(self, block: np.ndarray) -> Steps[None]:
+    def _hear(self, block: np.ndarray) -> Steps[None]:
         """The next chunk [S], S <= 2560."""
         turns, cfg = self._turns, self._turns.cfg
         chunk, speaking = turns.audio.push(block), turns.state is DialogueState.SPEAKING
@@ -223,9 +269,9 @@ class DialogueEngine:
     def _make_reply(self, reply: ReplyJob) -> Steps[None]:
         if self.unread:
             yield from self._read_context()
-        self.end_reply((yield from reply.steps()))
+        self._end_reply((yield from reply.steps()))
 
-    def end_reply(self, status: ev.Status) -> None:
+    def _end_reply(self, status: ev.Status) -> None:
         """Nothing more comes of the running reply."""
         reply = self.reply
         assert reply is not None
@@ -260,13 +306,6 @@ class DialogueEngine:
             self._emit(ev.ReplyDone(reply.number, "cancelled", text, play.made, usage))
         self.settle_changes()
 
-    def poll(self) -> None:
-        """Notice that a reply was played to its end."""
-        if self.reply is not None and self.reply.playback.over(self._now()):
-            if self.reply.playback.made:
-                self._emit(ev.Played(self.reply.number))
-            self.leave_reply()
-
     def leave_reply(self) -> None:
         """The bot has finished speaking."""
         self.reply = None
@@ -282,14 +321,7 @@ class DialogueEngine:
 
     # --- the context ---
 
-    def context_due(self) -> bool:
-        """Whether the context is to be read again, and can be."""
-        busy = self._tasks.input is not None or self._tasks.reply is not None
-        if busy or self._turns.listening:
-            return False
-        return self.unread or self.stale or self.conversation.overfull
-
-    def shorten_context(self) -> Steps[None]:
+    def _shorten_context(self) -> Steps[None]:
         """Forget the oldest turns if the context is full, and read the rest again."""
         before = self.conversation.length
         dropped = self.conversation.drop_oldest(self.cfg.duplex.keep)

@@ -21,7 +21,7 @@ from fo_core.streaming import CHUNK_SAMPLES, FRAMES_PER_CHUNK
 
 
 @dataclass
-class Heard:
+class AdaptedChunk:
     """One chunk after the encoder and the adapter."""
 
     encoded: Tensor  # [1, 4, E] encoder frames
@@ -52,7 +52,7 @@ class Listener:
         return copy.copy(self)
 
     @torch.inference_mode()
-    def hear(self, chunk: Tensor) -> Heard:
+    def hear(self, chunk: Tensor) -> AdaptedChunk:
         """One chunk of 160 ms: a wave [S] at 16 kHz in [-1, 1], S <= 2560 (zeros are added)."""
         assert chunk.dim() == 1 and chunk.numel() <= CHUNK_SAMPLES, "a chunk is at most 160 ms"
         wave = F.pad(chunk, (0, CHUNK_SAMPLES - chunk.numel())).unsqueeze(0)
@@ -64,7 +64,7 @@ class Listener:
         self._encoder = dataclasses.replace(self._encoder, context=context)
 
     @torch.inference_mode()
-    def hear_features(self, feats: Tensor) -> Heard:
+    def hear_features(self, feats: Tensor) -> AdaptedChunk:
         """The same from feature frames [1, 16, mel], without the frames of the chunk before."""
         assert feats.shape[1] == FRAMES_PER_CHUNK, "a chunk has 16 feature frames"
         model = self._model
@@ -74,7 +74,7 @@ class Listener:
         logits = model.ctc_head(encoded) if words or model.adapter.requires_ctc else None
         embeds, _, self._adapter = model.adapter.step(encoded, self._adapter, logits)
         classes = logits[0].argmax(-1) if words and logits is not None else None
-        return Heard(encoded, embeds, classes)
+        return AdaptedChunk(encoded, embeds, classes)
 
     @property
     def text(self) -> str | None:

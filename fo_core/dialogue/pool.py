@@ -33,6 +33,7 @@ from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
+from fo_core.streaming import SAMPLE_RATE
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at
@@ -168,11 +169,17 @@ class Pool:
             group.work.notify()
             return talk
 
-    def give(self, talk: Talk, item: np.ndarray | Command) -> None:
+    def give(self, talk: Talk, item: np.ndarray | Command, checked: bool = False) -> None:
         """Sound or a command of a user; nothing where the session is over.
+
+        Args:
+            talk: Whose.
+            item: What came.
+            checked: :meth:`check_room` was asked before.
 
         Raises:
             ConfigError: A voice does not fit the codec.
+            Overflow: The input buffer overflows.
         """
         with self.lock:
             slot = self._slots.get(talk)
@@ -180,18 +187,28 @@ class Pool:
                 return
             if isinstance(item, Configure):
                 slot.duplex.model.check_voice(item.voice)
+            if isinstance(item, np.ndarray):
+                if not checked:
+                    self.check_room(talk, item.size)
+                slot.incoming_samples += item.size
             slot.incoming.append(item)
-            slot.incoming_samples += 0 if isinstance(item, Command) else item.size
             slot.touched = time.monotonic()
-            self.notify()
+            for group in self._groups:
+                group.work.notify()
 
-    def waiting(self, talk: Talk) -> int:
-        """Samples of a user that are queued."""
+    def check_room(self, talk: Talk, samples: int) -> None:
+        """Refuse samples for which there is no room; see :meth:`Talk.check_room`."""
         with self.lock:
             slot = self._slots.get(talk)
             if slot is None or slot.duplex is None:
-                return 0
-            return slot.incoming_samples + slot.duplex.tasks.queue.waiting
+                return
+            waiting = slot.incoming_samples + slot.duplex.tasks.queue.waiting + samples
+        if waiting > self.cfg.input_seconds * SAMPLE_RATE:
+            raise Overflow(
+                f"input buffer overflow: {waiting / SAMPLE_RATE:.1f} s queued",
+                possible=f"{self.cfg.input_seconds:g} s",
+                do="send it in real time",
+            )
 
     def close(self) -> None:
         """End all sessions and stop the workers."""
@@ -241,22 +258,25 @@ class Pool:
                 slot.incoming.clear()
         talk.end(reason)
 
-    def notify(self) -> None:
-        """There may be work, for any of the models."""
-        with self.lock:
-            for group in self._groups:
-                group.work.notify()
+    def relieve(self, talk: Talk) -> None:
+        """A reply may go on where it waited for its consumer, who has read some of it."""
+        if talk.unread > self.output_samples // 2:
+            with self.lock:
+                for group in self._groups:
+                    group.work.notify()
 
     # --- the workers ---
 
     def _work(self, group: Group) -> None:
         while True:
             with self.lock:
-                job = self._next(group)
-                while not job and not self._stopping:
+                while not self._stopping:
+                    self._tend()
+                    job = group.pick(self.cfg.batch, self.output_samples)
+                    if job:
+                        break
                     group.work.wait(TEND_SECONDS)
-                    job = self._next(group)
-                if self._stopping:
+                else:
                     return
                 for slot in job:
                     slot.busy, slot.served = True, time.monotonic()
@@ -266,10 +286,6 @@ class Pool:
                 self._run(job, steps)
             else:
                 self._advance(job[0])
-
-    def _next(self, group: Group) -> list[Slot]:
-        self._tend()
-        return group.pick(self.cfg.batch, self.output_samples)
 
     def _run(self, job: list[Slot], steps: list[Step]) -> None:
         began, kind = time.perf_counter(), type(steps[0]).__name__
@@ -324,7 +340,7 @@ class Pool:
             slot.busy = False
             if slot.duplex is not None and duplex is not None:
                 slot.step = step
-                slot.level = duplex.reply_level() if duplex.tasks.replying else 0
+                slot.level = duplex.engine.reply_level() if duplex.tasks.replying else 0
             self._stats.seconds["advance"] += time.perf_counter() - began  # type: ignore[assignment]
             if failed:
                 self.drop(slot.talk, "failed")

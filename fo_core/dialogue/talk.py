@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -19,12 +19,27 @@ from fo_core.dialogue.commands import Command
 from fo_core.errors import FoError
 from fo_core.streaming import SAMPLE_RATE
 
-Pool: TypeAlias = Any  # of pool.py, which imports this file
 Reason = Literal["client", "idle", "stalled", "failed", "shutdown", "too_long"]
 
 
 class Overflow(FoError):
     """More sound is queued than is allowed."""
+
+
+class Host(Protocol):
+    """What holds talks: a pool."""
+
+    def give(self, talk: Talk, item: np.ndarray | Command, checked: bool = False) -> None:
+        """Sound or a command of a user."""
+
+    def check_room(self, talk: Talk, samples: int) -> None:
+        """Refuse samples for which there is no room."""
+
+    def drop(self, talk: Talk, reason: Reason) -> None:
+        """End a talk."""
+
+    def relieve(self, talk: Talk) -> None:
+        """A consumer has read audio."""
 
 
 class Talk:
@@ -40,8 +55,8 @@ class Talk:
         closed: The last event, when the talk is over.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self.opened = self.read = time.monotonic()
         self.unread = 0
         self.closed: ev.Closed | None = None
@@ -67,12 +82,7 @@ class Talk:
             AudioError: It is not that.
             Overflow: Too much is queued; nothing of this block was taken.
         """
-        block = check_block(pcm)
-        if block.size:
-            with self._pool.lock:
-                if not checked:
-                    self.check_room(block.size)
-                self._pool.give(self, block)
+        self._host.give(self, check_block(pcm), checked)
 
     def check_room(self, samples: int) -> None:
         """Refuse samples for which there is no room; 0: if there is none for any.
@@ -80,14 +90,7 @@ class Talk:
         Raises:
             Overflow: Too much is queued.
         """
-        limit = self._pool.cfg.input_seconds
-        waiting = self._pool.waiting(self) + samples
-        if waiting > limit * SAMPLE_RATE:
-            raise Overflow(
-                f"input buffer overflow: {waiting / SAMPLE_RATE:.1f} s queued",
-                possible=f"{limit:g} s",
-                do="send it in real time",
-            )
+        self._host.check_room(self, samples)
 
     def send(self, command: Command) -> None:
         """Ask for something; see :mod:`fo_core.dialogue.commands`.
@@ -95,11 +98,11 @@ class Talk:
         Raises:
             ConfigError: A voice does not fit the codec.
         """
-        self._pool.give(self, command)
+        self._host.give(self, command)
 
     def close(self, reason: Reason = "client") -> None:
         """End it and free its memory; what is on its way is dropped. May be called again."""
-        self._pool.drop(self, reason)
+        self._host.drop(self, reason)
 
     # --- out ---
 
@@ -116,7 +119,7 @@ class Talk:
         with self._news:
             self._news.wait_for(lambda: self._out or self.closed, timeout)
             event = self._pop()
-        self._relieve()
+        self._host.relieve(self)
         return event
 
     def __aiter__(self) -> Talk:
@@ -134,7 +137,7 @@ class Talk:
                     self._waiters.append(wake)
             if event is not None:
                 self._finished = event is self.closed
-                self._relieve()
+                self._host.relieve(self)
                 return event
             await flag.wait()
 
@@ -146,11 +149,6 @@ class Talk:
         if isinstance(event, ev.AudioDelta):
             self.unread -= event.audio.size
         return event
-
-    def _relieve(self) -> None:
-        """The reply may go on where it waited for this consumer."""
-        if self.unread > self._pool.output_samples // 2:
-            self._pool.notify()
 
     def deliver(self, events: Sequence[ev.DuplexEvent]) -> None:
         """Events of the dialogue, for the consumer."""

@@ -52,14 +52,18 @@ class Task:
         self._steps.close()
 
 
-class Dialogue(Protocol):
-    """What a scheduler works for."""
+class Commands(Protocol):
+    """Who carries out commands."""
 
     def carry_out(self, command: Command, before: int | None) -> None:
         """Do what a command says; ``before``: samples that nobody heard yet before it."""
 
     def blocked(self, command: Queued) -> bool:
         """Whether a command has to wait for the reply that is being made."""
+
+
+class Engine(Protocol):
+    """Who hears and replies."""
 
     def input_due(self) -> Kind | None:
         """What can be done besides replying: hear a chunk, or read the context."""
@@ -68,10 +72,10 @@ class Dialogue(Protocol):
         """Do that."""
 
     def reply_level(self) -> int:
-        """How urgent the reply is: 1 or 2."""
+        """1: the user waits for the bot's voice; 2: more than a second of it lies ready."""
 
     def poll(self) -> None:
-        """Look at the playback position."""
+        """Notice that a reply was played to its end."""
 
     def failed(self, kind: Kind, error: Exception) -> None:
         """A task raised ``error`` and was given up."""
@@ -81,18 +85,21 @@ class TaskScheduler:
     """The tasks of one dialogue, and what waits to become one.
 
     Args:
-        dialogue: Whose.
+        commands: Whose.
         eager: A reply is made to its end before more is heard.
 
     Attributes:
+        engine: Whose, once there is one.
         queue: Sound and commands in their order.
         input: The task that takes in, if there is one.
         reply: The task that replies.
         cause: Id of the command that led to what is being done.
     """
 
-    def __init__(self, dialogue: Dialogue, eager: bool) -> None:
-        self._dialogue, self._eager = dialogue, eager
+    engine: Engine
+
+    def __init__(self, commands: Commands, eager: bool) -> None:
+        self._commands, self._eager = commands, eager
         self.queue = InputQueue()
         self.input: Task | None = None
         self.reply: Task | None = None
@@ -130,14 +137,14 @@ class TaskScheduler:
             return False
         found = self.queue.command()
         if found is not None:  # blocked, it waits for the reply and makes nothing urgent
-            return not self._dialogue.blocked(found[0])
-        return self._dialogue.input_due() is not None
+            return not self._commands.blocked(found[0])
+        return self.engine.input_due() is not None
 
     def urgency(self) -> int | None:
         """0: sound of the user is queued; 1: to hear the bot; 2: audio is ready; None: no work."""
         if self._running is not None or self.input_waits():
             return 0
-        return self._dialogue.reply_level() if self.reply is not None else None
+        return self.engine.reply_level() if self.reply is not None else None
 
     @property
     def replying(self) -> bool:
@@ -152,7 +159,7 @@ class TaskScheduler:
         self.finish(result)
         while self._at_once:
             self._carry_out(self._at_once.popleft(), None)
-        self._dialogue.poll()
+        self.engine.poll()
         waits = self.input is None and not (self._eager and self.reply is not None)
         obeyed = waits and self._next_input()
         task = self.input or (None if obeyed else self.reply)
@@ -175,24 +182,24 @@ class TaskScheduler:
         task, self._running = self._running, None
         if task is not None and not task.over:
             task.close()
-            self._end(task, error)
+            self._fail(task, error)
 
     def _next_input(self) -> bool:
         """Begin what comes next; whether that was a command."""
-        due = self._dialogue.input_due()
+        due = self.engine.input_due()
         found = None if due == "context" else self.queue.command()
-        if found is not None and not self._dialogue.blocked(found[0]):
+        if found is not None and not self._commands.blocked(found[0]):
             self._carry_out(*found)
             self.queue.done(found[0])
             return True
         if found is None and due is not None:
-            self.input = Task(due, self._dialogue.input_steps(due))
+            self.input = Task(due, self.engine.input_steps(due))
         return False
 
     def _carry_out(self, command: Command, before: int | None) -> None:
         self.cause = command.id
         try:
-            self._dialogue.carry_out(command, before)
+            self._commands.carry_out(command, before)
         finally:
             self.cause = None
 
@@ -200,19 +207,21 @@ class TaskScheduler:
         self.cause = task.cause
         try:
             task.advance(result)
+            if task.over:
+                self._forget(task)
         except Exception as error:
-            self._end(task, error)
+            self._fail(task, error)
         finally:
             self.cause = None
-        if task.over:
-            self._end(task)
 
-    def _end(self, task: Task, error: Exception | None = None) -> None:
+    def _forget(self, task: Task) -> None:
         self.input = None if self.input is task else self.input
         self.reply = None if self.reply is task else self.reply
-        if error is not None:
-            self.cause = task.cause
-            try:
-                self._dialogue.failed(task.kind, error)
-            finally:
-                self.cause = None
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        self._forget(task)
+        self.cause = task.cause
+        try:
+            self.engine.failed(task.kind, error)
+        finally:
+            self.cause = None

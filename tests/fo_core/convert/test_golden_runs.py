@@ -120,12 +120,12 @@ class Recorded:
 
     def status(self, rule) -> list[str]:
         """What the state head's probabilities mean by a rule, chunk by chunk."""
-        seen = [StateProbabilities(e.listen, e.answer, e.ignore) for e in self.chunks]
+        seen = [StateProbabilities(e.continue_, e.respond, e.dismiss) for e in self.chunks]
         return [STATUS[decide(rule, [one])] for one in seen]
 
     def listened(self) -> dict[str, Tensor]:
         """What a run recorded of the listening side."""
-        states = [[e.listen, e.answer, e.ignore] for e in self.chunks]
+        states = [[e.continue_, e.respond, e.dismiss] for e in self.chunks]
         hidden = [hidden[0, 0] for _, _, hidden in self.spans[: len(states)]]
         return {
             "enc_out": torch.stack(self.encoded),
@@ -279,7 +279,7 @@ def test_run_d_two_turns(loaded, golden_variant, end, monkeypatch):
         seen.hidden.clear()
         for chunk in chunks[first:last]:
             seen.hear(chunk)
-        ours = torch.tensor([[e.listen, e.answer, e.ignore] for e in seen.chunks])
+        ours = torch.tensor([[e.continue_, e.respond, e.dismiss] for e in seen.chunks])
         near(ours, run[f"t{index}.prob"], allowed["state_prob"], f"t{index}.prob")
         seen.answer()
         answer = seen.duplex.conversation.turns[-1].answer

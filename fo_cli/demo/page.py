@@ -12,9 +12,9 @@ from eval.report import sections as report_sections
 from eval.report.provenance import PACKAGES, machine, versions
 from eval.report.sections import MEASURES, Section, Table, shown, value_of
 from eval.report.writer import write_report
-from fo_cli import demo_report
-from fo_cli.demo_ask import VOICES
-from fo_cli.demo_config import DemoConfig, Steps
+from fo_cli.demo import report as demo_report
+from fo_cli.demo.ask import VOICES
+from fo_cli.demo.config import DemoConfig, Steps
 from fo_core.io.files import read_json, write_json
 
 Row = Mapping[str, Any]
@@ -40,7 +40,7 @@ def write(
     Args:
         steps: The demo's folder.
         cfg: Its settings.
-        rows: What was asked first, see :mod:`fo_cli.demo_ask`.
+        rows: What was asked first, see :mod:`fo_cli.demo.ask`.
         wall: Seconds of this run.
         processor: Processor seconds of this run.
 

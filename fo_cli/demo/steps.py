@@ -12,7 +12,7 @@ from data_prep.runner.run import RunConfig
 from data_prep.steps import align, encode_speech
 from eval.qa_run import evaluate_folder
 from fo_cli.children import Progress
-from fo_cli.demo_config import DemoConfig, Steps
+from fo_cli.demo.config import DemoConfig, Steps
 from fo_core import config as configs
 from fo_core.data import manifest
 from fo_core.data.manifest import Item

@@ -5,36 +5,37 @@ from typing import Any
 
 import pytest
 
-from fo_cli import demo_config, demo_page, demo_report, demo_steps
+from fo_cli.demo import config, page, report
+from fo_cli.demo import steps as demo_steps
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 
-QUICK, SCRATCH = demo_config.read_demo(), demo_config.read_demo(demo_config.SCRATCH)
+QUICK, SCRATCH = config.read_demo(), config.read_demo(config.SCRATCH)
 
 
-@pytest.mark.parametrize("name", [demo_config.QUICK, demo_config.SCRATCH])
+@pytest.mark.parametrize("name", [config.QUICK, config.SCRATCH])
 def test_every_step_of_the_report_is_in_the_plan(name: str) -> None:
-    cfg = demo_config.read_demo(name)
+    cfg = config.read_demo(name)
     jobs = [job for _, names in demo_steps.PLAN for job in names]
     assert len(set(jobs)) == len(jobs)
     assert all(callable(getattr(demo_steps, job)) for job in jobs)
     steps = [step for job in jobs for step in demo_steps.steps_of(job, cfg)]
-    known = (*demo_report.ORDER, "evaluate-known", "evaluate-unseen")
-    wanted = demo_page.ORDER[1:] if cfg.start else known  # the first is asked before the plan
+    known = (*report.ORDER, "evaluate-known", "evaluate-unseen")
+    wanted = page.ORDER[1:] if cfg.start else known  # the first is asked before the plan
     assert sorted(steps) == sorted(wanted)
 
 
 def test_a_stage_that_hears_comes_after_both_lanes() -> None:
     phase = {job: number for number, (_, names) in enumerate(demo_steps.PLAN) for job in names}
     spoken = ("stages.output-3.stage.context=spoken",)
-    cfg = demo_config.read_demo(demo_config.SCRATCH, spoken)
+    cfg = config.read_demo(config.SCRATCH, spoken)
     assert cfg.stages["output-3"].stage.build().data == "reply"
     assert phase["listen"] == phase["speak"] < phase["follow"] < phase["evaluate"]
 
 
 def test_both_demos_are_configs_of_the_chain() -> None:
     """It once had a pipeline of its own, so it proved nothing about the one that users run."""
-    cfg = demo_config.read_demo(demo_config.SCRATCH, ("prepare.domain.recordings=40",))
+    cfg = config.read_demo(config.SCRATCH, ("prepare.domain.recordings=40",))
     assert cfg.prepare.source == "domain" and cfg.prepare.domain.recordings == 40
     assert cfg.prepare.encode.once and not cfg.prepare.encode.model
     llm = cfg.model.llm
@@ -59,8 +60,8 @@ def test_the_quick_demo_trains_the_six_stages_of_fo_smols_recipes_from_it() -> N
 
 
 def test_a_copy_of_what_ships_does_not_become_the_latest_model(tmp_path: Path) -> None:
-    assert demo_config.Steps(tmp_path, "fo-smol").model.name != "model"
-    assert demo_config.Steps(tmp_path).model == tmp_path / "model"
+    assert config.Steps(tmp_path, "fo-smol").model.name != "model"
+    assert config.Steps(tmp_path).model == tmp_path / "model"
 
 
 def test_a_held_out_question_whose_answer_is_spoken_in_training_is_left_out(
@@ -69,7 +70,7 @@ def test_a_held_out_question_whose_answer_is_spoken_in_training_is_left_out(
     def item(name: str, **known: Any) -> Item:
         return Item(name, "/x.flac", 16000, 16000, **known)
 
-    steps = demo_config.Steps(tmp_path)
+    steps = config.Steps(tmp_path)
     said = {"train": "It is 8.", "val": "It is red.", "heldout_b": "It is eight."}
     for split, text in said.items():
         answers = [item(f"{split}{i}", text=text, role="assistant") for i in range(2)]

@@ -11,7 +11,7 @@ from fo_cli import render
 from fo_cli.progress import Bars
 
 if TYPE_CHECKING:
-    from fo_cli.demo_config import DemoConfig, Steps
+    from fo_cli.demo.config import DemoConfig, Steps
 
 
 def demo(
@@ -59,16 +59,16 @@ def demo(
     dialogues are made, the six stages run for some steps each, and held-out questions are asked.
     No network is needed. Ctrl-C is safe; run again to go on.
     """
-    from fo_cli import demo_config
+    from fo_cli.demo import config
     from fo_core.errors import FoError
     from fo_core.io.files import only_run
 
     if from_scratch and say:
         raise FoError("--say asks the model that ships", do="leave --from-scratch or --say out")
-    name = demo_config.SCRATCH if from_scratch else demo_config.QUICK
-    cfg = demo_config.read_demo(name, tuple(changes or ()))
+    name = config.SCRATCH if from_scratch else config.QUICK
+    cfg = config.read_demo(name, tuple(changes or ()))
     out = out or Path("runs") / ("line" if from_scratch else "demo")
-    steps = demo_config.Steps(out.resolve(), cfg.start)
+    steps = config.Steps(out.resolve(), cfg.start)
     with only_run(steps.out):
         check_settings(steps, cfg)
         found = _run(steps, cfg, say or (), voice)
@@ -80,20 +80,21 @@ def _run(steps: Steps, cfg: DemoConfig, say: Any, voice: str | None) -> list[str
     """Everything that is not done yet, and the report; lines to show at the end."""
     import time
 
-    from fo_cli import demo_ask, demo_page, demo_report, demo_steps
     from fo_cli.children import run_side_by_side
-    from fo_cli.demo_config import processor_seconds
+    from fo_cli.demo import ask, page, report
+    from fo_cli.demo import steps as demo_steps
+    from fo_cli.demo.config import processor_seconds
 
     began, both = time.perf_counter(), {"out": steps.out, "cfg": cfg}
     rows: list[dict[str, Any]] = []
     if cfg.start:
-        asked = demo_ask.questions(cfg, say, voice)
-        if demo_ask.answered(steps.out, cfg, asked) is None:
+        asked = ask.questions(cfg, say, voice)
+        if ask.answered(steps.out, cfg, asked) is None:
             with Bars() as bars:
-                run_side_by_side({"ask": (demo_ask.ask, both | {"asked": asked})}, 2, bars)
-        rows = demo_ask.answered(steps.out, cfg, asked) or []
+                run_side_by_side({"ask": (ask.ask, both | {"asked": asked})}, 2, bars)
+        rows = ask.answered(steps.out, cfg, asked) or []
         for row in rows:
-            render.result(demo_page.spoken_line(row))
+            render.result(page.spoken_line(row))
     with Bars() as bars:
         for threads, names in demo_steps.PLAN:
             jobs = {
@@ -105,8 +106,8 @@ def _run(steps: Steps, cfg: DemoConfig, say: Any, voice: str | None) -> list[str
                 run_side_by_side(jobs, threads, bars)
     spent = (time.perf_counter() - began, processor_seconds())
     if cfg.start:
-        return demo_page.write(steps, cfg, rows, *spent)
-    return demo_report.write(steps, cfg)
+        return page.write(steps, cfg, rows, *spent)
+    return report.write(steps, cfg)
 
 
 def check_settings(steps: Any, cfg: DemoConfig) -> None:

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from eval.report.writer import write_report
-from fo_cli import demo_ask, demo_config, demo_page
+from fo_cli.demo import ask, config
+from fo_cli.demo import page as demo_page
 from fo_cli.main import app
 from fo_core.errors import FoError
 from fo_core.io import audio
@@ -24,14 +25,14 @@ def run(*args: str) -> Any:
 
 
 def test_every_bundled_question_is_there_in_a_voice_of_its_own() -> None:
-    asked = demo_ask.bundled()
+    asked = ask.bundled()
     assert len(asked) == 8 and len({q.voice for q in asked}) == 8
-    assert not {q.voice for q in asked} & set(demo_ask.VOICES)  # those it was trained on
+    assert not {q.voice for q in asked} & set(ask.VOICES)  # those it was trained on
     for question in asked:
-        wave, path, _ = demo_ask._sound(question, Path())
+        wave, path, _ = ask._sound(question, Path())
         assert 1.0 < len(wave) / 16000 < 5.0 and path.stat().st_size < 20_000
         assert question.text.endswith("?") and question.answers
-    licence = (demo_ask._folder() / "README.md").read_text()
+    licence = (ask._folder() / "README.md").read_text()
     assert "Apache-2.0" in licence and "none was exchanged" in licence
 
 
@@ -39,8 +40,8 @@ def test_every_bundled_question_is_there_in_a_voice_of_its_own() -> None:
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the bundled questions that may be damaged."""
     place = tmp_path / "bundle"
-    shutil.copytree(demo_ask._folder(), place)
-    monkeypatch.setattr(demo_ask, "_folder", lambda: place)
+    shutil.copytree(ask._folder(), place)
+    monkeypatch.setattr(ask, "_folder", lambda: place)
     return place
 
 
@@ -60,8 +61,8 @@ def test_a_damaged_or_missing_bundled_question_is_one_line(damage: str, bundle: 
     with pytest.raises(
         FoError, match=r"bundled question .* is missing or damaged; do: pip install"
     ):
-        for question in demo_ask.bundled():
-            demo_ask._sound(question, bundle)
+        for question in ask.bundled():
+            ask._sound(question, bundle)
 
 
 @pytest.mark.parametrize(
@@ -112,30 +113,30 @@ def test_say_takes_the_first_voice_that_is_at_hand(monkeypatch: pytest.MonkeyPat
         return type("Module", (), {"Engine": Speaks})
 
     monkeypatch.setattr(TTS, "load", load)
-    assert demo_ask.speak("Hello?") == ("Hello? by slt", 24000, "flite/slt")
+    assert ask.speak("Hello?") == ("Hello? by slt", 24000, "flite/slt")
     with pytest.raises(EngineError, match="needs a package"):
-        demo_ask.speak("Hello?", "hibari/heart")
-    monkeypatch.setattr(demo_ask, "VOICES", ("hibari/heart", "piper/joe"))
+        ask.speak("Hello?", "hibari/heart")
+    monkeypatch.setattr(ask, "VOICES", ("hibari/heart", "piper/joe"))
     with pytest.raises(EngineError, match="no voice engine is at hand"):
-        demo_ask.speak("Hello?")
+        ask.speak("Hello?")
 
 
 @pytest.fixture
 def answered(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Two bundled questions, asked of a tiny model with random weights."""
-    monkeypatch.setattr(demo_ask, "model_folder", lambda name: tiny_model)
-    cfg = demo_config.read_demo(overrides=("ask.limit=2", "ask.max_tokens=8"))
-    asked = demo_ask.questions(cfg, (), None)
-    assert demo_ask.answered(tmp_path, cfg, asked) is None
+    monkeypatch.setattr(ask, "model_folder", lambda name: tiny_model)
+    cfg = config.read_demo(overrides=("ask.limit=2", "ask.max_tokens=8"))
+    asked = ask.questions(cfg, (), None)
+    assert ask.answered(tmp_path, cfg, asked) is None
     said: list[tuple[int, int]] = []
-    demo_ask.ask(lambda what, done, of: said.append((done, of)), tmp_path, cfg, asked)
+    ask.ask(lambda what, done, of: said.append((done, of)), tmp_path, cfg, asked)
     assert said == [(0, 2), (1, 2), (2, 2)]
     return tmp_path, cfg, asked
 
 
 def test_answers_are_kept_with_states_legs_and_sound(answered: Any) -> None:
     out, cfg, asked = answered
-    rows = demo_ask.answered(out, cfg, asked)
+    rows = ask.answered(out, cfg, asked)
     assert rows is not None and [row["text"] for row in rows] == [q.text for q in asked]
     for row in rows:
         assert len(row["states"]) == row["timings"]["chunks"] > 10
@@ -148,14 +149,14 @@ def test_what_was_answered_is_not_asked_again_unless_the_model_or_the_limit_chan
     answered: Any,
 ) -> None:
     out, cfg, asked = answered
-    more = [*asked, demo_ask.Question("Who are you?", "flite/slt")]
-    assert demo_ask.answered(out, cfg, asked) and demo_ask.answered(out, cfg, more) is None
+    more = [*asked, ask.Question("Who are you?", "flite/slt")]
+    assert ask.answered(out, cfg, asked) and ask.answered(out, cfg, more) is None
     other = replace(cfg, ask=replace(cfg.ask, max_tokens=9))
-    assert demo_ask.answered(out, other, asked) is None
-    journal = out / "ask" / demo_ask.ROWS
+    assert ask.answered(out, other, asked) is None
+    journal = out / "ask" / ask.ROWS
     journal.write_text(journal.read_text()[:-20])  # a kill cut the last line
-    assert demo_ask.answered(out, cfg, asked) is None
-    assert demo_ask.answered(out, cfg, asked[:1])
+    assert ask.answered(out, cfg, asked) is None
+    assert ask.answered(out, cfg, asked[:1])
 
 
 def test_the_page_counts_right_and_wrong_answers_and_shows_states(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from eval.report.provenance import PACKAGES, machine, versions
 from eval.report.writer import write_report
-from fo_cli.demo_config import DemoConfig, Steps
-from fo_cli.demo_steps import INPUT, OUTPUT, STAGES
+from fo_cli.demo.config import DemoConfig, Steps
+from fo_cli.demo.steps import INPUT, OUTPUT, STAGES
 from fo_core.errors import CheckpointError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import read_jsonl
