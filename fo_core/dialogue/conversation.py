@@ -172,9 +172,10 @@ class Conversation:
         classes = self.turns[-1].classes
         if not classes:
             return ""
-        written = self._listener.text
-        if written is not None:
-            return written
+        listener = self._listener.fork()
+        listener.flush()  # also the word that is not complete yet
+        if listener.text is not None:
+            return listener.text
         return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
 
     def read_end(self) -> Steps[Tensor]:

@@ -8,9 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from fo_core import shipped
+from fo_core.dialogue.answer import ask_wave, file_talk
 from fo_core.errors import CheckpointError
+from fo_core.io import audio
+from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import read_config
 
 
@@ -60,3 +64,12 @@ def test_folders_come_first_and_latest_is_the_newest(
     assert shipped.model_folder("fo-smol") == Path("fo-smol")
     with pytest.raises(CheckpointError, match="does not exist; possible: a model folder, fo-smol"):
         shipped.model_folder("nowhere")
+
+
+def test_the_transcript_of_a_question_holds_its_last_word() -> None:
+    """It is taken when the turn ends, before the answer reads the word that was held back."""
+    talk = file_talk(freeze_omni.load(shipped.model_folder("fo-smol")), speak=False)
+    wave = torch.from_numpy(audio.read(shipped.recording("example"), 16000))
+    found = ask_wave(talk, wave)
+    assert found.text and found.question == talk.conversation.words
+    assert found.question == talk.conversation._listener.text  # of after the answer
