@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 # Stock Realtime clients for tests/fo_core/server/test_clients.py, which pin versions of their own.
 setup-clients:
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/python -m pip install -q openai-agents pipecat-ai livekit-agents livekit-plugins-openai
+	.venv-clients/bin/python -m pip install -q -c tests/clients/constraints.txt openai-agents pipecat-ai livekit-agents livekit-plugins-openai
 
 # They talk to the server; a client that was not installed is a failure here, not a skipped test.
 clients: setup setup-clients
