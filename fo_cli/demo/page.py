@@ -150,7 +150,7 @@ def _asked(report: Row, rows: Sequence[Row]) -> Section:
             row["heard"] or "(nothing)",
             row["answer"] or "(none)",
             _right(row),
-            ENDED.get(row["ended_by"], row["ended_by"]),
+            str(ENDED.get(row["ended_by"], row["ended_by"])),
             f"{row['timings']['first_audio_ms']:.0f}" if row["reply_wav"] else "–",
         )
         for row in rows
