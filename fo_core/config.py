@@ -128,10 +128,11 @@ def _fault(cls: Any, error: dict[str, Any]) -> str:
     shown, _ = _walk(cls, error["loc"])
     where = ".".join(shown) or "config"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        if shown[-1] in RENAMED:
-            return f"{where} is {'.'.join([*shown[:-1], RENAMED[shown[-1]]])} now"
         _, holder = _walk(cls, error["loc"][:-1])
         known = [field.name for field in dataclasses.fields(holder)] if holder else []
+        now = RENAMED.get(shown[-1], "")
+        if now in known:
+            return f"{where} is {'.'.join([*shown[:-1], now])} now"
         near = f" (known: {did_you_mean(shown[-1], known)})" if known else ""
         return f"unknown key {where}{near}"
     return f"{where}: {error['msg']} (got {error.get('input')!r})"

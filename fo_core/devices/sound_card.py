@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -57,7 +58,8 @@ class SoundCard:
         loudspeaker: The same of the output device.
 
     Raises:
-        EngineError: sounddevice, PortAudio or the device is missing, or it cannot be opened.
+        EngineError: sounddevice, PortAudio or the device is missing, or it cannot be opened; also
+            when the context is entered and it cannot be started.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class SoundCard:
         microphone: int | str | None = None,
         loudspeaker: int | str | None = None,
     ) -> None:
-        card = _sounddevice()
+        self._card = card = _sounddevice()
+        self._streams: list[Any] = []
         self.blocks: queue.Queue[np.ndarray] = queue.Queue()  # heard: [320] at 16 kHz each
         self.lost = 0  # times that the sound card had to drop something
 
@@ -79,26 +82,34 @@ class SoundCard:
             self.lost += bool(status)
             data[:, 0] = play(frames)
 
+        block = int(SAMPLE_RATE * BLOCK_SECONDS), int(rate * BLOCK_SECONDS)
+        ear = SAMPLE_RATE, block[0], microphone, 1, "float32"
+        mouth = rate, block[1], loudspeaker, 1, "float32"
+        with self._refusing():
+            self._streams.append(card.InputStream(*ear, callback=heard))
+            self._streams.append(card.OutputStream(*mouth, callback=wanted))
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Where a stream cannot be opened or started, all are closed and the devices named."""
         try:
-            self._streams = [
-                card.InputStream(
-                    SAMPLE_RATE, int(SAMPLE_RATE * BLOCK_SECONDS), microphone, 1, "float32",
-                    callback=heard,
-                ),
-                card.OutputStream(
-                    rate, int(rate * BLOCK_SECONDS), loudspeaker, 1, "float32", callback=wanted
-                ),
-            ]  # fmt: skip
-        except (card.PortAudioError, ValueError) as error:
+            yield
+        except (self._card.PortAudioError, ValueError) as error:
+            self._close()
             names = ", ".join(f"{i} {name}" for i, name, _, _ in devices()) or "none was found"
             raise EngineError(
                 f"the microphone or the loudspeaker cannot be opened: {error}",
                 possible=f"devices: {names}; {INSTEAD}",
             ) from error
 
-    def __enter__(self) -> SoundCard:
+    def _close(self) -> None:
         for stream in self._streams:
-            stream.start()
+            stream.close()
+
+    def __enter__(self) -> SoundCard:
+        with self._refusing():
+            for stream in self._streams:
+                stream.start()
         return self
 
     def __exit__(
@@ -107,5 +118,4 @@ class SoundCard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for stream in self._streams:
-            stream.close()
+        self._close()

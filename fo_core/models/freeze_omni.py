@@ -25,6 +25,7 @@ from fo_core.io.checkpoint import load_into, load_tensors, save_tensors
 from fo_core.io.files import write_json
 from fo_core.models.adapter.conv_adapter import ConvAdapter, ConvAdapterConfig
 from fo_core.models.adapter.ctc_adapter import CtcAdapter, CtcAdapterConfig
+from fo_core.models.adapter.speech_adapter import SpeechAdapter
 from fo_core.models.adapter.word_adapter import WordAdapter, WordAdapterConfig
 from fo_core.models.codec.istft_codec import IstftCodec, IstftCodecConfig
 from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
@@ -238,7 +239,7 @@ def _make_adapter(
     enc_dim: int,
     vocabulary: Vocabulary,
     llm: FrozenLLM,
-) -> ConvAdapter | CtcAdapter | WordAdapter:
+) -> SpeechAdapter[Any]:
     if isinstance(adapter, WordAdapterConfig):
         return WordAdapter(adapter, enc_dim, llm.width, vocabulary, llm.tokenizer, llm.embed)
     if isinstance(adapter, ConvAdapterConfig):

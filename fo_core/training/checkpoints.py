@@ -2,7 +2,7 @@
 
 ``checkpoints/step-000100/`` holds ``weights.safetensors`` (trained parameters and buffers),
 ``optim.safetensors`` (moments and running means, named after their parameters) and ``state.json``
-(step, place in the data, history). Random generators need no place in it: see ``draws``. A folder
+(step, place in the data, history). Random generators need no place in it (``seed_draws``). A folder
 gets its name when it is complete, so kill -9 leaves at worst a ``.tmp`` folder that the next save
 removes. ``checkpoints/best-000100/`` holds the weights that did best on held-out data.
 """

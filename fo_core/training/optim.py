@@ -148,7 +148,7 @@ class ExponentialMovingAverage:
             self.parameters[name].data.copy_(mean)
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors for a checkpoint, named as :func:`snapshot.optimizer_state` names moments."""
+        """Tensors for a checkpoint, named as :func:`checkpoints.optimizer_state` names moments."""
         return {f"ema|{name}|mean": mean for name, mean in self.mean.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -116,7 +116,7 @@ class Stepper:
 
     Args:
         team: The processes.
-        losses: The prepared :class:`fo_core.training.helpers.Objectives`.
+        losses: The prepared :class:`Objectives`.
         stage: The stage.
         groups: Objective name -> its parameters.
         cfg: Settings of the run.

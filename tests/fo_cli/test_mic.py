@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_core.devices.sound_card import SoundCard
+from fo_core.errors import EngineError
 from fo_core.models import freeze_omni
 
 run = CliRunner().invoke
@@ -154,6 +155,23 @@ def test_the_sound_card(monkeypatch):
     assert json.loads(listed.stdout)[0] == {
         "number": 0, "name": "desk", "inputs": 1, "outputs": 2,
     }  # fmt: skip
+
+
+def test_a_device_that_does_not_start_is_refused_and_nothing_stays_open(monkeypatch):
+    """PortAudio's own error came through, and the microphone stayed on."""
+    streams: list = []
+    fake = card(streams)
+
+    class Busy(fake.InputStream):
+        def start(self):
+            raise fake.PortAudioError("device unavailable")
+
+    fake.OutputStream = Busy
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    sound = SoundCard(lambda count: np.zeros(count, np.float32), 24000)
+    with pytest.raises(EngineError, match=r"cannot be opened: device unavailable.*0 desk"), sound:
+        raise AssertionError("it was entered")
+    assert [stream.open for stream in streams] == [False, False]
 
 
 def test_a_missing_device_is_one_line(tiny_model, monkeypatch):

@@ -101,3 +101,9 @@ def test_a_renamed_key_is_refused_with_its_name_of_now():
     with pytest.raises(ConfigError, match="flat is plateau_ratio now"):
         load(OptimConfig, {"flat": 0.3})
     assert renamed({"optim": [{"hold": {"a.*": 3}}]}) == {"optim": [{"freeze_steps": {"a.*": 3}}]}
+
+
+def test_an_old_name_in_a_section_that_never_had_it_is_unknown() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key flat \(known: .*width") as caught:
+        load(Small, {"flat": 0.3})
+    assert "plateau_ratio" not in str(caught.value)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fo_core.config import config
 from fo_core.layers.conv import CausalConv1d
 from fo_core.layers.masks import padding_mask
+from fo_core.models.adapter.speech_adapter import SpeechAdapter
 
 NORM_EPS = 1e-3
 
@@ -48,7 +49,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
-class ConvAdapter(nn.Module):
+class ConvAdapter(SpeechAdapter[ConvAdapterState]):
     """Causal convolution(s), norm, activation, linear.
 
     Args:
@@ -73,46 +74,40 @@ class ConvAdapter(nn.Module):
         self.conv2 = CausalConv1d(width, 2 * width, cfg.kernel, stride=2)
         self.project = nn.Linear(2 * width, llm_dim)
 
-    def forward(
-        self, x: Tensor, lens: Tensor | None = None, ctc_logits: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Whole utterances: ``[B, T, E] -> [B, ceil(T / 2), H]`` and lengths.
-
-        Args:
-            x: Encoder frames.
-            lens: Real frames ``[B]``; None: all are. What lies beyond is taken as zero.
-            ctc_logits: Not used.
-        """
-        if lens is None:
-            lens = torch.full((x.shape[0],), x.shape[1])
-        elif int(lens.min()) < x.shape[1]:
-            x = x * padding_mask(lens.to(x.device), x.shape[1])[..., None]
-        y, _, _ = self.step(x, self.init_state(x.shape[0]))
-        return y, (lens + 1) // 2
-
     def init_state(self, batch_size: int) -> ConvAdapterState:
         """Zeros: nothing heard yet."""
         convs = [c for c in (self.conv2, self.conv1) if c is not None]
         return ConvAdapterState([conv.init_state(batch_size) for conv in convs])
-
-    def step(
-        self, x: Tensor, state: ConvAdapterState, ctc_logits: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, ConvAdapterState]:
-        """One chunk: ``[B, T, E]``, T even -> ``[B, T / 2, H]``, lengths ``[B]``, next state."""
-        y, caches = x.transpose(1, 2), []
-        if self.conv1 is not None and self.norm1 is not None:
-            y, cache = self.conv1.step(y, state.caches[1])
-            y, caches = self.activation(self.norm1(y)), [cache]
-        y, cache = self.conv2.step(y, state.caches[0])
-        y = self.project(self.activation(self.norm2(y)).transpose(1, 2))
-        lens = torch.full((y.shape[0],), y.shape[1])
-        return y, lens, ConvAdapterState([cache, *caches])
 
     def flush(self, state: ConvAdapterState) -> tuple[Tensor, Tensor, ConvAdapterState]:
         """End of speech: nothing is held back, so nothing comes: ``[B, 0, H]``."""
         batch = state.caches[0].shape[0]
         empty = self.project.weight.new_zeros(batch, 0, self.project.out_features)
         return empty, torch.zeros(batch, dtype=torch.int64), state
+
+    def _run(
+        self,
+        x: Tensor,
+        state: ConvAdapterState,
+        logits: Tensor | None,
+        lens: Tensor | None,
+        last: bool,
+    ) -> tuple[Tensor, Tensor, ConvAdapterState]:
+        """``[B, T, E] -> [B, ceil(T / 2), H]``; frames beyond ``lens`` are taken as zero.
+
+        In a stream T is even.
+        """
+        if lens is None:
+            lens = torch.full((x.shape[0],), x.shape[1])
+        elif int(lens.min()) < x.shape[1]:
+            x = x * padding_mask(lens.to(x.device), x.shape[1])[..., None]
+        y, caches = x.transpose(1, 2), []
+        if self.conv1 is not None and self.norm1 is not None:
+            y, cache = self.conv1.step(y, state.caches[1])
+            y, caches = self.activation(self.norm1(y)), [cache]
+        y, cache = self.conv2.step(y, state.caches[0])
+        y = self.project(self.activation(self.norm2(y)).transpose(1, 2))
+        return y, (lens + 1) // 2, ConvAdapterState([cache, *caches])
 
 
 def _norm(kind: str, channels: int) -> nn.Module:

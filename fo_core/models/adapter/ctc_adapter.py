@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
+from fo_core.models.adapter.speech_adapter import SpeechAdapter
 
 
 @config
@@ -46,7 +47,7 @@ class CtcAdapterState:
     frame: Tensor  # [B, E] sum of encoder frames over the same
 
 
-class CtcAdapter(nn.Module):
+class CtcAdapter(SpeechAdapter[CtcAdapterState]):
     """Runs of CTC classes to vectors in the LLM's embedding space.
 
     Args:
@@ -101,28 +102,6 @@ class CtcAdapter(nn.Module):
             weight.new_zeros(batch_size, self.table.shape[0], dtype=torch.float32),
             weight.new_zeros(batch_size, self.enc_dim),
         )
-
-    def forward(
-        self, x: Tensor, lens: Tensor | None = None, ctc_logits: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Whole utterances.
-
-        Args:
-            x: Encoder frames ``[B, T, E]``.
-            lens: Real frames ``[B]``; None: all are.
-            ctc_logits: ``[B, T, V]``.
-
-        Returns:
-            ``[B, N, H]`` with zeros beyond each length, and the lengths ``[B]`` (0 is possible).
-        """
-        embeds, counts, _ = self._run(x, self.init_state(x.shape[0]), ctc_logits, lens, True)
-        return embeds, counts
-
-    def step(
-        self, x: Tensor, state: CtcAdapterState, ctc_logits: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, CtcAdapterState]:
-        """One chunk ``[B, T, E]``, logits ``[B, T, V]`` -> ``[B, N, H]``, lengths, next state."""
-        return self._run(x, state, ctc_logits, None, False)
 
     def flush(self, state: CtcAdapterState) -> tuple[Tensor, Tensor, CtcAdapterState]:
         """End of speech: the open run, if there is one -> ``[B, 0 or 1, H]``, lengths, state."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from fo_core.config import config
 from fo_core.errors import ConfigError
+from fo_core.models.adapter.speech_adapter import SpeechAdapter
 from fo_core.models.encoder.beam_search import UNLIKELY, PieceSearch, SearchConfig, SearchState
 from fo_core.models.encoder.piece_lm import PieceLM
 from fo_core.models.encoder.vocabulary import PieceVocabulary
@@ -63,7 +64,7 @@ class WordAdapterState:
         return "".join(self.streams[row].said).strip()
 
 
-class WordAdapter(nn.Module):
+class WordAdapter(SpeechAdapter[WordAdapterState]):
     """Words of a CTC head over pieces to vectors in the LLM's embedding space.
 
     Args:
@@ -116,28 +117,6 @@ class WordAdapter(nn.Module):
         """Nothing heard."""
         zeros = self.project.weight.new_zeros(batch_size, self.enc_dim, dtype=torch.float32)
         return WordAdapterState([WordStream()] * batch_size, zeros)
-
-    def forward(
-        self, x: Tensor, lens: Tensor | None = None, ctc_logits: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Whole utterances.
-
-        Args:
-            x: Encoder frames ``[B, T, E]``.
-            lens: Real frames ``[B]``; None: all are.
-            ctc_logits: ``[B, T, V]``.
-
-        Returns:
-            ``[B, N, H]`` with zeros beyond each length, and the lengths ``[B]`` (0 is possible).
-        """
-        embeds, counts, _ = self._run(x, self.init_state(x.shape[0]), ctc_logits, lens, True)
-        return embeds, counts
-
-    def step(
-        self, x: Tensor, state: WordAdapterState, ctc_logits: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, WordAdapterState]:
-        """One chunk ``[B, T, E]``, logits ``[B, T, V]`` -> ``[B, N, H]``, lengths, next state."""
-        return self._run(x, state, ctc_logits, None, False)
 
     def flush(self, state: WordAdapterState) -> tuple[Tensor, Tensor, WordAdapterState]:
         """End of speech: what is not complete yet -> ``[B, N, H]``, lengths, state.

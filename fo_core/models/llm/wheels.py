@@ -37,6 +37,10 @@ class Wheels:
     dtype: torch.dtype = torch.bfloat16  # of the converted weights
     folder: str = ""  # name in the cache; "": the spec and the hash
 
+    def name_of(self, spec: str) -> str:
+        """Name of its folder in the cache."""
+        return self.folder or f"{spec}-{self.sha256[:12]}"
+
 
 WHEELS = {
     "embedded": Wheels(
@@ -81,7 +85,7 @@ def to_stderr(text: str) -> None:
 def at_hand(spec: str) -> Path | None:
     """The folder of an LLM in wheels where the cache has it."""
     wheels = WHEELS[spec]
-    folder = cache_dir() / "llm" / (wheels.folder or f"{spec}-{wheels.sha256[:12]}")
+    folder = cache_dir() / "llm" / wheels.name_of(spec)
     return folder if (folder / "config.json").is_file() else None
 
 
@@ -99,7 +103,7 @@ def folder_of(spec: str, say: Say = to_stderr) -> Path:
     if found := at_hand(spec):
         return found
     wheels, root = WHEELS[spec], cache_dir() / "llm"
-    name = wheels.folder or f"{spec}-{wheels.sha256[:12]}"
+    name = wheels.name_of(spec)
     pieces = root / f".{name}.parts"
     from filelock import FileLock
 

@@ -31,6 +31,8 @@ class Rows:
     lens: Tensor  # [B] vectors of each row
     speech: Tensor  # [B] place of the first speech vector
     targets: Tensor  # [B, N] id that the vector at this place is to predict; -1 = none
+    parts: Sequence[ChatParts]  # of each row, as they were packed
+    answers: Sequence[Sequence[int] | None]  # the same
     past: Past | None = None  # keys and values [L, 1, Hkv, P, dh] of what all rows begin with
 
 
@@ -111,6 +113,8 @@ def pack(
         lens=lens,
         speech=torch.tensor(starts, device=lens.device),
         targets=torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=-1),
+        parts=parts,
+        answers=answers,
         past=past,
     )
 
@@ -162,6 +166,19 @@ def run_with_probes(model: Any, rows: Rows, probes: Tensor, seen: Tensor) -> tup
     return hidden[:, :N], hidden[:, N:]
 
 
+def dialogue_rows(
+    model: Any,
+    batch: Mapping[str, Any],
+    speech: Sequence[Tensor],
+    answers: Sequence[Sequence[int] | None],
+) -> Rows:
+    """Rows as a talk reads them: each item's earlier ``messages``, prompt, speech and answer."""
+    dialogues = Dialogues(model)
+    parts = [dialogues.parts(messages) for messages in batch["messages"]]
+    prompt = model.prompt(1)[0] if model.prompt.used else None
+    return pack(model, parts, speech, prompt, answers)
+
+
 def answer_loss(model: Any, rows: Rows, hidden: Tensor) -> tuple[Tensor, Tensor, int]:
     """Cross-entropy on a batch's targets.
 
@@ -182,28 +199,19 @@ def answer_ids(model: Any, texts: Sequence[str]) -> list[list[int] | None]:
     return [encode(model.llm.tokenizer, text) if text else None for text in texts]
 
 
-def text_divergence(
-    model: Any,
-    parts: Sequence[ChatParts],
-    texts: Sequence[str],
-    answers: Sequence[Sequence[int] | None],
-    rows: Rows,
-    hidden: Tensor,
-) -> Tensor:
+def text_divergence(model: Any, texts: Sequence[str], rows: Rows, hidden: Tensor) -> Tensor:
     """Mean KL divergence ``[]`` in nat of what speech predicts from what text predicts.
 
     Args:
         model: Gives ``llm``.
-        parts: Chat parts of every row.
         texts: What was said.
-        answers: Ids of the answers, as in the student's rows.
-        rows: The student's rows.
+        rows: The student's rows; the teacher's have the same chat parts and answers.
         hidden: Their states ``[B, N, H]``.
     """
     llm = model.llm
     typed = [llm.embed(encode(llm.tokenizer, text))[0].to(hidden.dtype) for text in texts]
     with torch.no_grad():
-        teacher = pack(model, parts, typed, None, answers)
+        teacher = pack(model, rows.parts, typed, None, rows.answers)
         states = run(model, teacher)[teacher.targets >= 0]
         wanted = llm.logits(states).float().log_softmax(-1)  # [M, V]
     if not len(wanted):

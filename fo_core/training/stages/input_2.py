@@ -20,10 +20,10 @@ from fo_core.training.losses.listening import (
     speech_vectors,
 )
 from fo_core.training.losses.llm_rows import (
-    Dialogues,
     Rows,
     answer_ids,
     answer_loss,
+    dialogue_rows,
     pack,
     run,
     text_divergence,
@@ -65,8 +65,7 @@ class TranscriptLoss:
         if self.ctc > 0 or self.kl > 0 or self.answer_kl > 0:
             values["transcript_loss"] = loss
         if self.kl > 0:
-            parts, said = [self.parts(model)] * len(texts), batch["text"]
-            values["kl"] = text_divergence(model, parts, said, texts, rows, hidden)
+            values["kl"] = text_divergence(model, batch["text"], rows, hidden)
             loss = loss + self.kl * values["kl"]
         if self.answer_kl > 0:
             answer_kl = self._answers(model, batch, vectors)
@@ -90,12 +89,8 @@ class TranscriptLoss:
     @staticmethod
     def _answers(model: FreezeOmni, batch: Batch, vectors: list[Tensor]) -> Tensor:
         """Divergence of a batch's answers, read as ``input-3`` and a talk read them."""
-        dialogues = Dialogues(model)
-        parts = [dialogues.parts(messages) for messages in batch["messages"]]
-        answers = answer_ids(model, batch["answer"])
-        prompt = model.prompt(1)[0] if model.prompt.used else None
-        rows = pack(model, parts, vectors, prompt, answers)
-        return text_divergence(model, parts, batch["text"], answers, rows, run(model, rows))
+        rows = dialogue_rows(model, batch, vectors, answer_ids(model, batch["answer"]))
+        return text_divergence(model, batch["text"], rows, run(model, rows))
 
     def parts(self, model: FreezeOmni) -> ChatParts:
         """Chat parts of the task: what the LLM is told to do with what it hears."""

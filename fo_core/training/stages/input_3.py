@@ -20,11 +20,10 @@ from fo_core.training.losses.listening import (
     vectors_per_chunk,
 )
 from fo_core.training.losses.llm_rows import (
-    Dialogues,
     Rows,
     answer_ids,
     answer_loss,
-    pack,
+    dialogue_rows,
     run,
     text_divergence,
 )
@@ -70,10 +69,7 @@ class AnswerLoss:
         loss, accuracy, count = answer_loss(model, rows, hidden)
         values = {"answer_loss": loss, "answer_accuracy": accuracy} if count else {}
         if self.kl > 0 and self.answers:
-            dialogues = Dialogues(model)
-            parts = [dialogues.parts(messages) for messages in batch["messages"]]
-            answers = answer_ids(model, batch["answer"])
-            values["kl"] = text_divergence(model, parts, batch["text"], answers, rows, hidden)
+            values["kl"] = text_divergence(model, batch["text"], rows, hidden)
             loss = loss + self.kl * values["kl"]
         if logits is not None:
             found = state_loss(batch, logits, self.class_weights)
@@ -89,10 +85,7 @@ class AnswerLoss:
         answers = answer_ids(
             model, batch["answer"] if self.answers else [""] * len(batch["vectors"])
         )
-        dialogues = Dialogues(model)
-        parts = [dialogues.parts(messages) for messages in batch["messages"]]
-        prompt = model.prompt(1)[0] if model.prompt.used else None
-        rows = pack(model, parts, batch["vectors"], prompt, answers)
+        rows = dialogue_rows(model, batch, batch["vectors"], answers)
         if not self.states:
             return rows, run(model, rows), None
         hidden, logits = state_logits(model, batch, rows)
