@@ -149,7 +149,7 @@ def _again(name: str, out: Path, o: SetOptions, spoken: Any) -> _Run:
     columns = [column for column in COLUMNS if there[column]]
     baseline = "cascade" if "cascade" in settings else None
     rows, left = before["items"], before["left_out"]
-    return _Run(rows, left, columns, about, {}, None, o.device, baseline, spoken)
+    return _Run(rows, left, columns, about, {}, None, choose(o.device), baseline, spoken)
 
 
 def _anew(name: str, known: Any, o: SetOptions, spoken: Any, subsets: list[str]) -> _Run:
