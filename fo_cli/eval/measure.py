@@ -217,7 +217,9 @@ def _questions(
             raise
         raise DataError(error.what, possible=place_for(name, known), do="set FO_DATA, or give "
                         "--data; or check the connection to the hub") from error  # fmt: skip
-    return as_rows(questions, recorded, limit)
+    rows, left = as_rows(questions, recorded, limit)
+    there = {one.category for one in questions}
+    return rows, {s: f"nothing of it in {source}" for s in subsets if s not in there} | left
 
 
 def _answering(
