@@ -34,6 +34,10 @@ ASKED, SETTINGS = "asked.json", "settings.json"  # what a run was asked for; the
 PATIENCE = 3  # engine faults in a row after which a pass stops
 
 
+class OtherRunError(DataError):
+    """A folder holds results of another model or setting."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """One kind of work on every item."""
@@ -93,8 +97,8 @@ def run(
         The overview, as written.
 
     Raises:
-        DataError: There is no item; the folder holds results of another model or setting; or
-            ``rescore`` finds nothing that was measured.
+        DataError: There is no item; or ``rescore`` finds nothing that was measured.
+        OtherRunError: The folder holds results of another model or setting.
         FoError: A pass cannot work (no trained part, a judge that is not installed, an endpoint
             that is gone): what was done is kept and scored, and the same command goes on; or
             another run works in the folder.
@@ -208,7 +212,7 @@ def _same_settings(out: Path, passes: Sequence[Pass], rescore: bool) -> None:
         before, now = known.get(step.name), json.loads(json.dumps(dict(step.key), default=str))
         if before is not None and before != now:
             changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
-            raise DataError(
+            raise OtherRunError(
                 f"{out} holds results of other settings: {', '.join(sorted(changed))} differ",
                 possible="--out with another folder, or --no-resume to start anew",
             )

@@ -135,8 +135,9 @@ def passes(
         asked = [*columns, *(CASCADE[c] for c in columns if cascade is not None and c in CASCADE)]
         fields = {name: COLUMNS[name] for name in asked}
         found.append(
-            Pass("llm-judge", llm_judge.key() | fields, lambda: _graded(llm_judge, fields), batch=8)
-        )
+            Pass("llm-judge", llm_judge.key() | fields, lambda: _graded(llm_judge, fields), batch=8,
+                 reads=("question", "answers", *fields.values()))
+        )  # fmt: skip
     return found
 
 

@@ -22,7 +22,7 @@ RULES = ("contains", "options", "letter", "refusal", "ifeval", "open")
 _SAYS = r"(?:answers?|option|choice|select|choose|pick|conclusion|argument|it|that)"
 _LINK = r"(?:\s+(?:is|would|should|be|must|the|option|choice|letter|argument|clearly|therefore))*"
 _LETTERS = (
-    re.compile(rf"\b{_SAYS}{_LINK}\s*[:\s]\s*[\"'(*\[]*([A-D])\b(?!')"),
+    re.compile(rf"\b(?i:{_SAYS}{_LINK})\s*[:\s]\s*[\"'(*\[]*([A-D])\b(?!')"),
     re.compile(r"^\W*([A-D])(?:\W|$)(?!\s*[a-z]+\s+[a-z])"),
     re.compile(r"(?:^|[\s\"'(*\[])([A-D])[.):,\]*\"]"),
 )
@@ -76,13 +76,16 @@ def option(reply: str, options: Sequence[str]) -> str | None:
     """The one of some words that a reply commits itself to.
 
     What "the answer is" names; else the only option that is said; else none: "yes or no" is no
-    answer. An option after "not" is not said.
+    answer. An option after "not" is not said; of two options, the other one is ("not valid").
     """
     said = f" {normalise(reply)} "
     by = {normalise(one): one for one in options}
+    if len(by) == 2:
+        for one, other in zip(by, reversed(by), strict=True):
+            said = said.replace(f" not {one} ", f" {other} ")
     words = "|".join(sorted(map(re.escape, by), key=len, reverse=True))
     what = r"(?:answer|conclusion|argument|total)(?: \w+){0,4}? (?:is|of)"
-    named = re.findall(rf"\b{what} (?:\w+ )?({words})\b", said)
+    named = re.findall(rf"\b{what} (?:(?!not )\w+ )?({words})\b", said)
     if named:
         return by[named[-1]]
     found = {m for m in re.findall(rf"(?<!not )\b({words})\b", said)}

@@ -35,7 +35,9 @@ def collect(out: Path, suite: str, parts: Sequence[str], left: Mapping[str, str]
     """
     found = {name: read_json(out / name / OVERVIEW) for name in parts}
     metrics = {f"{n}/{k}": v for n, one in found.items() for k, v in one["metrics"].items()}
-    abouts = [one["about"] for one in found.values()]
+    about: dict[str, Any] = {}  # of the first part; judge and cascade of the first that has some
+    for one in found.values():
+        about = one["about"] | about
     overview = {
         "evaluation": f"{KIND} {suite}",
         "parts": {n: {k: one[k] for k in ("evaluation", "items", "asked", "complete")}
@@ -45,7 +47,7 @@ def collect(out: Path, suite: str, parts: Sequence[str], left: Mapping[str, str]
         "complete": all(one["complete"] for one in found.values()) and not left,
         "metrics": metrics,
         "skipped": [{"id": name, "why": why} for name, why in left.items()],
-        "about": abouts[0] if abouts else {},
+        "about": about,
     }  # fmt: skip
     write_json(out / OVERVIEW, overview)
     timings = {n: read_json(out / n / TIMINGS) for n in parts if (out / n / TIMINGS).is_file()}

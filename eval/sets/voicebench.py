@@ -5,8 +5,8 @@ Published under hlt-lab/voicebench as ``SUBSET/SPLIT-00000-of-00001.parquet`` wi
 ``kwargs``, ``id``. Its scorer reads ``MODEL-SUBSET-SPLIT-MODALITY.jsonl``: every field but the
 audio, and ``response``. The parts that rules score are worked out here as well: letters of
 ``openbookqa`` and ``mmsu`` (no letter is wrong; theirs guesses), refusals of ``advbench`` (by our
-own phrases), ``bbh`` and ``sd-qa`` by the words of the reference. The others want a reader: their
-GPT judge, or ``ifeval``'s own scorer, on what is exported.
+own phrases), instructions of ``ifeval``, ``sd-qa`` by the words of the reference. The others want
+a reader, on what is exported.
 """
 
 from __future__ import annotations

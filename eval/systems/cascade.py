@@ -77,6 +77,7 @@ class Cascade:
         self.talker, self.ears = talker, spec.ears.open(device)
         self.engine = TTS.load(spec.engine).Engine()
         self.voice = spec.voice or self.engine.voices()[0]
+        talker.prepare()  # as a live system has, and as ours: no question waits for it
 
     def ask(self, wave: np.ndarray, speak: bool = True) -> CascadeReply:
         """Answer a question [S] at 16 kHz."""

@@ -141,7 +141,12 @@ class Talker:
         messages = chat.dialogue(system_text(cfg), cfg.shots, question)
         return chat.encode(tokenizer, chat.render_any(tokenizer, messages))
 
+    def prepare(self) -> None:
+        """Load the model and read what all typed questions come after, before one is there."""
+        _ = self._read_before
+
     @functools.cached_property
+    @torch.inference_mode()
     def _read_before(self) -> LLMState:
         """The LLM's state behind what all typed questions come after."""
         llm = self.model.llm

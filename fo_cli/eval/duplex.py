@@ -56,6 +56,7 @@ def duplex(
     from eval.sets import full_duplex_bench
 
     out = shared.results(out, "duplex")
+    device = choose(device)
     rows: list[dict[str, Any]] = []
     left: dict[str, str] = {}
     folder = None
@@ -77,7 +78,6 @@ def duplex(
             described = {"fingerprint": "", "outputs": str(data)}
         else:
             folder = str(shared.needed_model(model))
-            device = choose(device)
             described = describe_model(folder)
             key = {"fingerprint": described["fingerprint"]}
         rows = rows[:limit]

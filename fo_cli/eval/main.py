@@ -177,6 +177,7 @@ def tts(
 
     out = shared.results(out, "tts")
     judges.check(judge)
+    device = choose(device)
     ears = judges.JudgeSpec(judge, judge_model, language)
     rate = shared.rating(dnsmos, utmos, originals=True)
     if rescore:
@@ -185,7 +186,6 @@ def tts(
         steps = passes("", {}, [], [], ears, out, seed, device, rate)
     else:
         folder = shared.needed_model(model)
-        device = choose(device)
         if data is None:
             raise FoError("nothing to speak", possible="--data MANIFEST of spoken answers")
         rows, left = as_rows(manifest.read(data), limit)

@@ -149,7 +149,7 @@ def _again(name: str, out: Path, o: SetOptions, spoken: Any) -> _Run:
     columns = [column for column in COLUMNS if there[column]]
     baseline = "cascade" if "cascade" in settings else None
     rows, left = before["items"], before["left_out"]
-    return _Run(rows, left, columns, about, {}, None, o.device, baseline, spoken)
+    return _Run(rows, left, columns, about, {}, None, choose(o.device), baseline, spoken)
 
 
 def _anew(name: str, known: Any, o: SetOptions, spoken: Any, subsets: list[str]) -> _Run:
@@ -217,7 +217,9 @@ def _questions(
             raise
         raise DataError(error.what, possible=place_for(name, known), do="set FO_DATA, or give "
                         "--data; or check the connection to the hub") from error  # fmt: skip
-    return as_rows(questions, recorded, limit)
+    rows, left = as_rows(questions, recorded, limit)
+    there = {one.category for one in questions}
+    return rows, {s: f"nothing of it in {source}" for s in subsets if s not in there} | left
 
 
 def _answering(

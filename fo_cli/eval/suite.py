@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,6 +59,8 @@ def run_all(
     A stopped run goes on with the same command. A part whose data is not at hand is named on the
     page and left out. The cascade (a recogniser, the same LLM, a speech engine) answers beside it.
     """
+    from eval.harness import OtherRunError
+
     if suite not in SUITES:
         raise FoError(f"unknown suite {suite!r}", possible=did_you_mean(suite, list(SUITES)))
     parts = SUITES[suite]
@@ -93,7 +97,7 @@ def run_all(
         render.note(f"part {part.name}")
         try:
             (_table if part.command in COMMANDS else _questions)(part, out / part.name, given)
-        except CheckpointError:
+        except (CheckpointError, OtherRunError):
             raise
         except DataError as error:
             left[part.name] = str(error)
@@ -125,10 +129,12 @@ def _show(suite: str, out: Path, parts: list[str], left: dict[str, str], json: b
 
 
 def _questions(part: Part, out: Path, given: dict[str, Any]) -> None:
+    from eval.report.results import write_page
+
     known = {k: v for k, v in given.items() if k in measure.OPTIONS}
     known |= {k: v for k, v in part.options.items() if not (k == "limit" and given.get("limit"))}
     done = measure.measure(part.command, measure.SetOptions(out=out, **known))
-    _page(done.overview, done.page, out)
+    write_page(out, done.overview, done.page)
 
 
 def _data(part: Part, rescore: bool) -> Path:
@@ -151,10 +157,5 @@ def _table(part: Part, out: Path, given: dict[str, Any]) -> None:
     option, more = takes[part.command]
     names = ("model", "resume", "rescore", "seed", "device", "limit", *more)
     own = {name: given[name] for name in names if name in given}
-    COMMANDS[part.command](out=out, **{option: place}, **part.options, **own)
-
-
-def _page(overview: Any, page: Any, out: Path) -> None:
-    from eval.report.results import write_page
-
-    write_page(out, overview, page)
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the suite's own result
+        COMMANDS[part.command](out=out, **{option: place}, **part.options, **own)

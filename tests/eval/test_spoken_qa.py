@@ -2,12 +2,15 @@
 
 import pytest
 
+from eval.harness import Evaluation, Pass, run
+from eval.judges import JudgeSpec, LLMJudge
 from eval.metrics.contains import contains
 from eval.metrics.spoken_answers import score
 from eval.report.qa_page import QA_METRICS, qa_page
 from eval.sets import Question
-from eval.spoken_qa import as_rows
+from eval.spoken_qa import as_rows, passes
 from eval.systems.talker import system_text
+from eval.voices import Voice
 from fo_core.models.model_config import LLMConfig
 
 ROW = {
@@ -36,6 +39,20 @@ def test_one_row_by_hand():
     assert found["judge_wer"] == (0, 9)
     assert found["answer_words"] == (4, 1) and found["reply_seconds"] == (2.0, 1)
     assert set(found) <= {metric.key for metric in QA_METRICS}
+
+
+def test_an_answer_is_graded_once_whatever_else_is_measured_of_it(tmp_path, monkeypatch):
+    """Grades cost money: another measure of the sound, or a second judge, asks for no new ones."""
+    graded = []
+    monkeypatch.setattr(LLMJudge, "grade", lambda self, a: graded.extend(a) or [True] * len(a))
+    voice, judge = Voice("recordings"), JudgeSpec()
+    reader = passes(None, {}, voice, judge, LLMJudge("m"), tmp_path, ["text"])[-1]
+    item = {"id": "q1", "question": "Who?", "answers": ["Ann"], "text_answer": "Ann."}
+    for version in (1, 2):
+        sound = Pass("sound", {"v": version}, lambda v=version: lambda rows: [{"dnsmos": v}])
+        task = Evaluation("x", [sound, reader], lambda row: {"grade": (row["grade_text"], 1)})
+        assert run(task, [item], tmp_path)["metrics"]["grade"]["value"] == 1
+    assert graded == [("Who?", ["Ann"], "Ann.")]
 
 
 def test_a_question_that_the_text_llm_gets_wrong_is_no_part_of_the_ratio():

@@ -16,6 +16,8 @@ from eval.metrics.rules import letter, option, refuses, right
         ("A scorpion hunts at night.", None),
         ("It is hard to say.", None),
         ("", None),
+        ("Answer: B", "B"),
+        ("Option C is right", "C"),
         ("Among A. and B., the answer is B", "B"),
     ],
 )
@@ -32,6 +34,9 @@ def test_letters_of_multiple_choice(reply, found):
         ("The argument is invalid.", ("valid", "invalid"), "invalid"),
         ("This is not valid, it is invalid.", ("valid", "invalid"), "invalid"),
         ("Valid or invalid? The answer is valid.", ("valid", "invalid"), "valid"),
+        ("The argument is not valid.", ("valid", "invalid"), "invalid"),
+        ("The argument isn't valid.", ("invalid", "valid"), "invalid"),
+        ("The answer is not 7, it is 8.", ("7", "8", "9"), "8"),
         ("You have seven objects.", ("7", "8"), "7"),
         ("Nothing.", ("Yes", "No"), None),
     ],

@@ -6,6 +6,7 @@ import pytest
 
 from eval.report import card
 from eval.report.provenance import fingerprint
+from eval.report.suite import collect
 from fo_core.errors import DataError
 from fo_core.shipped import INDEX, write_index
 
@@ -30,6 +31,23 @@ def test_a_section_of_one_set_names_what_was_not_measured(results, tmp_path):
     assert "DNSMOS" not in text  # a column without a number is left out
     with pytest.raises(DataError, match="no results"):
         card.section(tmp_path)
+
+
+def test_a_suite_that_begins_with_another_part_names_judge_and_cascade(results, tmp_path):
+    """Of --suite paper the first part is recognition, which no judge hears."""
+    overview = json.loads((results / "overview.json").read_text())
+    overview["about"] |= {"judge": {"model": "tiny.en"}, "seed": 4,
+                          "cascade": {"ears_model": "large", "cascade_tts": "hibari"}}  # fmt: skip
+    (results / "overview.json").write_text(json.dumps(overview))
+    first = tmp_path / "librispeech/overview.json"
+    first.parent.mkdir()
+    other = {"evaluation": "asr", "metrics": {}, "about": {"seed": 3}}
+    first.write_text(json.dumps(overview | other))
+    found = collect(tmp_path, "paper", ["librispeech", "web-questions"], {})
+    assert found["about"]["seed"] == 3
+    text = card.section(tmp_path)
+    assert "judge tiny.en; cascade large + hibari" in text
+    assert "Not measured here: utmos." in text
 
 
 def test_it_is_put_in_place_of_the_one_before_and_changes_no_fingerprint(tmp_path):

@@ -121,6 +121,41 @@ def test_a_cascade_of_the_same_llm_answers_the_same_sound(
     assert after["metrics"] == scores and after["about"] == found["about"]
 
 
+def test_no_question_to_the_cascade_waits_for_the_model(
+    tiny_model, questions, tmp_path, judge, monkeypatch
+):
+    """Asked of results that are there, the model is loaded for the cascade alone."""
+    from eval.systems.cascade import Cascade
+
+    spoken(monkeypatch)
+    args = llama(tiny_model, questions, tmp_path / "out", judge, "--no-dnsmos")
+    said(args)
+    ask, ready = Cascade.ask, []
+
+    def noted(self, wave, speak=True):
+        ready.append({"model", "_read_before"} <= set(vars(self.talker)))
+        return ask(self, wave, speak)
+
+    monkeypatch.setattr(Cascade, "ask", noted)
+    said([*args, "--baseline", "cascade", "--baseline-asr", judge, "--baseline-tts", "flite"])
+    assert ready == [True, True]
+
+
+@pytest.mark.parametrize("asked", [[], ["--device", "cpu"]])
+def test_a_judge_of_kept_sounds_gets_a_device_that_is_there(
+    tiny_model, questions, tmp_path, judge, monkeypatch, asked
+):
+    """``auto`` is no device of torch: `--rescore --judge whisper` stopped at it."""
+    said(llama(tiny_model, questions, tmp_path / "out", judge, "--no-dnsmos"))
+    scripted(monkeypatch, "whisper", "green")
+    module, devices = sys.modules["fo_core.engines.asr.whisper"], []
+    engine = module.Engine
+    module.Engine = lambda **how: devices.append(how["device"]) or engine(**how)
+    args = ["llama-questions", "--rescore", "--out", tmp_path / "out", "--judge", "whisper"]
+    said([*args, "--no-dnsmos", *asked])
+    assert devices and set(devices) <= {"cpu", "cuda"}
+
+
 def test_a_second_judge_hears_the_same_replies(tiny_model, questions, tmp_path, judge, monkeypatch):
     scripted(monkeypatch, "whisper", "green")
     args = llama(tiny_model, questions, tmp_path / "out", judge, "--no-dnsmos")

@@ -104,6 +104,14 @@ def test_one_page_resumed_and_scored_again(tiny_model, data, engines, monkeypatc
     assert card.exit_code == 0 and "| web-questions | 2 |" in card.stdout
 
 
+def test_a_folder_of_another_run_is_refused_not_left_out(tiny_model, data, engines):
+    out = data / "out"
+    assert suite(tiny_model, out, "--part", "web-questions").exit_code == 0
+    found = suite(tiny_model, out, "--part", "web-questions", "--seed", 3)
+    assert found.exit_code == 1 and "seed differ" in found.stderr
+    assert "--no-resume" in found.stderr and "set FO_DATA" not in found.stderr
+
+
 def test_faults_are_one_line(tiny_model, tmp_path, monkeypatch):
     monkeypatch.delenv("FO_DATA", raising=False)
     monkeypatch.setenv("FO_CACHE", str(tmp_path / "cache"))
@@ -118,6 +126,7 @@ def test_faults_are_one_line(tiny_model, tmp_path, monkeypatch):
 def test_the_papers_tables_run_by_their_own_commands(tiny_model, data, monkeypatch):
     import inspect
 
+    from fo_cli import render
     from fo_cli.eval import suite as module
     from fo_core.io.files import write_json
 
@@ -136,6 +145,7 @@ def test_the_papers_tables_run_by_their_own_commands(tiny_model, data, monkeypat
             overview = {"evaluation": name, "items": 4, "asked": 4, "complete": True,
                         "metrics": {key: value}, "about": {}, "skipped": []}  # fmt: skip
             write_json(given["out"] / "overview.json", overview)
+            render.result("its own table")
 
         return command
 
@@ -145,6 +155,8 @@ def test_the_papers_tables_run_by_their_own_commands(tiny_model, data, monkeypat
         args += ["--part", part]
     found = run(app, [*map(str, args)])
     assert found.exit_code == 0, found.output
+    assert "its own table" in found.stderr and "its own table" not in found.stdout
+    assert json.loads(run(app, [*map(str, args), "--json"]).stdout)["items"] == 8
     assert called["asr"]["corpus"] == data / "data/LibriSpeech"
     assert called["asr"]["chunk"] == ["4", "inf"] and called["tts"]["dnsmos"] is True
     page = (data / "paper/report.md").read_text()

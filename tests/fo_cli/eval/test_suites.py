@@ -44,6 +44,8 @@ def test_uro_bench_from_its_files_to_its_files(tiny_model, talks, tmp_path, monk
     found = run(app, ["eval", *map(str, args)])
     assert found.exit_code == 0, found.output
     scores = json.loads(found.stdout)["metrics"]
+    absent = {row["id"]: row["why"] for row in json.loads(found.stdout)["skipped"]}
+    assert absent["MLC-zh"] == f"nothing of it in {talks}" and "Gsm8kEval" not in absent
     assert heard == [(8000, []), (8000, []), (8000, [8000])]  # the second round after the first
     assert "answer_accuracy" not in scores and scores["answer_words"]["items"] == 3
     assert scores["text_words"]["items"] == 2  # a round after others has no typed twin
