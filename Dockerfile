@@ -17,7 +17,7 @@ RUN pip install --constraint constraints.txt ".[serve]"
 RUN fo models fetch && fo chat file example --out /tmp/reply.wav
 
 FROM python:3.12-slim-bookworm
-RUN useradd --create-home --uid 10001 fo
+RUN useradd --create-home --uid 10001 fo && install -d -o fo -g fo /home/fo/hub
 COPY --from=build /opt/fo /opt/fo
 COPY --from=build --chown=fo:fo /opt/fo-cache /opt/fo-cache
 ENV PATH=/opt/fo/bin:$PATH FO_CACHE=/opt/fo-cache HF_HOME=/home/fo/hub PYTHONUNBUFFERED=1

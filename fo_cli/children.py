@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-import resource
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fo_core.devices.memory import peak_memory
 from fo_core.errors import FoError
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
@@ -76,9 +76,7 @@ def run_side_by_side(
 
 def peak_memory_mb() -> float:
     """Largest resident memory of this process and its finished children, MB."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(max(own, children) / 1024, 1)
+    return round(peak_memory(children=True) / 2**20, 1)
 
 
 def _child(

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fo_cli import render
+from fo_core.api.network import TALKING, load_network
 from fo_core.errors import FoError
+from fo_core.shipped import DEFAULT
+from fo_core.shipped import model_folder as model_folder
 
 if TYPE_CHECKING:
     from fo_core.dialogue.settings import DialogueConfig
     from fo_core.models.freeze_omni import FreezeOmni
 
-TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
-
-
-def model_folder(name: str | Path, also: Iterable[str] = ()) -> Path:
-    """The folder of a model's name; see :func:`fo_core.shipped.model_folder`."""
-    from fo_core import shipped
-
-    return shipped.model_folder(name, also)
-
-
 MODEL_HELP = (
     "Model folder; fo-smol ships with the package; latest: the newest in runs/; "
     "user/repo[@revision]: of the hub."
 )
-DEFAULT_MODEL = Path("fo-smol")
+DEFAULT_MODEL = Path(DEFAULT)
 Model = Annotated[
     Path,
     typer.Option(
@@ -102,8 +94,6 @@ def ready_model(
         FoError: There is no such device.
         CheckpointError: The folder holds no model, or lacks one of ``parts``.
     """
-    from fo_core.api.network import load_network
-
     return load_network(folder, dialogue, weights, device, parts, render.note)
 
 

@@ -95,7 +95,9 @@ def train(
         Path | None, typer.Option("--config", help="YAML over the shipped recipe.")
     ] = None,
     sets: options.Sets = None,
-    device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.auto,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="Where to train; the recipe's if none.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained on what, and stop.")
     ] = False,
@@ -133,9 +135,10 @@ def train(
     model, train, valid, out = place.model, place.train, place.valid, place.out
     recipe = recipe or ("paper" if place.named else "smol-open")
     render.note(place.line(recipe))
-    overrides = [*(sets or ()), f"train.device={device.value}"]
+    overrides = [] if device is None else [f"train.device={device.value}"]
     if cache_hidden is not None:
         overrides.append(f"train.cache_hidden={options.writable(cache_hidden, 'cache folder')}")
+    overrides += sets or ()
     recipes.recipe(stage, recipe, config, overrides)  # faults are said before anything is read
     options.existing_data(train, "training manifest")
     options.existing_data(valid, "held-out manifest")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fo_core.errors import FoError
-from fo_core.shipped import DEFAULT, RUNS, is_name, model_folder
+from fo_core.shipped import DEFAULT, RUNS, model_folder, named_folder
 
 if TYPE_CHECKING:
     from fo_core.training.stage import StageOptions
@@ -43,9 +43,7 @@ def of_stage(
         FoError: The workspace has no data for the stage, or no model of a name.
     """
     named = model is not None
-    if model is not None and is_name(model):
-        model = str(model_folder(model))
-    model = model or _start(stage)
+    model = named_folder(model) if model else _start(stage)
     if train is None:
         train = _data(stage, model)
     if valid is None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -85,26 +86,24 @@ def pull(
     repo, revision = split_name(name)
     from huggingface_hub import snapshot_download
 
+    fetch = partial(
+        snapshot_download,
+        repo,
+        token=token,
+        local_files_only=local_files_only,
+        force_download=force_download,
+        cache_dir=cache_dir,
+    )
     with _in_one_line(repo, revision, token):
-        folder = Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                token=token,
-                local_files_only=local_files_only,
-                force_download=force_download,
-                cache_dir=cache_dir,
-                allow_patterns=["*.json", "*.safetensors", CARD],
-                ignore_patterns=["*/*"],
+        folder = Path(fetch(revision=revision, allow_patterns=["config.json"]))
+        if "speech_encoder" not in _config(folder):  # said before its weights are fetched
+            raise CheckpointError(
+                f"{repo} is no Freeze-Omni model (config.json without speech_encoder)",
+                possible="a model that `fo models push` made",
+                do="an LLM is named with --llm, or put under a model by fo attach",
             )
-        )
-    config = _config(folder)
-    if "speech_encoder" not in config:
-        raise CheckpointError(
-            f"{repo} is no Freeze-Omni model (config.json without speech_encoder)",
-            possible="a model that `fo models push` made",
-            do="an LLM is named with --llm, or put under a model by fo attach",
-        )
+        wanted = ["*.json", "*.safetensors", CARD]
+        fetch(revision=folder.name, allow_patterns=wanted, ignore_patterns=["*/*"])
     return folder
 
 

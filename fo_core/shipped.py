@@ -64,9 +64,14 @@ def recording(name: str | Path) -> Path:
     return path
 
 
-def is_name(name: str | Path) -> bool:
-    """Whether this names a model in another way than by its folder; see :func:`model_folder`."""
-    return str(name) in (DEFAULT, LATEST) or hub.is_hub_name(name)
+def named_folder(name: str | Path) -> str:
+    """The folder of a model that is named in another way than by its path; any path as it is.
+
+    For what also takes a YAML file, or a folder that is still to be made; the rest takes
+    :func:`model_folder`.
+    """
+    named = str(name) in (DEFAULT, LATEST) or hub.is_hub_name(name)
+    return str(model_folder(name) if named else name)
 
 
 def write_index(folder: Path) -> dict[str, int]:

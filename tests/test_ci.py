@@ -162,6 +162,7 @@ def test_compose_serves_with_a_key_behind_tls() -> None:
     assert ":?" in server["environment"]["FO_API_KEY"] and "ports" not in server
     assert proxy["depends_on"]["fo"]["condition"] == "service_healthy"
     for service in whole["services"].values():
+        assert "build" in service or re.search(r":v?\d+\.\d+\.\d+$", service["image"])
         for volume in service["volumes"]:
             place = volume.split(":")[0]
             exists = (
@@ -173,6 +174,17 @@ def test_compose_serves_with_a_key_behind_tls() -> None:
         assert wanted in caddy
     more = load(ROOT / "deploy" / "compose.cuda.yaml")["services"]["fo"]
     assert (ROOT / more["build"]["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda p: p.name)
+def test_volumes_of_the_server_lie_on_folders_that_its_user_may_write(path: Path) -> None:
+    """A new named volume takes the owner of the image's folder; where there is none, root's."""
+    final = path.read_text().split("\nFROM ")[-1]
+    for volume in load(ROOT / "compose.yaml")["services"]["fo"]["volumes"]:
+        place = re.escape(volume.split(":")[1])
+        copied = re.search(rf"^COPY .*--chown=fo:fo \S+ {place}$", final, re.MULTILINE)
+        made = re.search(rf"^RUN .*install -d -o fo -g fo {place}$", final, re.MULTILINE)
+        assert copied or made, volume
 
 
 def test_the_devcontainer_is_json_and_sets_up_by_make() -> None:

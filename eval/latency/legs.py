@@ -5,7 +5,6 @@ Many talks, each with its own seed; the times are those that session and speaker
 
 from __future__ import annotations
 
-import resource
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from eval.latency.talk import Talk, dialogue, noise, talk
+from fo_core.devices.memory import peak_memory
 from fo_core.models.freeze_omni import FreezeOmni
 
 PIECE = 160  # speech tokens of a talk's answer: 4 s
@@ -119,4 +119,4 @@ def memory(model: FreezeOmni, state_bytes: int) -> dict[str, float]:
     found = {"weights": weights / 1e6, "user": state_bytes / 1e6}
     if model.device.type == "cuda":
         return found | {"peak": torch.cuda.max_memory_allocated() / 1e6}
-    return found | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+    return found | {"peak": peak_memory() / 1e6}

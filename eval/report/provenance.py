@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil  # comes with accelerate
+
 from fo_core.dialogue.settings import FILE as DIALOGUE
 from fo_core.io.checkpoint import read_json
 from fo_core.shipped import INDEX
@@ -57,11 +59,10 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     if info.is_file():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
-    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = {
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "memory_gb": round(pages / 2**30, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
     }

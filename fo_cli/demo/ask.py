@@ -26,7 +26,7 @@ from fo_core.models.packing import pack_for_inference
 from fo_core.shipped import model_folder
 from fo_core.streaming import SAMPLE_RATE
 
-FOLDER = "spoken_questions"  # beside this file
+FOLDER = "spoken_questions"  # in fo_cli
 ROWS = "items.jsonl"
 VOICES = ("hibari/heart", "piper/joe", "flite/slt", "espeak-ng/en-us")  # of --say, the best first
 

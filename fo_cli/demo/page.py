@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import psutil
 
 from eval.metrics.contains import contains
 from eval.report import sections as report_sections
@@ -73,7 +74,7 @@ def _spent(steps: Steps, wall: float, processor: float) -> dict[str, Any]:
     total = {
         "wall_seconds": round(before.get("wall_seconds", 0.0) + wall, 1),
         "processor_seconds": round(before.get("processor_seconds", 0.0) + processor, 1),
-        "load_average": round(os.getloadavg()[0], 1),
+        "load_average": round(psutil.getloadavg()[0], 1),
     }
     write_json(path, total)
     return total

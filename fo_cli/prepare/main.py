@@ -28,6 +28,7 @@ from fo_cli.prepare.options import (
     say_steps,
     voice,
 )
+from fo_core.shipped import named_folder
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -112,7 +113,8 @@ def every_step(
 ) -> None:
     """Every step of a source that is not done yet, and the report at the end."""
     data = read_config(config, out, bool(inputs))
-    named = {**inputs_of(inputs, source, data.get("source")), "encode.model": _named(model)}
+    named = inputs_of(inputs, source, data.get("source"))
+    named["encode.model"] = model and named_folder(model)
     cfg = chain_config(data, sets, {**how(num_workers, engine, limit), **named})
     options.writable(out, "data folder")
     say_steps(run_steps(out, cfg, None), out, json)
@@ -218,7 +220,7 @@ def encode(
 
     Of dialogues those are the assistant's turns; of any other manifest (--input) all that it holds.
     """
-    named = {"encode.model": _named(model), "encode.device": device}
+    named = {"encode.model": model and named_folder(model), "encode.device": device}
     named |= how(num_workers, engine, limit)
     _run(out, "encode", config, sets, named, json, source)
 
@@ -233,15 +235,6 @@ def report(out: Out, json: options.Json = False) -> None:
         render.as_json(paths)
     else:
         render.result(f"report: {paths['html']}")
-
-
-def _named(model: Path | None) -> str | None:
-    """The folder of a model that was named; None: none was."""
-    if model is None:
-        return None
-    from fo_core.shipped import is_name
-
-    return str(options.model_folder(model) if is_name(model) else model)
 
 
 def _run(

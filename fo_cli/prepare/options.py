@@ -115,16 +115,14 @@ def read_config(config: str | None, out: Path, inputs: bool = False) -> dict[str
 
 
 def chain_config(data: dict[str, Any], sets: Sequence[str] | None, named: Mapping[str, Any]) -> Any:
-    """A ChainConfig from a YAML's data, ``--set a.b=c``, and options that were given (not None).
+    """A ChainConfig from a YAML's data; over it options (not None), over them ``--set a.b=c``.
 
     Raises:
         ConfigError: A key or a value is wrong.
     """
     from data_prep.chain import ChainConfig
-    from fo_core.config import load, set_dotted
+    from fo_core.config import load
 
-    for assignment in sets or ():
-        set_dotted(data, assignment)
     for key, value in named.items():
         if value is None:
             continue
@@ -133,7 +131,7 @@ def chain_config(data: dict[str, Any], sets: Sequence[str] | None, named: Mappin
         for name in above:
             place = place.setdefault(name, {})
         place[last] = value
-    return load(ChainConfig, data)
+    return load(ChainConfig, data, sets or ())
 
 
 def inputs_of(

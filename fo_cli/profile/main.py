@@ -128,5 +128,5 @@ def _model(name: str, folder: Path | None) -> FreezeOmni:
     from fo_core.models.freeze_omni import load
 
     loaded = load(folder)
-    loaded.require("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
+    loaded.require(*options.TALKING)
     return endless(loaded)

@@ -39,17 +39,16 @@ def throughput(
 
     from eval.latency.throughput import measure
     from fo_core.data.manifest import read
-    from fo_core.shipped import is_name
+    from fo_core.shipped import named_folder
     from fo_core.training import recipes
     from fo_core.training.initial_model import begin
 
-    if is_name(model):
-        model = str(options.model_folder(model))
+    folder = named_folder(model)
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     found = []
     for name in stage:
         chosen = recipes.recipe(name, recipe, overrides=list(sets or ()))
-        start = begin(model, train)
+        start = begin(folder, train)
         start.trained |= set(chosen.stage.build().starts_from)  # speed does not depend on skill
         held_out = read(valid)[:1]
         found.append(

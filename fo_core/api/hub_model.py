@@ -7,6 +7,7 @@ is the folder that the model was loaded from, to the bit; the weights in memory 
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ from fo_core import hub
 from fo_core.errors import CheckpointError
 
 
-class HubModel(ModelHubMixin, library_name="freeze-omni"):
+class HubModel(ModelHubMixin, ABC, library_name="freeze-omni"):
     """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` of a model with a folder.
 
     Attributes:
@@ -27,9 +28,9 @@ class HubModel(ModelHubMixin, library_name="freeze-omni"):
     folder: Path | None
 
     @classmethod
+    @abstractmethod
     def from_folder(cls, folder: Path, weights: str, device: str, settings: Sequence[str]) -> Self:
         """Load a model folder."""
-        raise NotImplementedError
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from accelerate.tracking import GeneralTracker, get_available_trackers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fo_core.devices.memory import peak_memory
 from fo_core.errors import CheckpointError, StageError
 from fo_core.training.data_feed import count
 from fo_core.training.distributed import merge
@@ -188,7 +188,7 @@ def memory_gb(device: torch.device) -> float:
     """Most memory that this process has had: on the GPU, else resident on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_memory() / 2**30
 
 
 class LiveLine:

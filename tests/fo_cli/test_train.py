@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_core.data import manifest
+from fo_core.errors import FoError
 
 run = CliRunner().invoke
 
@@ -103,6 +104,24 @@ def test_faults_are_one_line_and_leave_nothing(change, line, data):
     assert found.exit_code == 1, found.exception
     assert line in found.stderr and found.stderr.count("error:") == 1
     assert not (data / "run" / "model").exists()
+
+
+def test_an_option_that_is_not_given_leaves_yaml_and_set_alone(data, monkeypatch):
+    from fo_core.training import recipes
+
+    read, found = recipes.recipe, []
+
+    def spy(*given):
+        found.append(read(*given).train.device)
+        raise FoError("enough")
+
+    monkeypatch.setattr(recipes, "recipe", spy)
+    mine = data / "mine.yaml"
+    mine.write_text("train: {device: cuda}\n")
+    plain = [word for word in args(data) if word not in ("--device", "cpu")]  # the recipe's is cpu
+    for more in ([], ["--config", str(mine)], ["--set", "train.device=cuda"], ["--device", "auto"]):
+        assert "enough" in run(app, [*plain, *more]).stderr
+    assert found == ["cpu", "cuda", "cuda", "auto"]
 
 
 def test_a_dry_run_can_measure(data):

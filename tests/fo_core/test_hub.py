@@ -215,6 +215,15 @@ def test_another_kind_of_model_is_named(server: Hub) -> None:
         shipped.model_folder("me/nobody")
 
 
+def test_no_weights_of_another_kind_of_model_are_fetched(server: Hub) -> None:
+    """`--model` with an LLM's name would bring gigabytes before it is refused."""
+    server.repos[LLM].commit("main", {"config.json": b"{}", "model.safetensors": b"many"})
+    with pytest.raises(CheckpointError, match="is no Freeze-Omni model"):
+        hub.pull(LLM)
+    assert any("config.json" in line for line in server.asked)
+    assert not [line for line in server.asked if "safetensors" in line]
+
+
 @pytest.mark.parametrize(
     ("name", "is_one"),
     [

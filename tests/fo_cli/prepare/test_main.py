@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from fo_cli.main import app
 from fo_cli.prepare import main as prepare_data
+from fo_cli.prepare.options import chain_config
 from fo_core.models.llm import wheels
 
 run = CliRunner().invoke
@@ -24,6 +25,13 @@ def test_the_demos_domain_is_sampled_and_found_done_again(tmp_path):
     assert run(app, args).exit_code == 0
     assert made.read_bytes() == before
     assert (tmp_path / "d" / "sample" / "journal.jsonl").read_bytes() == journal
+
+
+def test_set_wins_over_options_and_their_defaults():
+    """`speak --set synthesize.seed=3` must not be undone by the default of --seed."""
+    options = {"synthesize.seed": 0, "run.limit": 5, "texts.text": None}
+    cfg = chain_config({"source": "texts", "run": {"limit": 9}}, ["synthesize.seed=3"], options)
+    assert (cfg.synthesize.seed, cfg.run.limit, cfg.source) == (3, 5, "texts")
 
 
 @pytest.mark.parametrize(
