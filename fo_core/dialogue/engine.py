@@ -152,7 +152,7 @@ class DialogueEngine:
         if block.size:
             yield from self._listen(chunk)
         if self._turns.listening:
-            self._end_turn("commit", answer)
+            yield from self._end_turn("commit", answer)
 
     def _begin_turn(self, voiced: bool) -> Steps[None]:
         """The user's turn begins, with what was heard before the voice was noticed."""
@@ -191,9 +191,9 @@ class DialogueEngine:
         if how == "respond" and cfg.detect == "file" and not active.was_heard():
             return  # nothing was asked yet
         if how is not None:
-            self._end_turn(how, cfg.answer)
+            yield from self._end_turn(how, cfg.answer)
 
-    def _end_turn(self, how: ev.How, answer: bool) -> None:
+    def _end_turn(self, how: ev.How, answer: bool) -> Steps[None]:
         """The user's turn is over."""
         active, turns = self.candidate or self.conversation, self._turns
         turn = active.turns[-1]
@@ -212,6 +212,7 @@ class DialogueEngine:
             self.start_reply()
         else:
             turns.go(Event.STOP)
+            yield from active.hear_rest()
 
     def drop_turn(self, event: Event) -> None:
         """The user's running turn, if there is one, leaves no trace."""
