@@ -81,6 +81,12 @@ class Conversation:
         twin.turns = [turn.copy() for turn in self.turns]
         return twin
 
+    def fresh(self) -> Conversation:
+        """Another one of the same kind in which nothing was said; :meth:`refeed` is due."""
+        twin = copy.copy(self)
+        twin.cache, twin.turns = self.model.llm.init_state(1, 0), []
+        return twin
+
     @property
     def length(self) -> int:
         """Positions of the LLM's cache in use."""

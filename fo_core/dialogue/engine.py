@@ -243,12 +243,11 @@ class DialogueEngine:
         self._tasks.start_reply(self._make_reply(self.reply))
 
     def reply_apart(self, command: Respond) -> Steps[None]:
-        """Answer on a fork of the conversation, which goes with the answer."""
+        """Answer on a copy of the conversation, which goes with the answer."""
         if self.unread:
             yield from self._read_context()
-        twin, number = self.conversation.fork(), self._turns.number()
-        if command.messages is not None:
-            twin.turns = []
+        talk, number = self.conversation, self._turns.number()
+        twin = talk.fork() if command.messages is None else talk.fresh()
         for role, text in command.messages or ():
             if role == "user":
                 twin.insert(twin.text_turn(number, text))
