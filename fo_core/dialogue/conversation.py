@@ -79,6 +79,7 @@ class Conversation:
         twin = copy.copy(self)
         twin.cache = self.cache.fork(ROOM)
         twin.turns = [turn.copy() for turn in self.turns]
+        twin._listener = self._listener.fork()
         return twin
 
     def fresh(self) -> Conversation:

@@ -174,6 +174,8 @@ class DialogueEngine:
             yield from self._read_context()
         turns.go(Event.SPEECH_START)
         active = self.candidate or self.conversation
+        if active.turns:  # an answer that was stopped at once has not read its question's end
+            yield from active.hear_rest()
         active.begin(number)
         before = turns.audio.look_back()
         if voiced:

@@ -84,3 +84,21 @@ def test_a_reply_apart_leaves_the_question_its_last_word(asked):
     plain, duplex = asked(), asked()
     answer(duplex, apart=True)
     assert answer(duplex) == answer(plain)
+
+
+@pytest.mark.parametrize("interrupt", ["state", "voice"])
+def test_who_speaks_on_keeps_the_last_word_before(asked, vad, head, tiny_model, interrupt):
+    """The machine lags: the user goes on before the answer has read the question."""
+    turn = TurnConfig(interrupt=interrupt)
+    duplex = Duplex(tiny_model, CFG, vad=vad, turn=turn, speak=False)
+    listener = Listener(tiny_model)
+    chunks = torch.from_numpy(loud(3, 0)).split(CHUNK)
+    whole = [*(listener.hear(chunk).embeds for chunk in chunks), listener.flush()]
+    head[:] = ["continue", "continue", "respond", "continue", "respond"]
+    events = hear(duplex, np.concatenate([loud(3, 0), loud(2, 1)]))
+    assert [e.turn for e in events if isinstance(e, ev.Interrupted)] == [0]
+    first, second = duplex.conversation.turns
+    assert first.answer.text == "" and second.answer.text
+    assert torch.equal(torch.cat(first.heard, dim=1), torch.cat(whole, dim=1))
+    read = [*duplex.conversation._opening(first), *whole]
+    assert second.start - first.start == sum(vectors.shape[1] for vectors in read)
