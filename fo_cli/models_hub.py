@@ -93,7 +93,7 @@ def fetch(
         if name in wheels.WHEELS:
             found[name] = {"llm": str(source.resolve(name))}
             continue
-        folder = options.model_folder(name)
+        folder = options.model_folder(name, also=wheels.WHEELS)
         llm = source.resolve(read_config(folder).llm.spec)
         found[name] = {"model": str(folder), "llm": str(llm)}
     if json:

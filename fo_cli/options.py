@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
 
-def model_folder(name: str | Path) -> Path:
+def model_folder(name: str | Path, also: Iterable[str] = ()) -> Path:
     """The folder of a model's name; see :func:`fo_core.shipped.model_folder`."""
     from fo_core import shipped
 
-    return shipped.model_folder(name)
+    return shipped.model_folder(name, also)
 
 
 MODEL_HELP = (

@@ -14,6 +14,7 @@ from fo_core.devices.compute import choose
 from fo_core.errors import EngineError, FoError, first_line
 from fo_core.hub import is_hub_name
 from fo_core.registry import did_you_mean
+from fo_core.shipped import DEFAULT
 
 KEY_VARIABLE = "FO_API_KEY"
 
@@ -112,9 +113,10 @@ def serve(
     environment variable FO_API_KEY set, clients must send that key. --set overrides how the model
     talks (dialogue.json of its folder). SIGTERM and Ctrl-C let replies end, a second one does not.
     """
-    name = str(model) if is_hub_name(model) else ""
+    named = str(model)
     model = options.model_folder(model)
-    name = name or "/".join(model.resolve().parts[-2:])  # as clients see it
+    known = named == DEFAULT or is_hub_name(named)
+    name = named if known else "/".join(model.resolve().parts[-2:])  # as clients see it
     if (certificate is None) != (private_key is None):
         raise FoError("TLS needs a certificate and its key", do="give --tls-cert and --tls-key")
     if certificate is not None and private_key is not None:

@@ -8,6 +8,7 @@ A workspace is the current folder: ``data/`` holds manifests, ``runs/STAGE/model
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,11 +23,12 @@ EXAMPLE = "example"  # a recorded question that ships: "What is the capital of F
 INDEX = "files.json"  # in the folder of the model that ships
 
 
-def model_folder(name: str | Path) -> Path:
+def model_folder(name: str | Path, also: Iterable[str] = ()) -> Path:
     """The folder of a model.
 
     Args:
         name: A folder, ``fo-smol``, ``latest``, or a model of the hub: ``user/repo[@revision]``.
+        also: Other names that the caller takes itself, for the error.
 
     Raises:
         CheckpointError: There is no such folder; the shipped model is not whole; ``runs/`` holds no
@@ -49,7 +51,7 @@ def model_folder(name: str | Path) -> Path:
     raise CheckpointError(
         f"model folder {path} {fault}",
         possible=f"a model folder, {DEFAULT} (ships with the package), {LATEST} (newest in runs/), "
-        "user/repo[@revision] of the hub",
+        + ", ".join(["user/repo[@revision] of the hub", *also]),
         do="fo models list shows those at hand",
     )
 

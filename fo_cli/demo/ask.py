@@ -17,7 +17,7 @@ from fo_cli.children import Progress
 from fo_cli.demo.config import DemoConfig, Steps, processor_seconds
 from fo_core.dialogue.answer import ask_wave, file_talk
 from fo_core.dialogue.settings import read_dialogue
-from fo_core.engines.tts import TTS
+from fo_core.engines.tts import TTS, check_request
 from fo_core.errors import EngineError, FoError
 from fo_core.io import audio
 from fo_core.io.files import read_json, read_jsonl, write_jsonl
@@ -77,13 +77,19 @@ def questions(cfg: DemoConfig, say: Sequence[str], voice: str | None) -> list[Qu
     """What is asked: the bundled recordings, then every ``--say``.
 
     Raises:
-        FoError: A text has no words; the bundle is not whole.
+        FoError: A text has no words, the voice cannot speak, or speaks nothing; the bundle is not
+            whole.
     """
     for text in say:
         if not any(char.isalnum() for char in text):
             raise FoError(f"--say {text!r} holds no words", do="give a question to ask aloud")
-    if voice is not None and "/" not in voice:
-        raise FoError(f"--voice {voice!r} has no engine", possible="ENGINE/VOICE, as flite/slt")
+    if voice is not None:
+        name, slash, who = voice.partition("/")
+        if not slash:
+            raise FoError(f"--voice {voice!r} has no engine", possible="ENGINE/VOICE, as flite/slt")
+        if not say:
+            raise FoError("--voice speaks what --say gives", do="add --say, or leave --voice out")
+        check_request(TTS.load(name).Engine(), name, say[0], who, 1.0)
     return [*bundled(cfg.ask.limit), *(Question(text, voice or "") for text in say)]
 
 

@@ -69,7 +69,7 @@ def latency(
     machine are numbers of a busy machine.
     """
     names = list(dict.fromkeys(model or [str(options.DEFAULT_MODEL)]))
-    folders = {name: None if name in RANDOM else options.model_folder(name) for name in names}
+    folders = {n: None if n in RANDOM else options.model_folder(n, also=RANDOM) for n in names}
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
     device = choose(device)

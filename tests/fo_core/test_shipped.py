@@ -73,3 +73,9 @@ def test_the_transcript_of_a_question_holds_its_last_word() -> None:
     found = ask_wave(talk, wave)
     assert found.text and found.question == talk.conversation.words
     assert found.question == talk.conversation._listener.text  # of after the answer
+
+
+def test_an_unknown_name_lists_what_the_caller_takes_too() -> None:
+    with pytest.raises(CheckpointError) as fault:
+        shipped.model_folder("gpt9", also=("embedded", "qwen"))
+    assert str(fault.value.possible).endswith("user/repo[@revision] of the hub, embedded, qwen")

@@ -70,6 +70,9 @@ def test_a_damaged_or_missing_bundled_question_is_one_line(damage: str, bundle: 
     [
         (["--say", "?!"], "holds no words"),
         (["--say", "Hello?", "--voice", "slt"], "has no engine"),
+        (["--say", "Hello?", "--voice", "nobody/x"], "unknown text-to-speech engine 'nobody'"),
+        (["--say", "Hello?", "--voice", "flite/x"], "'x'"),
+        (["--voice", "flite/slt"], "add --say"),
         (["--say", "Hello?", "--from-scratch"], "leave --from-scratch or --say out"),
         (["--set", "prepare.domain.recording=3"], "recording"),
         (["--set", "evaluate.known=0"], "1 or more"),
