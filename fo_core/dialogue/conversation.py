@@ -79,6 +79,13 @@ class Conversation:
         twin = copy.copy(self)
         twin.cache = self.cache.fork(ROOM)
         twin.turns = [turn.copy() for turn in self.turns]
+        twin._listener = self._listener.fork()
+        return twin
+
+    def fresh(self) -> Conversation:
+        """Another one of the same kind in which nothing was said; :meth:`refeed` is due."""
+        twin = copy.copy(self)
+        twin.cache, twin.turns = self.model.llm.init_state(1, 0), []
         return twin
 
     @property
@@ -161,10 +168,10 @@ class Conversation:
 
     def drop_turn(self) -> None:
         """The running turn wants no answer, or is given up: it leaves no trace."""
-        turn = self.turns[-1]
-        turn.open, turn.dropped = False, True
+        turn = self.turns.pop()
+        self.forgotten += 1
         self.cache.crop(min(self.length, turn.start))
-        turn.heard.clear()
+        self._listener.flush()  # nor in the turn before, if that one waits for its answer
 
     @property
     def words(self) -> str:
@@ -180,12 +187,20 @@ class Conversation:
 
     def read_end(self) -> Steps[Tensor]:
         """Read the end of the newest turn; the state [1, 1, H] that predicts the answer."""
+        hidden = yield from self._feed(self._rest(), self._suffix(self.turns[-1]))
+        assert hidden is not None, "a template has something before the assistant's words"
+        return hidden
+
+    def hear_rest(self) -> Steps[None]:
+        """Hear the newest turn to its end, though it is not answered now."""
+        yield from self._feed(self._rest())
+
+    def _rest(self) -> list[Tensor]:
+        """What the adapter still held back of the newest turn."""
         turn = self.turns[-1]
         rest = [self._listener.flush()] if turn.chunks else []
         turn.heard += [vectors for vectors in rest if vectors.shape[1]]
-        hidden = yield from self._feed(rest, self._suffix(turn))
-        assert hidden is not None, "a template has something before the assistant's words"
-        return hidden
+        return rest
 
     def _hear(self, chunk: Tensor) -> AdaptedChunk:
         """Keep what the LLM reads of a chunk, to read it again."""
@@ -222,12 +237,11 @@ class Conversation:
     def pending(self) -> bool:
         """Whether the newest turn waits for an answer."""
         newest = self.turns[-1] if self.turns else None
-        return newest is not None and newest.answer is None and not (newest.open or newest.dropped)
+        return newest is not None and newest.answer is None and not newest.open
 
     def find(self, number: int) -> Turn | None:
         """A turn of the history."""
-        kept = [turn for turn in self.turns if not turn.dropped]
-        return next((turn for turn in kept if turn.number == number), None)
+        return next((turn for turn in self.turns if turn.number == number), None)
 
     def insert(self, turn: Turn) -> None:
         """Put a turn at the end, but before what the user is saying; :meth:`refeed` is due."""
@@ -242,7 +256,7 @@ class Conversation:
         ids = encode(self.model.llm.tokenizer, text)
         answer = Answer(self.length, list(ids), ended=True, text=text)
         said = [turn for turn in self.turns if not turn.open]
-        if said and said[-1].answer is None and not said[-1].dropped:
+        if said and said[-1].answer is None:
             said[-1].answer = answer
         else:
             self.insert(Turn(self.length, number(), answer=answer))
@@ -304,10 +318,7 @@ class Conversation:
             size: Positions a step.
             prefixes: States that have read a system text: one of them to start from, or one more.
         """
-        llm, turns = self.model.llm, self.turns
-        self.turns = [turn for turn in turns if not turn.dropped]
-        self.forgotten += len(turns) - len(self.turns)
-        ids = self.parts.system_ids
+        llm, ids = self.model.llm, self.parts.system_ids
         known = prefixes.get(tuple(ids))
         self.cache = llm.init_state(1, ROOM) if known is None else known.fork(ROOM)
         if known is None and ids:

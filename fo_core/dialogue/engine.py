@@ -152,7 +152,7 @@ class DialogueEngine:
         if block.size:
             yield from self._listen(chunk)
         if self._turns.listening:
-            self._end_turn("commit", answer)
+            yield from self._end_turn("commit", answer)
 
     def _begin_turn(self, voiced: bool) -> Steps[None]:
         """The user's turn begins, with what was heard before the voice was noticed."""
@@ -174,6 +174,8 @@ class DialogueEngine:
             yield from self._read_context()
         turns.go(Event.SPEECH_START)
         active = self.candidate or self.conversation
+        if active.turns:  # an answer that was stopped at once has not read its question's end
+            yield from active.hear_rest()
         active.begin(number)
         before = turns.audio.look_back()
         if voiced:
@@ -191,9 +193,9 @@ class DialogueEngine:
         if how == "respond" and cfg.detect == "file" and not active.was_heard():
             return  # nothing was asked yet
         if how is not None:
-            self._end_turn(how, cfg.answer)
+            yield from self._end_turn(how, cfg.answer)
 
-    def _end_turn(self, how: ev.How, answer: bool) -> None:
+    def _end_turn(self, how: ev.How, answer: bool) -> Steps[None]:
         """The user's turn is over."""
         active, turns = self.candidate or self.conversation, self._turns
         turn = active.turns[-1]
@@ -212,6 +214,7 @@ class DialogueEngine:
             self.start_reply()
         else:
             turns.go(Event.STOP)
+            yield from active.hear_rest()
 
     def drop_turn(self, event: Event) -> None:
         """The user's running turn, if there is one, leaves no trace."""
@@ -242,12 +245,11 @@ class DialogueEngine:
         self._tasks.start_reply(self._make_reply(self.reply))
 
     def reply_apart(self, command: Respond) -> Steps[None]:
-        """Answer on a fork of the conversation, which goes with the answer."""
+        """Answer on a copy of the conversation, which goes with the answer."""
         if self.unread:
             yield from self._read_context()
-        twin, number = self.conversation.fork(), self._turns.number()
-        if command.messages is not None:
-            twin.turns = []
+        talk, number = self.conversation, self._turns.number()
+        twin = talk.fork() if command.messages is None else talk.fresh()
         for role, text in command.messages or ():
             if role == "user":
                 twin.insert(twin.text_turn(number, text))

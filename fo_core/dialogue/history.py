@@ -20,7 +20,6 @@ class Turn:
     start: int  # length of the LLM's cache before it
     number: int = 0  # the application's own count
     open: bool = False  # the user may still add to it
-    dropped: bool = False  # it wants no answer and leaves no trace
     chunks: int = 0  # heard
     voiced: bool = False  # a voice was found in it
     heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it

@@ -11,9 +11,11 @@ encoder and codec run user by user: a batch would change their last bits. Who go
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -76,11 +78,11 @@ class PoolStats:
     opened: int = 0
     closed: Counter[str] = field(default_factory=Counter)  # by reason
     replies: Counter[str] = field(default_factory=Counter)  # by status
-    batches: Counter[str] = field(
-        default_factory=Counter
-    )  # runs of "LLMRequest" (LLM), "DecoderRequest" (decoder)
-    steps: Counter[str] = field(default_factory=Counter)  # steps in them
-    seconds: Counter[str] = field(default_factory=Counter)  # spent in them, and in "advance"
+    # runs of a model, by kind of step: "LLMRequest", "DecoderRequest"
+    batches: Counter[str] = field(default_factory=Counter)
+    steps: Counter[str] = field(default_factory=Counter)  # in them
+    # spent in them, and in "advance"
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 class Pool:
@@ -231,10 +233,10 @@ class Pool:
     def stats(self) -> PoolStats:
         """A copy of the counters."""
         with self.lock:
-            s, slots = self._stats, self._slots.values()
+            slots = self._slots.values()
             working = sum(slot.busy or slot.step is not None for slot in slots)
-            parts = (Counter(c) for c in (s.closed, s.replies, s.batches, s.steps, s.seconds))
-            return PoolStats(len(slots), working, s.opened, *parts)
+            counted = copy.deepcopy(self._stats)
+            return dataclasses.replace(counted, sessions=len(slots), working=working)
 
     def working(self, talk: Talk) -> bool:
         """Whether there is something to do for a user."""
@@ -298,7 +300,7 @@ class Pool:
         with self.lock:
             self._stats.batches[kind] += 1
             self._stats.steps[kind] += len(steps)
-            self._stats.seconds[kind] += time.perf_counter() - began  # type: ignore[assignment]
+            self._stats.seconds[kind] += time.perf_counter() - began
             for slot, result in zip(job, results, strict=True):
                 slot.busy, slot.step = False, None
                 if slot.duplex is None:
@@ -341,7 +343,7 @@ class Pool:
             if slot.duplex is not None and duplex is not None:
                 slot.step = step
                 slot.level = duplex.engine.reply_level() if duplex.tasks.replying else 0
-            self._stats.seconds["advance"] += time.perf_counter() - began  # type: ignore[assignment]
+            self._stats.seconds["advance"] += time.perf_counter() - began
             if failed:
                 self.drop(slot.talk, "failed")
 

@@ -250,7 +250,8 @@ def test_the_client_commits(tiny_model, vad):
     assert of(events, ev.ChunkState, 0)[-1].at == int(2.5 * CHUNK)
     assert [e.turn for e in of(events, ev.ChunkState)] == [0, 1, 1]
     duplex.send(do.Clear())
-    assert kinds(duplex.run())[-1] == "Cleared" and len(duplex.conversation.turns) == 2
+    assert kinds(duplex.run())[-1] == "Cleared" and duplex.conversation.forgotten == 1
+    assert [turn.number for turn in duplex.conversation.turns] == [0]  # the second left no trace
     duplex.push(loud(0.6))
     duplex.send(do.Commit(answer=False))
     events = list(duplex.run())
