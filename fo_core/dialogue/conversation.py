@@ -75,9 +75,12 @@ class Conversation:
         return parts is None or parts.system_ids != self.parts.system_ids
 
     def fork(self) -> Conversation:
-        """A copy that can hear the user while this one's answer goes on."""
+        """A copy that can hear the user while this one's answer goes on, or answer on trial.
+
+        Only one of the two may be in a model step at a time.
+        """
         twin = copy.copy(self)
-        twin.cache = self.cache.fork(ROOM)
+        twin.cache = self.cache.branch()
         twin.turns = [turn.copy() for turn in self.turns]
         twin._listener = self._listener.fork()
         return twin

@@ -72,6 +72,7 @@ def check_context(duplex: Duplex) -> None:
     """What the LLM's cache holds is what reading the kept history anew would give."""
     talk = duplex.conversation
     length, turns = talk.length, talk.turns
+    talk.cache.cache.claim()
     keys = talk.cache.cache.keys[:, :, :, :length].clone()
     ends = [turn.start for turn in turns[1:]] + [length]
     for turn, end in zip(turns, ends, strict=True):
