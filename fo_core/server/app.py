@@ -36,6 +36,7 @@ from fo_core.server.translate import error
 from fo_core.server.webrtc.routes import Calls
 
 __all__ = ["ServeConfig", "make_app"]
+NO_LIVE = "no OpenAI Live dialect here; possible: /v1/realtime by WebSocket, /v1/realtime/calls"
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds
 
 
@@ -176,6 +177,20 @@ def make_app(
             await connection.serve(known, lambda: pool.working(talk) or bool(talk.backlog))
         finally:
             talk.close("client")
+
+    @app.websocket("/v1/live/sessions")
+    async def live_session(socket: WebSocket) -> None:
+        await socket.accept()
+        told = error(NO_LIVE, "unsupported")["error"] | {"client_event_id": None}
+        told = {"event_id": new_id("event"), "type": "error", "error": told}
+        metrics.refused("unsupported")
+        await socket.send_json(told)
+        await socket.close(POLICY, NO_LIVE[:120])
+
+    @app.post("/v1/live/{rest:path}")
+    async def live_post(rest: str) -> Response:
+        metrics.refused("unsupported")
+        return refusal(Refused(NO_LIVE, code="unsupported"))
 
     calls.add_routes(app)
     add_secrets(app, access)

@@ -154,7 +154,7 @@ class Reply:
         assert item is not None
         self._spoken += len(wave)
         item.milliseconds = -(-1000 * self._spoken // SPEECH_RATE)
-        rest = self._resampler.step(wave) if told else ()
+        rest = self._resampler.step(wave if told else wave[:0])
         if len(rest):
             yield self._delta(item, rest)
 

@@ -76,7 +76,7 @@ class Call:
         if self._peer.sctp is not None:
             transports.add(self._peer.sctp.transport)
         for transport in transports:
-            ice = transport.transport.iceGatherer._connection
+            ice: Any = transport.transport.iceGatherer._connection
             gather = ice.get_component_candidates
             ice.get_component_candidates = functools.partial(_gather, gather, self._addresses)
 

@@ -50,7 +50,8 @@ def read_offer(sdp: str) -> Offer:
         if part.kind not in media:
             raise Refused(f"no {part.kind} here; possible: audio and a data channel", "sdp")
         media[part.kind].append(part)
-        if not part.ice.usernameFragment or not part.ice.password:
+        ice = part.ice
+        if ice is None or not ice.usernameFragment or not ice.password:
             raise Refused(f"its {part.kind} has no ICE credentials", "sdp", "invalid_sdp")
         if part.dtls is None or not part.dtls.fingerprints:
             raise Refused(f"its {part.kind} has no DTLS fingerprint", "sdp", "invalid_sdp")

@@ -37,10 +37,12 @@ class Playout:
 
     Attributes:
         changed: Set where there are changes.
+        paused: Turn of a reply that stands still while a voice is judged; None: none does.
     """
 
     def __init__(self, played: Callable[[int, int], None]) -> None:
         self.changed = asyncio.Event()
+        self.paused: int | None = None
         self._changes: list[tuple[Change, int]] = []
         self._played = played
         self._pieces: deque[_Piece] = deque()
@@ -82,6 +84,8 @@ class Playout:
         if still_made and turn not in self._made:
             self._cut.add(turn)
         self._made.discard(turn)
+        if self.paused == turn:
+            self.paused = None
         rest = next((piece for piece in self._pieces if piece.turn == turn), None)
         self._pieces = deque(piece for piece in self._pieces if piece.turn != turn)
         if turn != self._turn:
@@ -99,6 +103,8 @@ class Playout:
         filled = 0
         while filled < samples and self._pieces:
             piece = self._pieces[0]
+            if piece.turn == self.paused:
+                break
             part = piece.wave[: samples - filled]
             out[filled : filled + len(part)] = part
             filled += len(part)

@@ -78,3 +78,22 @@ def test_a_reply_without_sound_changes_nothing() -> None:
     playout.made(0)
     playout.cut(1)
     assert not playout.take(FRAME).any() and playout.changes() == [] and told == []
+
+
+def test_a_reply_that_gives_way_goes_on_with_the_sample_after_the_last() -> None:
+    playout, _ = playing()
+    wave = np.arange(1, 4 * FRAME + 1, dtype=np.float32)
+    playout.add(1, 0, wave)
+    playout.made(1)
+    sent = [playout.take(FRAME)]
+    playout.paused = 1
+    assert not playout.take(FRAME).any() and playout.turn == 1
+    playout.paused = None
+    sent += [playout.take(FRAME) for _ in range(3)]
+    assert np.array_equal(np.concatenate(sent), wave)
+    playout.add(2, 0, wave)
+    playout.take(FRAME)
+    playout.paused = 2
+    playout.cut(2)  # it wanted an answer: the old reply does not hold up the new one
+    playout.add(3, 0, wave)
+    assert playout.take(2 * FRAME)[FADE:].any()
