@@ -108,7 +108,7 @@ def test_the_example_of_the_documentation_runs_and_is_interrupted(browser: Any, 
     page = opened(browser, eager, [], bypass_csp=True)
     loud = """async () => {
         const { peer, events } = await call();
-        window.told = [];
+        Object.assign(window, { peer, told: [] });
         events.addEventListener("message", ({ data }) => told.push(JSON.parse(data).type));
         const level = () => peer.getReceivers()[0].getStats().then((stats) =>
             [...stats.values()].find((s) => s.type === "inbound-rtp")?.totalAudioEnergy ?? 0);
@@ -122,5 +122,6 @@ def test_the_example_of_the_documentation_runs_and_is_interrupted(browser: Any, 
     # the microphone's noise comes again while an answer is played
     page.wait_for_function("told.includes('output_audio_buffer.cleared')", timeout=60_000)
     assert "response.output_audio.delta" not in page.evaluate("told")
+    page.evaluate("peer.close()")
     page.context.close()
     assert eager.empty()
