@@ -107,4 +107,5 @@ def _tqdm(step: str, done: int, total: int) -> Any:
     from tqdm import tqdm as plain
 
     plain.monitor_interval = 0  # its thread would be there when workers are forked
-    return plain(**how, file=_Lines(), mininterval=EVERY, miniters=1, bar_format=PLAIN)
+    how |= {"mininterval": EVERY, "miniters": 1, "bar_format": PLAIN, "position": 0}
+    return plain(**how, file=_Lines())

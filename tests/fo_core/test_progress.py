@@ -39,6 +39,16 @@ def test_what_was_done_before_does_not_count_into_the_rate(now, capsys):
     assert lines[2].startswith("speak 100/100") and lines[3].startswith("speak 3/5")
 
 
+def test_lines_of_two_steps_hold_nothing_but_words(now, capsys):
+    with Bars() as bars:
+        for done in (0, 1, 2):
+            bars("listen", done, 2)
+            bars("speak", done, 2)
+    said = capsys.readouterr().err
+    assert said.replace("\n", "").isprintable()
+    assert len(said.splitlines()) == 4
+
+
 def test_nothing_is_said_where_nobody_asked(capsys):
     with Bars(show=False) as bars:
         bars("speak", 1, 2)
