@@ -1,4 +1,4 @@
-"""Our mel filters, trimming and pitch against librosa's, whose values (0.11.0) are written down here.
+"""Our mel filters, trimming and pitch against librosa 0.11.0, whose values are written down here.
 
 librosa itself is no dependency: with numba, LLVM, scipy and scikit-learn it would add 410 MB.
 """
@@ -13,7 +13,8 @@ from eval.metrics.voice import pitch
 from fo_core.features import slaney_filters
 from fo_core.io import audio
 
-# filters.mel(sr=16000, n_fft=SIZE, n_mels=BANDS, fmin=0, fmax=8000): (bin, band, value), all, squares
+# filters.mel(sr=16000, n_fft=SIZE, n_mels=BANDS, fmin=0, fmax=8000): (bin, band, value) of some,
+# their sum, the sum of their squares
 FILTERS = {
     (80, 400): (((3, 2, 0.02088095061480999), (40, 38, 0.01485429983586073),
                  (100, 62, 0.006172718480229378), (190, 79, 0.0022320549469441175)),
