@@ -59,7 +59,9 @@ def test_a_bad_request_names_its_field(data: Any, param: str | None) -> None:
     assert wrong.value.param == param
 
 
-def test_a_secret_opens_sessions_with_its_configuration(serve: Any, mumbler: Any, sdk: Any) -> None:
+def test_a_secret_opens_sessions_with_its_configuration(
+    serve: Any, mumbler: Any, sdk: Any
+) -> None:
     from openai import AuthenticationError, BadRequestError
 
     async def first_event(key: str) -> dict[str, Any]:

@@ -71,9 +71,7 @@ def test_time_goes_on_through_gaps() -> None:
         last = here.stop
     sound = np.concatenate(heard)
     assert len(sound) == last
-    same = sum(
-        np.array_equal(sound[i : i + FRAME], wave[i : i + FRAME]) for i in range(0, last, FRAME)
-    )
+    same = sum(np.array_equal(sound[i : i + FRAME], wave[i : i + FRAME]) for i in range(0, last, FRAME))
     assert same >= len(heard)  # what arrived is at its place, unchanged
 
 
