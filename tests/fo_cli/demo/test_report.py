@@ -10,7 +10,8 @@ import soundfile
 
 from fo_cli.demo.report import document
 from fo_core.errors import FoError
-from fo_core.report.document import ANSWER, ASKED, Sample, Sound, write_document
+from fo_core.report.document import ANSWER, ASKED, Sample, Sound
+from fo_core.report.writer import write_document
 
 RESULTS_A = {
     "items": 40,
