@@ -23,15 +23,8 @@ from fo_core.data.manifest import Item
 from fo_core.errors import DataError, FoError
 from fo_core.io.files import read_json, replacing
 from fo_core.report import plots
-from fo_core.report.document import (
-    Document,
-    Picture,
-    Sample,
-    Section,
-    Sound,
-    Table,
-    write_document,
-)
+from fo_core.report.document import Document, Picture, Sample, Section, Sound, Table
+from fo_core.report.writer import write_document
 from fo_core.streaming import SAMPLE_RATE
 
 LISTEN = 10  # items to listen to

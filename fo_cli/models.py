@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,20 +53,13 @@ def describe(folder: Path) -> dict[str, Any]:
                     shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
-            row["values"] = sum(_size(shape) for shape in shapes)
+            row["values"] = sum(map(math.prod, shapes))
             row["bytes"] = path.stat().st_size
         parts[part] = row
     llm = {"spec": config.llm.spec, "dtype": config.llm.dtype}
     return {"folder": str(folder), "llm": llm | {"fingerprint": config.llm.fingerprint}} | {
         "parts": parts
     }
-
-
-def _size(shape: list[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 @app.command("list")

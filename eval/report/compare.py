@@ -13,7 +13,8 @@ from typing import Any
 from eval.metrics.bootstrap import difference, interval
 from fo_core.errors import DataError
 from fo_core.io.files import read_json, read_jsonl, write_json, write_text
-from fo_core.report.document import Document, Section, Table, markdown
+from fo_core.report.document import Document, Section, Table
+from fo_core.report.writer import markdown
 
 Row = dict[str, Any]
 

@@ -8,15 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fo_core.report.document import (
-    MISSING,
-    Document,
-    Picture,
-    Sample,
-    Section,
-    Table,
-    write_document,
-)
+from fo_core.report.document import MISSING, Document, Picture, Sample, Section, Table
+from fo_core.report.writer import write_document
 
 Overview = Mapping[str, Any]
 

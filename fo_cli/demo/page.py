@@ -25,8 +25,8 @@ from fo_core.report.document import (
     Section,
     Sound,
     Table,
-    write_document,
 )
+from fo_core.report.writer import write_document
 
 Row = Mapping[str, Any]
 ORDER = (

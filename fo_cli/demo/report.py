@@ -14,16 +14,8 @@ from fo_cli.demo.steps import INPUT, OUTPUT, STAGES
 from fo_core.errors import CheckpointError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import read_jsonl
-from fo_core.report.document import (
-    ANSWER,
-    ASKED,
-    HEARD,
-    JUDGED,
-    Document,
-    Sample,
-    Sound,
-    write_document,
-)
+from fo_core.report.document import ANSWER, ASKED, HEARD, JUDGED, Document, Sample, Sound
+from fo_core.report.writer import write_document
 
 ORDER = ("prepare-data", "model", *INPUT, "output-1", "encode", *OUTPUT[1:])
 

@@ -73,7 +73,8 @@ def speak(
 ) -> None:
     """Read texts aloud: a spoken corpus with transcripts, DIR/synthesize/train.jsonl and val.jsonl.
 
-    Run again to go on after any stop: what is not said then is as it was. `encode --out DIR` adds speech tokens, `report` a report.
+    Run again to go on after any stop: what is not said then is as it was. `encode --out DIR` adds
+    speech tokens, `report` a report.
     """
     data = read_config(None, out) if (out / "settings.json").is_file() else {}
     if data.get("source", "texts") != "texts":

@@ -1,1 +1,1 @@
-"""Reports: what a page says (``document``), how it looks (``html``), its pictures (``plots``)."""
+"""Reports: what a page says (``document``), written (``writer``) as ``html`` with ``plots``."""

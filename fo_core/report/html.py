@@ -12,7 +12,15 @@ import io
 import numpy as np
 
 from fo_core.errors import FoError
-from fo_core.report.document import MISSING, Document, Picture, Sample, Section, Sound, Table
+from fo_core.report.document import (
+    MISSING,
+    Document,
+    Picture,
+    Sample,
+    Section,
+    Sound,
+    Table,
+)
 from fo_core.report.plots import spectrograms, state_strip
 
 STYLE = """

@@ -13,7 +13,8 @@ from torch import nn
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import replacing, write_json, write_text
 from fo_core.models.freeze_omni import FreezeOmni, describe
-from fo_core.report.document import Document, Section, Table, markdown
+from fo_core.report.document import Document, Section, Table
+from fo_core.report.writer import markdown
 from fo_core.training.stage import Stage, StageResult, parameter_count
 
 

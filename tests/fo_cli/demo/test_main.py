@@ -17,7 +17,8 @@ from fo_cli.main import app
 from fo_core.errors import FoError
 from fo_core.io import audio
 from fo_core.io.files import only_run
-from fo_core.report.document import Document, write_document
+from fo_core.report.document import Document
+from fo_core.report.writer import write_document
 
 
 def run(*args: str) -> Any:

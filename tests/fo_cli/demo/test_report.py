@@ -10,7 +10,8 @@ import soundfile
 
 from fo_cli.demo.report import document
 from fo_core.errors import FoError
-from fo_core.report.document import ANSWER, ASKED, Sample, Sound, write_document
+from fo_core.report.document import ANSWER, ASKED, Sample, Sound
+from fo_core.report.writer import write_document
 
 RESULTS_A = {
     "items": 40,
@@ -34,7 +35,7 @@ def write_report(folder, report, curves=None, samples=()):
     return write_document(folder, document(report, curves or {}, samples), report)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def report():
     return {
         **RESULTS_A,
@@ -51,8 +52,9 @@ def report():
     }
 
 
-@pytest.fixture
-def written(tmp_path, report):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, report):
+    tmp_path = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     for name, rate in (("q.wav", 16000), ("r.wav", 24000)):
         soundfile.write(tmp_path / name, 0.1 * rng.standard_normal(rate // 4), rate)
@@ -100,8 +102,8 @@ def test_empty_report_is_all_not_measured(tmp_path):
 
 
 def test_a_moved_llm_is_shouted_about(tmp_path, report):
-    report["llm_fingerprint_after"] = "sha256:bb"
-    assert "CHANGED" in write_report(tmp_path, report)["html"].read_text()
+    moved = report | {"llm_fingerprint_after": "sha256:bb"}
+    assert "CHANGED" in write_report(tmp_path, moved)["html"].read_text()
 
 
 class Page(HTMLParser):

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import soundfile
 
-from fo_core.report.document import Document, Sample, Section, Sound, Table, write_document
+from fo_core.report.document import Document, Sample, Section, Sound, Table
+from fo_core.report.writer import write_document
 
 
 def test_a_section_of_text_alone_is_in_both(tmp_path):
