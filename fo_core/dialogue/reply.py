@@ -41,6 +41,7 @@ class ReplyJob:
         now: Time in user samples, for the playback position.
 
     Attributes:
+        speaks: Whether it is spoken.
         asked: When it began, time.monotonic(); 0: not yet.
         read: When the LLM had read the question to its end.
     """
@@ -59,7 +60,7 @@ class ReplyJob:
         self.playback = Playback(conversation.model.codec.sample_rate)
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
-        self._cfg, self._speak = cfg, speak
+        self._cfg, self.speaks = cfg, speak
         self._calls, self._emit, self._now = calls, emit, now
 
     def steps(self) -> Steps[ev.Status]:
@@ -69,7 +70,7 @@ class ReplyJob:
             CheckpointError: It is to be spoken and a part for that is not trained.
         """
         self.asked = time.monotonic()
-        if self._speak:
+        if self.speaks:
             self.conversation.model.require("speech_decoder", "codec")
             self.speaker = self._make_speaker()
         hidden = yield from self.conversation.read_end()
@@ -78,7 +79,7 @@ class ReplyJob:
         answer = self.turn.answer = writer.answer
         while not writer.done:
             parts = yield from writer.advance()
-            self.turn.parts += parts
+            self.turn.pieces += [part.segment for part in parts]
             for part in parts:
                 self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
