@@ -1,11 +1,11 @@
 """End-of-turn threshold and smoothing for a wanted share of false cuts, from held-out talk.
 
 A recording with state labels is heard once; what the state head says of every chunk is kept. Each
-pair of ``states.respond_threshold`` and ``states.smoothing`` is then tried on that by the dialogue's
-own rule (:func:`fo_core.dialogue.states.decide`). A *false cut* is a turn of the user that is
-answered before it ends; the *delay* of the others runs from the end of speech to the end of the
-chunk that decides, and is the timeout where none does. Of the pairs with no more false cuts than
-wanted, the one with the least mean delay is chosen.
+pair of ``states.respond_threshold`` and ``states.smoothing`` is then tried on that by the
+dialogue's own rule (:func:`fo_core.dialogue.states.decide`). A *false cut* is a turn of the user
+that is answered before it ends; the *delay* of the others runs from the end of speech to the end of
+the chunk that decides, and is the timeout where none does. Of the pairs with no more false cuts
+than wanted, the one with the least mean delay is chosen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 
 CHUNK_SECONDS = CHUNK_SAMPLES / SAMPLE_RATE
 SMOOTHINGS = (1, 2, 3, 4)
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+THRESHOLDS = (*(n / 10 for n in range(1, 9)), 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 SILENCE = 2.0  # s that are heard behind the end of speech
 How = Literal["cut", "answered", "dismissed", "missed"]
 

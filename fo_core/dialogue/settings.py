@@ -93,7 +93,7 @@ class DialogueConfig:
     segmenter: SegmenterConfig = SegmenterConfig()  # where pieces to speak end; longest answer
     speaker: SpeakerConfig = SpeakerConfig()  # speech tokens, chunks and cuts of the audio
     duplex: DuplexConfig = DuplexConfig()  # turn taking of a live talk, and its context
-    calibration: Calibration | None = None  # how ``states`` was found; fo models calibrate writes it
+    calibration: Calibration | None = None  # how ``states`` was found; `fo models calibrate`
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
 
