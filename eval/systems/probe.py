@@ -49,15 +49,19 @@ class ModelProbe:
 
     def states(self, wave: np.ndarray, chunks: int) -> list[int]:
         """Best state of each of the first ``chunks`` chunks of 160 ms; none ends a turn."""
+        return [int(np.argmax(found)) for found in self.probabilities(wave, chunks)]
+
+    def probabilities(self, wave: np.ndarray, chunks: int) -> list[tuple[float, float, float]]:
+        """Probabilities of continue, respond and dismiss, likewise."""
         turn = TurnConfig(detect="manual")
         duplex = Duplex(self.model, self.dialogue, turn=turn, speak=False)
-        best = []
+        found = []
         wave = np.pad(wave, (0, max(0, chunks * CHUNK_SAMPLES - len(wave))))
         duplex.push(wave[: chunks * CHUNK_SAMPLES])
         for event in duplex.run():
             if isinstance(event, ChunkState):
-                best.append(int(np.argmax([event.continue_, event.respond, event.dismiss])))
-        return best
+                found.append((event.continue_, event.respond, event.dismiss))
+        return found
 
     def answer(self, wave: np.ndarray) -> Spoken:
         """The spoken answer."""

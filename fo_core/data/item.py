@@ -43,7 +43,7 @@ class Item:
     dialogue: str = ""  # id of the dialogue
     turn: int = 0  # place in the dialogue
     fact: str = ""  # id of the fact that is asked for
-    kind: str = ""  # question | incomplete | backchannel | aside | noise | answer
+    kind: str = ""  # question | incomplete | backchannel | aside | noise | background | answer
     answer: str = ""  # the LLM's own answer to this turn
     answers: tuple[str, ...] = ()  # right answers, where the domain has some
     messages: tuple[dict[str, str], ...] = ()  # earlier turns: {"role", "content"}

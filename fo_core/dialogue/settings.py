@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fo_core.config import config, load, renamed, replace, to_dict
+from fo_core.dialogue.calibration import Calibration
 from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
@@ -92,6 +93,7 @@ class DialogueConfig:
     segmenter: SegmenterConfig = SegmenterConfig()  # where pieces to speak end; longest answer
     speaker: SpeakerConfig = SpeakerConfig()  # speech tokens, chunks and cuts of the audio
     duplex: DuplexConfig = DuplexConfig()  # turn taking of a live talk, and its context
+    calibration: Calibration | None = None  # how ``states`` was found; `fo models calibrate`
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
 
@@ -128,6 +130,19 @@ def read_dialogue(folder: str | Path, overrides: Sequence[str] = ()) -> Dialogue
 def write_dialogue(folder: str | Path, cfg: DialogueConfig) -> None:
     """Write ``dialogue.json``."""
     write_json(Path(folder) / FILE, to_dict(cfg))
+
+
+def write_calibration(folder: str | Path, states: StateRule, found: Calibration) -> None:
+    """Change what ``dialogue.json`` says of ``states`` and ``calibration``, and nothing else.
+
+    Raises:
+        CheckpointError: The file is not JSON.
+        ConfigError: A key or value of it is wrong.
+    """
+    read_dialogue(folder)
+    path = Path(folder) / FILE
+    data = renamed(read_json(path)) if path.is_file() else {}
+    write_json(path, {**data, "states": to_dict(states), "calibration": to_dict(found)})
 
 
 def official_server(fields: Mapping[str, Any]) -> DialogueConfig:

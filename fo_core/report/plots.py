@@ -53,6 +53,32 @@ def curves(panels: Mapping[str, tuple[Points, Points]], kind: str = "svg") -> by
     return _saved(figure, kind)
 
 
+def lines(
+    series: Mapping[str, Points], x: str, y: str, marked: tuple[float, float] | None = None
+) -> bytes:
+    """Lines over one pair of axes: SVG.
+
+    Args:
+        series: Name to its points, in the order in which they are joined.
+        x: What the horizontal axis shows.
+        y: What the vertical axis shows.
+        marked: A point with a ring around it.
+    """
+    figure, (panel,) = _grid(1, 7.0, 4.0)
+    shades = np.linspace(0.25, 1.0, max(1, len(series)))
+    for shade, (name, joined) in zip(shades, series.items(), strict=True):
+        if joined:
+            across, up = zip(*joined, strict=True)
+            panel.plot(across, up, color=BLUE, alpha=float(shade), marker="o", ms=3, label=name)
+    if marked is not None:
+        panel.plot(*marked, marker="o", ms=12, mfc="none", mec=STATES["dismiss"], mew=2)
+    panel.set_xlabel(x, fontsize=8, color=INK)
+    panel.set_ylabel(y, fontsize=8, color=INK)
+    panel.grid(color=GRID, linewidth=0.6)
+    panel.legend(fontsize=7, frameon=False)
+    return _saved(figure, "svg")
+
+
 def histograms(values: Mapping[str, Sequence[float]]) -> bytes:
     """One panel a name, without what is empty: SVG."""
     from matplotlib.ticker import MaxNLocator
