@@ -77,7 +77,8 @@ def chunked(text: str, sizes: Callable[[int], int], ahead: Callable[[int], int])
         sizes: Possible ends that a chunk runs over at least, by its number.
         ahead: Characters that are seen behind a chunk, of so many.
     """
-    found, start, left = [], 0, cuts(text)
+    found: list[TextChunk] = []
+    start, left = 0, cuts(text)
     while True:
         skip = max(1, sizes(len(found)))
         if len(left) < skip:

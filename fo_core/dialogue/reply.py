@@ -18,7 +18,7 @@ from fo_core.dialogue.conversation import Conversation
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.recent import Recent
-from fo_core.dialogue.segmenter import Segmenter
+from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import Speaker
 from fo_core.dialogue.tool_calls import CallSegmenter
@@ -41,6 +41,7 @@ class ReplyJob:
         now: Time in user samples, for the playback position.
 
     Attributes:
+        speaks: Whether it is spoken.
         asked: When it began, time.monotonic(); 0: not yet.
         read: When the LLM had read the question to its end.
     """
@@ -59,7 +60,7 @@ class ReplyJob:
         self.playback = Playback(conversation.model.codec.sample_rate)
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
-        self._cfg, self._speak = cfg, speak
+        self._cfg, self.speaks = cfg, speak
         self._calls, self._emit, self._now = calls, emit, now
 
     def steps(self) -> Steps[ev.Status]:
@@ -69,7 +70,7 @@ class ReplyJob:
             CheckpointError: It is to be spoken and a part for that is not trained.
         """
         self.asked = time.monotonic()
-        if self._speak:
+        if self.speaks:
             self.conversation.model.require("speech_decoder", "codec")
             self.speaker = self._make_speaker()
         hidden = yield from self.conversation.read_end()
@@ -79,7 +80,7 @@ class ReplyJob:
         while not writer.done:
             parts = yield from writer.advance()
             for part in parts:
-                self._keep(part)
+                self._keep(part.segment)
             for part in parts:
                 self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
@@ -88,11 +89,11 @@ class ReplyJob:
         ended = answer.ended or (answer.calls and not self.conversation.tools.parallel)
         return "completed" if ended else "incomplete"
 
-    def _keep(self, part: Part) -> None:
+    def _keep(self, segment: Segment) -> None:
         """A chunk goes on with the piece before it."""
-        if part.segment.joined and self.turn.parts:
-            part = self.turn.parts.pop().extended(part)
-        self.turn.parts.append(part)
+        if segment.joined and self.turn.pieces:
+            segment = self.turn.pieces.pop().extended(segment)
+        self.turn.pieces.append(segment)
 
     def _say(self, part: Part, speaker: Speaker) -> Steps[None]:
         """Say a piece, or as much of it as is written."""

@@ -24,11 +24,6 @@ class Part:
     segment: Segment  # text, its ids, which generated tokens it covers
     states: Tensor  # [1, n, H] the LLM states that predicted those tokens
 
-    def extended(self, other: Part) -> Part:
-        """This part and the chunk that goes on with it."""
-        states = torch.cat((self.states, other.states), dim=1)
-        return Part(self.index, self.segment.extended(other.segment), states)
-
 
 @dataclass
 class Answer:

@@ -17,7 +17,6 @@ Parameters: those of the paper's decoder without ``pre_network``, and ``letters`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -26,16 +25,16 @@ from torch import Tensor, nn
 
 from fo_core.config import config, replace
 from fo_core.errors import ConfigError
-from fo_core.layers.kv_cache import KVCache, LlamaConfig
+from fo_core.layers.kv_cache import LlamaConfig
 from fo_core.layers.masks import full_mask, valid_rows
 from fo_core.layers.transformer import LlamaStack
 from fo_core.models.decoder.chunk_layout import Ends, chunk_index
 from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechDecoderConfig, SpeechLoss
-from fo_core.models.decoder.streaming import Past
 from fo_core.models.decoder.text_units import (
     END,
     PAD,
     START,
+    DurationState,
     Spelling,
     readings,
     token_chunks,
@@ -70,19 +69,6 @@ class DurationDecoderConfig:
     drafts: int = 0  # tokens guessed ahead of each step, which verifies them; 0 = none
     draft_weight: float = 0.3  # of the loss of the guesses
     compat: Compat = "none"  # there is no published decoder of this kind
-
-
-@dataclass
-class DurationState:
-    """What one sentence's decoding remembers."""
-
-    cache: KVCache  # keys and values of [prefix, sos, tokens ..]
-    units: Tensor  # [1, N] read so far
-    steering: Tensor  # [1, T, D] what the text adds to every input
-    end: Tensor  # [1, 1] tokens that the units take, not rounded
-    shift: int = 0  # position = cache.length - shift
-    prefix: Past | None = None  # keys and values of the prefix so far
-    hidden: Tensor | None = None  # [1, n, D] outputs of the newest rows
 
 
 class DurationDecoder(SpeechDecoder):
@@ -388,11 +374,11 @@ class DurationDecoder(SpeechDecoder):
         steering = self.steer(hidden, lens, counts, int(counts.sum()), after)
         state.steering = torch.cat((state.steering, steering), dim=1)
 
-    def row(self, token: Tensor, state: DurationState) -> Tensor:  # type: ignore[override]
+    def row(self, token: Tensor, state: DurationState) -> Tensor:
         """Input vector ``[1, 1, D]`` of the newest token, at its place in the text."""
         return self.rows(token, state)
 
-    def rows(self, tokens: Tensor, state: DurationState, ahead: int = 0) -> Tensor:  # type: ignore[override]
+    def rows(self, tokens: Tensor, state: DurationState, ahead: int = 0) -> Tensor:
         """Input vectors ``[1, n, D]`` of tokens, each at its place in the text."""
         at = state.cache.length - state.shift + ahead
         return super().rows(tokens, state) + state.steering[:, at : at + len(tokens)]

@@ -11,7 +11,7 @@ streaming run the same stacks; ``forward == prefill + steps`` is tested.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from fo_core.errors import ConfigError
 from fo_core.layers.masks import full_mask, valid_rows
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.decoder.chunk_layout import Ends, chunk_layout
-from fo_core.models.decoder.drafts import DraftHead, draft_loss
+from fo_core.models.decoder.drafts import DraftHead, SpeechLoss, draft_loss
 from fo_core.models.decoder.streaming import SPECIALS, Past, Sentence, StreamingDecoder
 from fo_core.models.llm.chat import encode
 from fo_core.sampling import Compat
@@ -66,17 +66,6 @@ class SpeechState:
     hidden: Tensor | None = None  # [1, n, D] outputs of the newest rows
     text: int = 0  # text vectors read
     begun: bool = False  # bos was read
-
-
-@dataclass
-class SpeechLoss:
-    """Cross-entropy on the speech tokens and the end token."""
-
-    loss: Tensor  # [] mean per valid target, with the weighted terms
-    total: Tensor  # [] sum over valid targets
-    accuracy: Tensor  # [] share of valid targets that are the best guess
-    count: Tensor  # [] valid targets
-    terms: dict[str, Tensor] = field(default_factory=dict)  # further losses by name, not weighted
 
 
 class SpeechDecoder(StreamingDecoder):
@@ -239,22 +228,9 @@ class SpeechDecoder(StreamingDecoder):
 
     # --- training ---
 
-    def forward(
-        self,
-        text: Tensor,
-        text_lens: Tensor | None,
-        tokens: Tensor,
-        token_lens: Tensor | None,
-        prefix: Tensor | None = None,
-        prefix_lens: Tensor | None = None,
-        text_ends: Ends | None = None,
-        prefix_ends: Ends | None = None,
-    ) -> Tensor:
-        """Logits of :meth:`run`."""
-        hidden, _ = self.run(
-            text, text_lens, tokens, token_lens, prefix, prefix_lens, text_ends, prefix_ends
-        )
-        return self.finish(hidden)
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Logits [B, T + 1, S] of the outputs of :meth:`run`, whose arguments it takes."""
+        return self.finish(self.run(*args, **kwargs)[0])
 
     def finish(self, hidden: Tensor) -> Tensor:
         """Outputs of the main stack [..., D] → logits [..., S]."""
@@ -363,15 +339,15 @@ class SpeechDecoder(StreamingDecoder):
         found = SpeechLoss(total / count, total, right / count, count)
         return self.with_drafts(found, hidden, x, targets)
 
-    def with_drafts(self, found: SpeechLoss, hidden: Tensor, x: Tensor, targets: Tensor) -> Any:
+    def with_drafts(
+        self, found: SpeechLoss, hidden: Tensor, x: Tensor, targets: Tensor
+    ) -> SpeechLoss:
         """A loss with that of the guesses, where the decoder makes any."""
         if self.drafts is None:
             return found
-        loss, right = draft_loss(
-            self.drafts, self.finish, hidden, x, targets, self.cfg.drafts, self.pad
-        )
-        terms = found.terms | {"draft": loss, "draft_accuracy": right}
-        return replace(found, loss=found.loss + self.cfg.draft_weight * loss, terms=terms)
+        guesses = self.cfg.drafts, self.pad
+        loss, right = draft_loss(self.drafts, self.finish, hidden, x, targets, *guesses)
+        return found.joined(self.cfg.draft_weight * loss, draft=loss, draft_accuracy=right)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.cfg.dropout, self.training)

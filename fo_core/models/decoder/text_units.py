@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fo_core.layers.kv_cache import KVCache
+
 PAD, START, END = 0, 1, 2  # unit ids before those of the letters
 Chunks = Sequence[tuple[int, int]]  # of a text: units up to each chunk's end, and seen by then
 
@@ -20,6 +22,19 @@ class Spelling:
     lens: Tensor  # [B]
     chunks: Sequence[Chunks] = ()  # of every text, where texts come by the chunk
     ahead: int = 0  # of one chunk [1, N]: units at its end that are seen and not yet spoken
+
+
+@dataclass
+class DurationState:
+    """What one sentence's decoding remembers."""
+
+    cache: KVCache  # keys and values of [prefix, sos, tokens ..]
+    units: Tensor  # [1, N] read so far
+    steering: Tensor  # [1, T, D] what the text adds to every input
+    end: Tensor  # [1, 1] tokens that the units take, not rounded
+    shift: int = 0  # position = cache.length - shift
+    prefix: tuple[Tensor, Tensor] | None = None  # keys and values of the prefix so far
+    hidden: Tensor | None = None  # [1, n, D] outputs of the newest rows
 
 
 def readings(text: Spelling) -> tuple[Spelling, Tensor]:
