@@ -42,6 +42,8 @@ class Timings:
     reply_seconds: float = 0.0  # length of the reply's audio, s
     rtf: float = 0.0  # reply_ms over the length of the reply's audio; below 1 is real time
     listen_rtf: float = 0.0  # time to hear a chunk over its 160 ms
+    underruns: int = 0  # pieces of audio made after all before them would have been played
+    underrun_ms: float = 0.0  # silence in them
 
 
 @dataclass
@@ -190,6 +192,8 @@ class _Asked:
 def _legs(reply: ReplyJob, timings: Timings, seconds: float) -> None:
     """Split the time to first audio into its legs."""
     timings.reply_seconds = seconds
+    late = reply.playback.underruns
+    timings.underruns, timings.underrun_ms = late.count, 1000 * late.seconds
     timings.rtf = timings.reply_ms / (1000 * seconds) if seconds else 0.0
     timings.prefill_ms = 1000 * (reply.read - reply.asked)
     timings.first_text_ms = max(timings.first_text_ms - timings.prefill_ms, 0.0)

@@ -103,7 +103,7 @@ class ReplyStarted(DuplexEvent):
 
 @dataclass
 class TextDelta(DuplexEvent):
-    """A piece of the answer, before its audio."""
+    """A piece of the answer, or the next chunk of one, before its audio."""
 
     turn: int
     part: int  # piece of the answer, from 0
@@ -132,13 +132,16 @@ class FunctionCall(DuplexEvent):
 
 @dataclass
 class Usage:
-    """Positions of the LLM's context that a reply read and wrote."""
+    """Positions of the LLM's context that a reply read and wrote, and how its audio came."""
 
     cached: int = 0  # of those read, before this turn
     input_text: int = 0
     input_audio: int = 0  # vectors of speech
     output_text: int = 0  # LLM tokens
     output_audio: int = 0  # speech tokens
+    # audio that came after all before it had been played, if played at once; and the silence in it
+    underruns: int = field(default=0, compare=False)
+    underrun_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass

@@ -126,7 +126,8 @@ class Live:
         elif isinstance(event, ev.Transcript) and (turn := self._turn(event.turn)):
             turn.question = event.text
         elif isinstance(event, ev.TextDelta):
-            self._texts[event.turn, event.part] = event.text
+            key = event.turn, event.part
+            self._texts[key] = self._texts.get(key, "") + event.text
             if turn := self._turn(event.turn):
                 turn.answer += event.text
         elif isinstance(event, ev.AudioDelta):

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from fo_core.dialogue.commands import Truncate
 from fo_core.dialogue.history import Spoken
 from fo_core.streaming import SAMPLE_RATE
+
+
+@dataclass
+class Underruns:
+    """How often audio came after what was made before it had been played.
+
+    Playing is taken to begin with the first audio and to go on without a break.
+    """
+
+    count: int = 0
+    seconds: float = 0.0  # of silence, together
+    _end: float = 0.0  # when what was made will have been played, time.monotonic()
+
+    def add(self, seconds: float, now: float) -> None:
+        """So much audio comes at a time."""
+        if self._end and now > self._end:
+            self.count += 1
+            self.seconds += now - self._end
+        self._end = max(now, self._end) + seconds
 
 
 @dataclass
@@ -26,6 +46,7 @@ class Playback:
     done: bool = False  # nothing more will be made
     spoken: list[Spoken] = field(default_factory=list)  # of every piece of the answer
     truncated: Truncate | None = None  # the user heard no more than that, whatever is still made
+    underruns: Underruns = field(default_factory=Underruns)
     _position: float = 0.0
     _clock: int = 0  # user samples at which the position was what it is
     _told: bool = False
@@ -38,6 +59,7 @@ class Playback:
     def add(self, samples: int, clock: int) -> int:
         """More audio, at a time in user samples; its first reply sample."""
         self.position(clock)
+        self.underruns.add(samples / self.rate, time.monotonic())
         start, self.made = self.made, self.made + samples
         self.spoken[-1].stop = self.made
         return start

@@ -78,6 +78,7 @@ class PoolStats:
     opened: int = 0
     closed: Counter[str] = field(default_factory=Counter)  # by reason
     replies: Counter[str] = field(default_factory=Counter)  # by status
+    underruns: int = 0  # audio that came after all before it had been played
     # runs of a model, by kind of step: "LLMRequest", "DecoderRequest"
     batches: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)  # in them
@@ -339,6 +340,7 @@ class Pool:
             for event in events:
                 if isinstance(event, ev.ReplyDone):
                     self._stats.replies[event.status] += 1
+                    self._stats.underruns += event.usage.underruns
             slot.busy = False
             if slot.duplex is not None and duplex is not None:
                 slot.step = step

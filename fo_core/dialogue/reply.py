@@ -18,7 +18,7 @@ from fo_core.dialogue.conversation import Conversation
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.recent import Recent
-from fo_core.dialogue.segmenter import Segmenter
+from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speaker import Speaker
 from fo_core.dialogue.tool_calls import CallSegmenter
@@ -79,7 +79,8 @@ class ReplyJob:
         answer = self.turn.answer = writer.answer
         while not writer.done:
             parts = yield from writer.advance()
-            self.turn.pieces += [part.segment for part in parts]
+            for part in parts:
+                self._keep(part.segment)
             for part in parts:
                 self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
@@ -88,15 +89,23 @@ class ReplyJob:
         ended = answer.ended or (answer.calls and not self.conversation.tools.parallel)
         return "completed" if ended else "incomplete"
 
+    def _keep(self, segment: Segment) -> None:
+        """A chunk goes on with the piece before it."""
+        if segment.joined and self.turn.pieces:
+            segment = self.turn.pieces.pop().extended(segment)
+        self.turn.pieces.append(segment)
+
     def _say(self, part: Part, speaker: Speaker) -> Steps[None]:
-        self.playback.begin_part()
+        """Say a piece, or as much of it as is written."""
+        if not part.segment.joined:
+            self.playback.begin_part()
         utterance = speaker.begin(part)
         while not utterance.done:
             for audio in (yield from speaker.advance(utterance)):
                 start = self.playback.add(audio.numel(), self._now())
                 samples = audio.float().cpu().numpy()
                 self._emit(ev.AudioDelta(self.number, part.index, start, samples))
-        self.playback.spoken[-1].whole = True
+        self.playback.spoken[-1].whole = not part.segment.more
 
     def _tell_calls(self, writer: Writer) -> None:
         """Tell of the functions that the answer has called since the last time."""
@@ -165,4 +174,13 @@ class ReplyJob:
         speech = sum(v.shape[1] for t in conversation.turns if t.chunks for v in t.heard)
         spoken = sum(len(part.tokens) for part in self.speaker.parts) if self.speaker else 0
         read, speech = answer.start, min(speech, answer.start)
-        return ev.Usage(turn.start, read - speech, speech, len(answer.token_ids), spoken)
+        late = self.playback.underruns
+        return ev.Usage(
+            turn.start,
+            read - speech,
+            speech,
+            len(answer.token_ids),
+            spoken,
+            late.count,
+            late.seconds,
+        )

@@ -2,7 +2,9 @@
 
 A piece ends at sentence punctuation; the first one may also end at a comma, so that the voice
 starts sooner (paper, section 2.3.2). Every piece knows which generated tokens it covers: their
-hidden states are the prefix of the speech decoder.
+hidden states are the prefix of the speech decoder. Where the decoder can read a sentence by chunks,
+a piece is handed out in chunks of a few tokens: the first ones small, so that the voice starts
+after a few words, each later one larger, so that what is spoken lasts while the next is written.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fo_core.config import config
+from fo_core.errors import ConfigError
 from fo_core.sampling import Compat
 from fo_core.text import has_words, speakable
+from fo_core.text_chunks import may_cut, open_text
 
 _UNKNOWN = "\ufffd"  # what an incomplete or invalid UTF-8 sequence decodes to
 _CLOSERS = " \t\"'”’»)]}*_"  # may follow the punctuation that ends a sentence
@@ -38,11 +42,24 @@ class SegmenterConfig:
     max_piece: int = 80  # from so many tokens on any blank ends a piece; 0 = no limit
     max_tokens: int = 500  # generated tokens after which the answer counts as full
     careful: bool = True  # "3.14", "1,000", "Dr.", closing quotes; no piece without words
+    # generated tokens of an answer's first chunk, which is spoken before its sentence ends; 0 =
+    # whole pieces (a speech decoder of type attention has to be trained for chunks)
+    chunk: int = 0
+    chunk_growth: float = 2.0  # tokens of a chunk over those of the chunk before it
+    chunk_ahead: int = 1  # tokens behind a chunk that are written before it is spoken
     join_first: bool = False  # the first token is looked at together with the second
     # half a UTF-8 character: hold it back until it is complete or cannot be completed any more |
     # hand out U+FFFD at once | as "resolve", but an invalid one ends the answer's text
     incomplete: Literal["resolve", "emit", "wait"] = "resolve"
     compat: Compat = "none"  # clean-up of the text, see fo_core.text
+
+    def __post_init__(self) -> None:
+        if self.chunk < 0 or self.chunk_ahead < 1 or self.chunk_growth < 1.0:
+            raise ConfigError(
+                f"segmenter: chunk {self.chunk}, chunk_ahead {self.chunk_ahead}, chunk_growth "
+                f"{self.chunk_growth}",
+                possible="chunk: 0 or more; chunk_ahead: 1 or more; chunk_growth: 1 or more",
+            )
 
 
 # What the published engine does with a file, and in its server.
@@ -57,13 +74,29 @@ OFFICIAL_SERVER = SegmenterConfig(
 
 @dataclass(frozen=True)
 class Segment:
-    """One piece of the answer."""
+    """One piece of the answer, or one chunk of a piece."""
 
     text_raw: str  # as the LLM wrote it
     text: str  # as it is spoken
     token_ids: list[int]  # `text` tokenised anew: the speech decoder's text input
     start: int  # first generated token, and hidden state, of the piece
     stop: int  # one past the last
+    joined: bool = False  # it goes on with the piece of the segment before
+    more: bool = False  # the piece goes on with the next segment
+    ahead: str = ""  # text behind it that is written already, where there is more
+
+    def extended(self, other: Segment) -> Segment:
+        """This segment and the one that goes on with its piece, as one."""
+        return Segment(
+            self.text_raw + other.text_raw,
+            self.text + other.text,
+            self.token_ids + other.token_ids,
+            self.start,
+            other.stop,
+            self.joined,
+            other.more,
+            other.ahead,
+        )
 
 
 class Detokenizer:
@@ -138,7 +171,9 @@ class Segmenter:
         self._joined = ""  # join_first: text of the first token until the second comes
         self._before = ""  # last character before the newest text
         self._start = 0
-        self._spoken = 0  # pieces handed out
+        self._sentence = 0  # first token of the open piece, of which chunks may be out
+        self._cuts: list[tuple[int, int]] = []  # chunks may end after so many tokens, characters
+        self._spoken = 0  # segments handed out
         self._undecided = False  # the open piece ends here if a blank follows
         self.count = 0  # tokens pushed
         self.text = ""  # all text so far
@@ -167,11 +202,13 @@ class Segmenter:
             done += self._cut(self.count - 1)
         self._undecided = False
         before, self._before = self._before, new[-1]
+        if self.cfg.chunk and may_cut(self._piece, new):
+            self._cuts.append((self.count - 1, len(self._piece)))
         self._piece += new
         self.text += new
         if self._ends(new, before):
-            done += self._cut(self.count)
-        return done
+            return done + self._cut(self.count)
+        return done + self._chunk()
 
     def finish(self) -> list[Segment]:
         """The rest of the answer."""
@@ -189,7 +226,8 @@ class Segmenter:
         """Count tokens that are not spoken; the open piece, if there is one, ends before them."""
         found = self.cut()
         self.count += count
-        self._start, self._piece = self.count, ""
+        self._start = self._sentence = self.count
+        self._piece = ""
         return found
 
     def run(self, token_ids: Iterable[int]) -> list[Segment]:
@@ -197,13 +235,13 @@ class Segmenter:
         return [s for token in token_ids for s in self.push(token)] + self.finish()
 
     def _long_enough(self, stop: int) -> bool:
-        enough = stop - self._start >= self.cfg.min_tokens
+        enough = stop - self._sentence >= self.cfg.min_tokens
         return enough and (not self.cfg.careful or has_words(self._piece))
 
     def _ends(self, new: str, before: str) -> bool:
         """Whether the open piece ends with its newest text ``new``."""
-        cfg, size = self.cfg, self.count - self._start
-        early = not self._spoken or size >= cfg.early_after
+        cfg, size = self.cfg, self.count - self._sentence
+        early = (not self._spoken and not cfg.chunk) or size >= cfg.early_after
         stops = cfg.stops + (cfg.early_stops if early else "")
         if not cfg.careful:
             number = new.endswith(".") and before.isdigit()
@@ -220,17 +258,41 @@ class Segmenter:
             return False
         return self._long_enough(self.count)
 
+    def _chunk(self) -> list[Segment]:
+        """The next chunk of the open piece, if enough of it is written."""
+        cfg = self.cfg
+        ready = [cut for cut in self._cuts if cut[0] + cfg.chunk_ahead <= self.count]
+        if not ready:
+            return []
+        stop, size = ready[-1]
+        if stop - self._start < cfg.chunk * cfg.chunk_growth ** min(self._spoken, 99):
+            return []
+        raw, ahead = self._piece[:size], self._piece[size:]
+        text = open_text(raw, self._clean)
+        if not text:
+            return []
+        found = self._segment(raw, text, stop, more=True, ahead=ahead)
+        self._piece, self._start, self._cuts = ahead, stop, []
+        return [found]
+
     def _cut(self, stop: int) -> list[Segment]:
-        text_raw, start = self._piece, self._start
-        if not text_raw or (self.cfg.careful and not has_words(text_raw)):
+        text_raw, joined = self._piece, self._start > self._sentence
+        if not joined and (not text_raw or (self.cfg.careful and not has_words(text_raw))):
             return []
-        self._piece, self._start = "", stop
-        text = self._clean(text_raw)
-        token_ids = self._tokenizer.encode(text, add_special_tokens=False) if text else []
-        if not token_ids:
-            return []
-        self._spoken += 1
-        return [Segment(text_raw, text, list(token_ids), start, stop)]
+        text = self._clean(text_raw) if text_raw else ""
+        found = self._segment(text_raw, text, stop)
+        self._piece, self._start, self._sentence, self._cuts = "", stop, stop, []
+        return [found] if found.token_ids or joined else []
+
+    def _segment(
+        self, raw: str, text: str, stop: int, more: bool = False, ahead: str = ""
+    ) -> Segment:
+        joined = self._start > self._sentence
+        if joined and raw[:1].isspace() and text:
+            text = " " + text
+        ids = self._tokenizer.encode(text, add_special_tokens=False) if text else []
+        self._spoken += bool(ids)
+        return Segment(raw, text, list(ids), self._start, stop, joined, more, ahead)
 
 
 def _is_title(text: str) -> bool:

@@ -16,6 +16,7 @@ from fo_core.models.decoder.speech_decoder import Sentence
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Steps, drive
 from fo_core.sampling import SamplingConfig
+from fo_core.text_chunks import TextChunk
 
 
 @config
@@ -45,7 +46,7 @@ class Utterance:
     spoken: SpokenPart
     sentence: Sentence
     vocoder: VocoderState
-    done: bool = False
+    done: bool = False  # all that is written of it is spoken
 
 
 class Speaker:
@@ -69,6 +70,7 @@ class Speaker:
         voice = model.voice() if voice is None else voice
         self._vocoder = Vocoder(model.codec, voice, cfg.vocoder)
         self._heard = False  # whether any audio of the answer has left
+        self._last: Utterance | None = None  # the newest
         self.parts: list[SpokenPart] = []
 
     @property
@@ -79,8 +81,12 @@ class Speaker:
     def inputs(self, part: Part) -> tuple[Tensor, Tensor]:
         """Text vectors [1, N, D] and prefix vectors [1, P, D] that the decoder reads."""
         llm, decoder = self._model.llm, self._model.speech_decoder
-        kind = decoder.embedding.weight.dtype
-        text, _ = decoder.text_input(llm, [part.segment.text], [part.segment.token_ids])
+        kind, segment = decoder.embedding.weight.dtype, part.segment
+        if segment.joined or segment.more:
+            chunk = TextChunk(segment.text, segment.ahead, segment.joined, segment.more)
+            text = decoder.chunk_input(llm, chunk, segment.token_ids)
+        else:
+            text, _ = decoder.text_input(llm, [segment.text], [segment.token_ids])
         # The published program counts a prefix in its positions even where nothing reads it.
         if decoder.prefix is None and getattr(decoder.cfg, "compat", "none") != "official":
             return text, part.states.new_zeros(1, 0, decoder.cfg.dim, dtype=kind)
@@ -94,14 +100,29 @@ class Speaker:
             yield from drive(self.advance(utterance))
 
     def begin(self, part: Part) -> Utterance:
-        """Read one piece of text, to speak it with :meth:`advance`."""
-        spoken = SpokenPart(part.index)
-        self.parts.append(spoken)
+        """Read one piece of text, to speak it with :meth:`advance`.
+
+        A chunk that goes on with the piece before it is read into that piece's utterance, which is
+        given back.
+        """
         text, prefix = self.inputs(part)
-        sentence = self._model.speech_decoder.begin(
-            text, prefix, self._cfg.sampling, self._cfg.max_tokens, self._generator
-        )
-        return Utterance(spoken, sentence, self._vocoder.init_state(first=part.index == 0))
+        decoder, more = self._model.speech_decoder, part.segment.more
+        utterance = self._last
+        if part.segment.joined and utterance is not None:
+            utterance.done = False
+            decoder.extend(utterance.sentence, text, prefix, more)
+        else:
+            spoken = SpokenPart(part.index)
+            self.parts.append(spoken)
+            cfg = self._cfg
+            sentence = decoder.begin(
+                text, prefix, cfg.sampling, cfg.max_tokens, self._generator, more
+            )
+            before = None if self._last is None else self._last.vocoder
+            state = self._vocoder.init_state(part.index == 0, before)
+            utterance = Utterance(spoken, sentence, state)
+        self._last = utterance
+        return utterance
 
     def advance(self, utterance: Utterance) -> Steps[list[Tensor]]:
         """One speech token further: the audio [S] that can be played now."""
@@ -109,6 +130,8 @@ class Speaker:
         now, spoken = time.monotonic(), utterance.spoken
         if token is None:
             utterance.done = True
+            if utterance.sentence.more:
+                return []
             pieces = self._vocoder.flush(utterance.vocoder)
             spoken.first_chunk = spoken.first_chunk or now
         else:

@@ -37,7 +37,8 @@ class VocoderConfig:
     """How speech tokens become pieces of audio."""
 
     first_chunk: int = 20  # tokens kept of the first call of a turn (25 ms each)
-    chunk: int = 40  # tokens kept of a later call
+    chunk: int = 40  # tokens kept of a later call, at most
+    growth: float = 2.0  # tokens kept of a call over those of the call before it, up to chunk
     overlap: int = 10  # tokens of context on either side of what is kept
     cut_window: int = 2401  # window whose mean level is searched for a pause, samples
     first_threshold: float = 0.1  # mean level below which the first part of a turn is cut
@@ -50,6 +51,8 @@ class VocoderConfig:
         for name in ("first_chunk", "chunk", "overlap", "cut_window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"vocoder.{name} is {getattr(self, name)}", possible="1 or more")
+        if self.growth < 1.0:
+            raise ConfigError(f"vocoder.growth is {self.growth}", possible="1 or more")
 
     @classmethod
     def official(cls, **fields: float) -> VocoderConfig:
@@ -77,6 +80,7 @@ class VocoderState:
     """What synthesis of one sentence remembers between tokens."""
 
     first: bool  # the turn has not been heard yet
+    chunk: int  # tokens kept of the next call
     tokens: list[list[int]] = field(default_factory=list)  # waiting, and context; [T][K]
     left: int = 0  # tokens at the start of ``tokens`` that are only context
     held: Tensor = field(default_factory=lambda: torch.zeros(0))  # [S] decoded, not yet cut
@@ -95,9 +99,15 @@ class Vocoder:
         self.codec, self.global_tokens, self.cfg = codec, global_tokens, cfg
         self.sample_rate = codec.sample_rate
 
-    def init_state(self, first: bool = True) -> VocoderState:
-        """Fresh state for a sentence; ``first`` when it is the turn's first."""
-        return VocoderState(first=first)
+    def init_state(self, first: bool = True, before: VocoderState | None = None) -> VocoderState:
+        """Fresh state for a sentence.
+
+        Args:
+            first: Whether it is the turn's first.
+            before: Of the sentence before it, from which chunks go on to grow.
+        """
+        chunk = self.cfg.chunk if before is None or self.cfg.compat else before.chunk
+        return VocoderState(first, self.cfg.first_chunk if first else chunk)
 
     def step(
         self, token: int | Sequence[int], state: VocoderState
@@ -112,18 +122,19 @@ class Vocoder:
             Pieces of audio ``[S]`` that can be played now (most often none), and the new state.
         """
         tokens = [*state.tokens, [token] if isinstance(token, int) else list(token)]
-        first, left, pad = state.first, state.left, self.cfg.overlap
-        chunk = self.cfg.first_chunk if first else self.cfg.chunk
+        first, chunk, left, pad = state.first, state.chunk, state.left, self.cfg.overlap
         if len(tokens) < left + chunk + pad:
-            return [], VocoderState(first, tokens, left, state.held)
+            return [], VocoderState(first, chunk, tokens, left, state.held)
         wave = self._decode(tokens, left, len(tokens) - pad)
         threshold = self.cfg.first_threshold if first else self.cfg.threshold
         cut = cut_point(wave, self.cfg.cut_window, threshold, self.cfg.compat)
         tokens = tokens[-2 * pad :]
         if cut is None:
-            return [], VocoderState(first, tokens, pad, torch.cat([state.held, wave]))
+            return [], VocoderState(first, chunk, tokens, pad, torch.cat([state.held, wave]))
         pieces = [torch.cat([state.held, wave[:cut]])]
-        return pieces, VocoderState(first and self.cfg.compat, tokens, pad, wave[cut:])
+        first = first and self.cfg.compat
+        chunk = chunk if first else min(self.cfg.chunk, int(chunk * self.cfg.growth))
+        return pieces, VocoderState(first, chunk, tokens, pad, wave[cut:])
 
     def flush(self, state: VocoderState) -> list[Tensor]:
         """What is left at the end of the sentence: one piece ``[S]``, or none if no token came."""

@@ -18,9 +18,9 @@ from fo_core.sampling import Compat, SamplingConfig, sample
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the answer with what the speech decoder needs of it."""
+    """A piece of the answer, or a chunk of one, with what the speech decoder needs of it."""
 
-    index: int  # 0 for the first piece of the answer
+    index: int  # 0 for the first piece of the answer; a piece's chunks have the same
     segment: Segment  # text, its ids, which generated tokens it covers
     states: Tensor  # [1, n, H] the LLM states that predicted those tokens
 
@@ -139,7 +139,7 @@ class Writer:
     def _part(self, segment: Segment) -> Part:
         first, states = self._first, self._states
         rows = states[segment.start - first : segment.stop - first]
-        part = Part(self._index, segment, torch.cat(rows, dim=1))
+        self._index += not segment.joined
+        found = torch.cat(rows, dim=1) if rows else self._hidden[:, :0]
         self._states, self._first = states[segment.stop - first :], segment.stop
-        self._index += 1
-        return part
+        return Part(self._index - 1, segment, found)

@@ -164,10 +164,19 @@ class FreezeOmni(nn.Module):
 
         Stage ``output-3`` trains it; until then such a decoder reads no hidden states at all.
         """
-        cfg = self.config.speech_decoder
-        if cfg.prefix:
-            return
-        cfg = replace(cfg, prefix=True)
+        if not self.config.speech_decoder.prefix:
+            self._grow_decoder(prefix=True)
+
+    def add_drafts(self, count: int) -> None:
+        """Let the speech decoder guess ``count`` tokens ahead, by a head with initial weights.
+
+        Stage ``output-2`` trains it; a head that is there stays and guesses so many from now on.
+        """
+        if self.config.speech_decoder.drafts != count:
+            self._grow_decoder(drafts=count)
+
+    def _grow_decoder(self, **changes: Any) -> None:
+        cfg = replace(self.config.speech_decoder, **changes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             grown = _make_decoder(cfg).to(self.device).eval()

@@ -74,6 +74,8 @@ class Metrics:
         yield GaugeMetricFamily("fo_sessions_limit", "Most sessions at a time", self._limit)
         yield GaugeMetricFamily("fo_sessions_working", "Sessions with work to do", stats.working)
         yield CounterMetricFamily("fo_sessions_opened", "Sessions that were opened", stats.opened)
+        about = "Pieces of audio made after all before them had been played"
+        yield CounterMetricFamily("fo_underruns", about, stats.underruns)
         for name, label, about, values in (
             ("fo_sessions_closed", "reason", "Sessions that ended", stats.closed),
             ("fo_replies", "status", "Replies", stats.replies),
