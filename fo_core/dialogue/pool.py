@@ -27,7 +27,7 @@ from fo_core.config import config
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import shared_vad
 from fo_core.dialogue.batching import Group, Slot
-from fo_core.dialogue.commands import Command, Configure
+from fo_core.dialogue.commands import Command, Configure, Respond
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
@@ -35,6 +35,7 @@ from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
+from fo_core.models.voices import VoiceChoice
 from fo_core.streaming import SAMPLE_RATE
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
@@ -134,7 +135,7 @@ class Pool:
     def open(
         self,
         system: str | None = None,
-        voice: Sequence[int] | None = None,
+        voice: VoiceChoice = None,
         turn: TurnConfig | None = None,
         speak: bool = True,
         dialogue: DialogueConfig | None = None,
@@ -143,7 +144,7 @@ class Pool:
 
         Raises:
             PoolFull: It is at capacity, or the pool is closed.
-            ConfigError: The voice does not fit the codec.
+            ConfigError: The model has no such voice.
             CheckpointError: The model lacks a part that is needed.
         """
         with self.lock:
@@ -180,15 +181,15 @@ class Pool:
             checked: :meth:`check_room` was asked before.
 
         Raises:
-            ConfigError: A voice does not fit the codec.
+            ConfigError: The model has no such voice.
             Overflow: The input buffer overflows.
         """
         with self.lock:
             slot = self._slots.get(talk)
             if slot is None or slot.duplex is None:
                 return
-            if isinstance(item, Configure):
-                slot.duplex.model.check_voice(item.voice)
+            if isinstance(item, Configure | Respond):
+                slot.duplex.model.find_voice(item.voice)
             if isinstance(item, np.ndarray):
                 if not checked:
                     self.check_room(talk, item.size)
