@@ -2,9 +2,9 @@
 
 The user is heard chunk by chunk whatever the bot does. While it speaks, the user is heard on a
 fork of the conversation, a candidate for barge-in (paper, section 2.4): state 1 makes the fork the
-conversation, stops the speech and answers; state 2 drops the fork. The fork knows of the running
-answer what had been played when the user began to speak, so the history never holds what nobody
-heard.
+conversation, stops the speech and answers; state 2 drops the fork. Until then the bot gives way
+(:mod:`fo_core.dialogue.yielding`), if it is asked to. The fork knows of the running answer what had
+been played when the user began to speak, so the history never holds what nobody heard.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
 from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.yielding import Yielding
 from fo_core.models.steps import Steps
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS
 
@@ -76,6 +77,7 @@ class DialogueEngine:
         self.calls: Calls = Recent(KEPT_REPLIES)
         self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
         self._prefixes = prefixes
+        self.yielding = Yielding(turns, emit, now)
 
     # --- what the scheduler asks for ---
 
@@ -113,6 +115,16 @@ class DialogueEngine:
                 self._emit(ev.Played(self.reply.number))
             self.leave_reply()
 
+    def watch(self) -> None:
+        """Give way to a voice as soon as it begins: before its chunk is whole."""
+        reply = self.reply
+        if not self.yielding.watches(reply):
+            return
+        onset = self._turns.audio.look(self._tasks.queue.first(CHUNK_SAMPLES))
+        self.poll()  # time went on
+        if onset is not None and self.reply is reply:
+            self.yielding.give_way(reply, onset)
+
     def failed(self, kind: Kind, error: Exception) -> None:
         """A model step or what follows from it failed: the turn or the reply is given up."""
         if kind == "context":
@@ -133,12 +145,14 @@ class DialogueEngine:
         """The next chunk [S], S <= 2560."""
         turns, cfg = self._turns, self._turns.cfg
         chunk, speaking = turns.audio.push(block), turns.state is DialogueState.SPEAKING
+        self.yielding.follow()
         if not turns.listening:
             deaf = speaking and cfg.interrupt == "never" and cfg.by_voice
             if deaf or (cfg.by_voice and not chunk.started):
                 turns.audio.keep(chunk.wave)
                 if deaf:
                     turns.audio.voice.forget()
+                self.yielding.go_on()
                 turns.check_idle()
                 return
             yield from self._begin_turn(cfg.by_voice)
@@ -165,11 +179,13 @@ class DialogueEngine:
             turns.go(Event.STOP)
         if turns.state is DialogueState.SPEAKING:
             twin, reply = self.conversation.fork(), self.reply
+            self.candidate = twin  # before anything is waited for: whatever happens, it is known
+            self.yielding.give_way(reply, turns.audio.voice.began)
+            self.yielding.resumed = False
             if reply is not None:
                 whole = reply.cut_to_heard(twin, reply.playback.position(self._now()))
                 if not whole:
-                    yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
-            self.candidate = twin
+                    yield from self._refeed(twin)
         elif self.stale or self.unread:
             yield from self._read_context()
         turns.go(Event.SPEECH_START)
@@ -194,6 +210,18 @@ class DialogueEngine:
             return  # nothing was asked yet
         if how is not None:
             yield from self._end_turn(how, cfg.answer)
+        elif self._turns.state is DialogueState.OVERLAP:
+            self._give_way(chunk)
+
+    def _give_way(self, chunk: AudioChunk) -> None:
+        """The user's turn goes on while the bot speaks."""
+        if self.yielding.too_long:
+            self.stop_reply("turn_detected")
+            self._turns.go(Event.REPLY_DONE)
+        elif chunk.stopped:
+            self.yielding.go_on()
+        elif chunk.started:
+            self.yielding.give_way(self.reply, self._turns.audio.voice.began)
 
     def _end_turn(self, how: ev.How, answer: bool) -> Steps[None]:
         """The user's turn is over."""
@@ -201,6 +229,8 @@ class DialogueEngine:
         turn = active.turns[-1]
         if how not in ev.DISMISSED and not active.was_heard():
             how = "unheard"
+        if how == "dismiss":
+            self.yielding.dismiss()
         turns.end(turn.number, how)
         if how in ev.DISMISSED:
             self.drop_turn(Event.DISMISS if how == "dismiss" else Event.DROP)
@@ -224,6 +254,7 @@ class DialogueEngine:
         self.candidate = None
         if self._turns.listening:
             self._turns.go(event)
+        self.yielding.go_on()
 
     # --- replying ---
 
@@ -303,9 +334,15 @@ class DialogueEngine:
         played, made = play.position(self._now()), self._tasks.cancel_reply()
         self.spoken[reply.number] = play.spoken
         if self.candidate is not None:
-            self.conversation, self.candidate = self.candidate, None
+            before, self.conversation, self.candidate = self.conversation, self.candidate, None
+            if self.yielding.resumed:  # more was heard than the candidate knows of
+                heard_last = played if self.yielding.reply is None else self.yielding.heard
+                self.conversation.take_answer(before, reply.number)
+                reply.cut_to_heard(self.conversation, heard_last)
+                self.unread = True
         elif not reply.cut_to_heard(self.conversation, played):
             self.stale = True
+        self.yielding.end()
         self.reply, turn = None, self.conversation.find(reply.number)  # None: deleted meanwhile
         heard = turn.answer.text if turn is not None and turn.answer is not None else ""
         self._emit(ev.Interrupted(reply.number, reason, played, heard))
@@ -316,6 +353,7 @@ class DialogueEngine:
     def leave_reply(self) -> None:
         """The bot has finished speaking."""
         self.reply = None
+        self.yielding.end()
         if self._turns.state in (DialogueState.SPEAKING, DialogueState.OVERLAP):
             if self.candidate is not None:
                 self.conversation, self.candidate = self.candidate, None
@@ -338,4 +376,11 @@ class DialogueEngine:
 
     def _read_context(self) -> Steps[None]:
         self.unread = self.stale = False
-        yield from self.conversation.refeed(self.cfg.duplex.refeed, self._prefixes)
+        yield from self._refeed(self.conversation)
+
+    def _refeed(self, conversation: Conversation) -> Steps[None]:
+        try:
+            yield from conversation.refeed(self.cfg.duplex.refeed, self._prefixes)
+        except BaseException:  # given up half-way
+            self.unread = True
+            raise

@@ -42,6 +42,7 @@ class ReplyJob:
         voice: Global tokens; None: the conversation's.
 
     Attributes:
+        speaks: Whether it is spoken.
         asked: When it began, time.monotonic(); 0: not yet.
         read: When the LLM had read the question to its end.
     """
@@ -61,7 +62,7 @@ class ReplyJob:
         self.playback = Playback(conversation.model.codec.sample_rate)
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
-        self._cfg, self._speak, self._voice = cfg, speak, voice
+        self._cfg, self.speaks, self._voice = cfg, speak, voice
         self._calls, self._emit, self._now = calls, emit, now
 
     def steps(self) -> Steps[ev.Status]:
@@ -71,7 +72,7 @@ class ReplyJob:
             CheckpointError: It is to be spoken and a part for that is not trained.
         """
         self.asked = time.monotonic()
-        if self._speak:
+        if self.speaks:
             self.conversation.model.require("speech_decoder", "codec")
             self.speaker = self._make_speaker()
         hidden = yield from self.conversation.read_end()
@@ -80,7 +81,7 @@ class ReplyJob:
         answer = self.turn.answer = writer.answer
         while not writer.done:
             parts = yield from writer.advance()
-            self.turn.parts += parts
+            self.turn.pieces += [part.segment for part in parts]
             for part in parts:
                 self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:

@@ -77,6 +77,9 @@ class Engine(Protocol):
     def poll(self) -> None:
         """Notice that a reply was played to its end."""
 
+    def watch(self) -> None:
+        """Look at sound that is queued, for a voice that begins."""
+
     def failed(self, kind: Kind, error: Exception) -> None:
         """A task raised ``error`` and was given up."""
 
@@ -159,7 +162,7 @@ class TaskScheduler:
         self.finish(result)
         while self._at_once:
             self._carry_out(self._at_once.popleft(), None)
-        self.engine.poll()
+        self.look()
         waits = self.input is None and not (self._eager and self.reply is not None)
         obeyed = waits and self._next_input()
         task = self.input or (None if obeyed else self.reply)
@@ -170,6 +173,12 @@ class TaskScheduler:
         step, task.step = task.step, None
         self._running = None if step is None else task
         return step
+
+    def look(self) -> None:
+        """Notice what time brought: a reply that was played to its end, a voice that begins."""
+        self.engine.poll()
+        if not self._eager or (self.input is None and self.reply is None):
+            self.engine.watch()
 
     def finish(self, result: Tensor | None) -> None:
         """Hand over the result of the step that was given last."""
