@@ -12,7 +12,9 @@ import typer
 from fo_cli import models_hub, models_voices, options, render
 from fo_cli.eval.card import card
 
-app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, voices, fetch, push, import.")
+app = typer.Typer(
+    no_args_is_help=True, help="Model folders: look into, voices, fetch, push, import."
+)
 app.command("push")(models_hub.push)
 app.command("fetch")(models_hub.fetch)
 app.command("card")(card)

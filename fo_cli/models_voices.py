@@ -83,10 +83,10 @@ def add(
     if added.similarity is not None:
         like = f"; similarity to the clip {added.similarity:.2f}"
         like += f" (the model's own voice: {added.own_similarity:.2f})"
-    render.result(f"voice {name} in {added.folder}: {added.change:.2f} nat from the own voice{like}")
+    apart = f"{added.change:.2f} nat from the model's own"
+    render.result(f"voice {name} in {added.folder}: {apart}{like}")
     if not added.heard:
         render.note(
-            f"this model's codec hardly speaks like the clip: voices near to those it learned only; "
-            f"fo train --stage output-1 --set stage.voices_only=true teaches it more ({DOCS})"
+            "this model's codec hardly speaks like the clip: it has learned other voices; "
+            f"training teaches it more (fo train --stage output-1, voices_only; {DOCS})"
         )
-

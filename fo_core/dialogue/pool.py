@@ -33,6 +33,7 @@ from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
+from fo_core.models import voices
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
 from fo_core.models.voices import VoiceChoice
@@ -115,6 +116,7 @@ class Pool:
         self._stopping = False
         self._tended = 0.0
         self.sample_rate = found[0].codec.sample_rate  # of replies
+        self.voices = voices.names(found[0].config)  # the model's own first
         self.output_samples = int(self.cfg.output_seconds * self.sample_rate)
         self._threads = [
             threading.Thread(target=self._work, args=(group,), name=f"pool-{n}-{w}", daemon=True)

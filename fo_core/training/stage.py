@@ -64,8 +64,8 @@ class Stage:
         begin: ``begin(model, loader)`` measures on training data, once before the first step.
         best: Held-out value by which the best weights are kept, and whether less or more is better.
         samples: ``samples(model, held-out batch, count)`` gives sounds to listen to.
-        finish: ``finish(model, items)`` sets, once it is trained, what depends on the weights: items
-            of the training manifest.
+        finish: ``finish(model, items)`` sets what depends on the trained weights, once, at the end;
+            the items are of the training manifest.
         options: What the stage was built from, for the record: a run goes on with the same ones.
     """
 
