@@ -96,9 +96,10 @@ def add_voice(
     measured = _measured(codec, config, voice, found)
     if target != folder:
         shutil.copytree(folder, target, ignore=shutil.ignore_patterns("files.json", ".*"))
-    changed = replace(config, voices={**config.voices, name: voice})
-    if own:
-        changed = replace(changed, voice=voice.global_tokens)
+    named = {**config.voices, name: voice}
+    if own and config.voice and voices.own_name(config) == voices.OWN:
+        named.setdefault("original", VoiceConfig(config.voice, f"the model's own before {name}"))
+    changed = replace(config, voices=named, voice=voice.global_tokens if own else config.voice)
     write_json(target / "config.json", to_dict(changed))
     return AddedVoice(name, target, voice, one_speaker=found.one_speaker, **measured)
 
