@@ -9,7 +9,7 @@ import typer
 
 from fo_cli import options, render
 
-DOCS = "docs/voices.md"
+DOCS = "docs/session_voices.md"
 MODEL = Annotated[Path, typer.Argument(help=options.MODEL_HELP, metavar="[DIR|NAME]")]
 
 

@@ -141,6 +141,28 @@ def test_the_socketio_dialect_takes_a_voice(server: Any) -> None:
     ]
 
 
+def test_the_settings_a_session_begins_with_reach_the_dialogue(server: Any, sdk: Any) -> None:
+    """Those of a client secret: they were shown and not obeyed."""
+
+    async def story() -> None:
+        async with sdk(server) as client:
+            asked = {"type": "realtime", "instructions": "Speak of Rome.", **voice("bob")}
+            made = await client.realtime.client_secrets.create(session=asked)
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
+        keys = {"additional_headers": {"Authorization": f"Bearer {made.value}"}}
+        async with websockets.connect(url, max_size=None, **keys) as socket:
+            first = await Client(socket).ask("conversation.created")
+            assert first[0]["session"]["audio"]["output"]["voice"] == "bob"
+            await heard(Client(socket))
+            (slot,) = server.pool._slots.values()
+            talk = slot.duplex
+            assert talk.conversation.system == "Speak of Rome."
+            assert talk.conversation.voice == talk.model.config.voices["bob"].global_tokens
+            assert talk.turns.cfg.detect == "manual"
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("asked", "heard_already", "found"),
     [(None, True, "bob"), ("marin", True, "bob"), ("default", False, "heart"), ("eve", False, None),
