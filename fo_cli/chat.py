@@ -63,6 +63,7 @@ def file(
     ] = Path("reply.wav"),
     channel: options.Channel = None,
     system: System = None,
+    voice: options.Voice = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
@@ -86,9 +87,10 @@ def file(
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
+    options.voice_of(model, voice)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
-    talk = file_talk(loaded, dialogue, system)
+    talk = file_talk(loaded, dialogue, system, voice=voice)
 
     def answer(number: int, name: str) -> None:
         path = options.existing_file(Path(name).expanduser(), "question")
@@ -136,6 +138,7 @@ def text(
     model: options.Model = options.DEFAULT_MODEL,
     out: Reply = None,
     system: System = None,
+    voice: options.Voice = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
@@ -155,9 +158,10 @@ def text(
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
+    options.voice_of(model, voice)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device, parts=())
-    talk = file_talk(loaded, dialogue, system, speak=out is not None)
+    talk = file_talk(loaded, dialogue, system, out is not None, voice)
 
     def answer(number: int, text: str) -> None:
         _answer_text(talk, text, None if out is None else numbered(out, number), json)

@@ -59,6 +59,7 @@ def mic(
     system: Annotated[
         str | None, typer.Option("--system", help="System text instead of the model's own.")
     ] = None,
+    voice: options.Voice = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     model_device: Annotated[
@@ -83,7 +84,8 @@ def mic(
         options.writable(record / "talk.json", "recording")
     given = _turn(interrupt, detect, sets or [])
     model = options.model_folder(model)
-    with _Talking(model, recording, channel, fast, system, given, weights, model_device) as talking:
+    who = system, options.voice_of(model, voice)
+    with _Talking(model, recording, channel, fast, who, given, weights, model_device) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)
             options.say_channels(recording, channel)
@@ -120,7 +122,7 @@ class _Talking:
         recording: Path | None,
         channel: int | None,
         fast: bool,
-        system: str | None,
+        who: tuple[str | None, str | None],  # system text and voice
         sets: list[str],
         weights: str,
         device: str,
@@ -137,7 +139,7 @@ class _Talking:
         model = options.ready_model(folder, dialogue, weights, device)
         clock: Literal["wall", "sound"] = "sound" if fast else "wall"
         self.pool = Pool(model, dialogue, PoolConfig(max_sessions=1, clock=clock))
-        self.talk = self.pool.open(system)
+        self.talk = self.pool.open(*who)
         self.live: Live = Live(self.talk, self.pool.sample_rate)
         self.errors: list[str] = []
 

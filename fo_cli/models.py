@@ -10,15 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from fo_cli import models_hub, options, render
+from fo_cli import models_hub, models_voices, options, render
 from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
 
-app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, fetch, push, import.")
+app = typer.Typer(
+    no_args_is_help=True, help="Model folders: look into, voices, fetch, push, import."
+)
 app.command("push")(models_hub.push)
 app.command("fetch")(models_hub.fetch)
 app.command("card")(card)
 app.command("calibrate")(calibrate)
+app.command("voices")(models_voices.voices)
+app.command("add-voice")(models_voices.add)
 
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 

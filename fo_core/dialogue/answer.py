@@ -20,6 +20,7 @@ from fo_core.dialogue.reply import ReplyJob
 from fo_core.dialogue.settings import DialogueConfig, for_file
 from fo_core.errors import EngineError
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.voices import VoiceChoice
 from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 
 PLAYED = 2**62  # samples: all of a reply
@@ -69,6 +70,7 @@ def answer_wave(
     cfg: DialogueConfig | None = None,
     system: str | None = None,
     speak: bool = True,
+    voice: VoiceChoice = None,
 ) -> FileAnswer:
     """Hear a question chunk by chunk and answer it.
 
@@ -82,11 +84,13 @@ def answer_wave(
         cfg: How the model talks, as read from its folder.
         system: System text instead of the model's own.
         speak: False: the answer is text only.
+        voice: Another voice than the model's own.
 
     Raises:
         EngineError: The model failed.
+        ConfigError: The model has no such voice.
     """
-    return ask_wave(file_talk(model, cfg, system, speak), wave)
+    return ask_wave(file_talk(model, cfg, system, speak, voice), wave)
 
 
 def file_talk(
@@ -94,11 +98,11 @@ def file_talk(
     cfg: DialogueConfig | None = None,
     system: str | None = None,
     speak: bool = True,
+    voice: VoiceChoice = None,
 ) -> Duplex:
     """A talk of questions that come whole; arguments as of :func:`answer_wave`."""
-    duplex = Duplex(
-        model, for_file(cfg or DialogueConfig()), system=system, speak=speak, eager=True
-    )
+    how = for_file(cfg or DialogueConfig())
+    duplex = Duplex(model, how, system=system, voice=voice, speak=speak, eager=True)
     for _ in duplex.run():  # the system text is read
         pass
     return duplex

@@ -31,6 +31,7 @@ from fo_core.engines.vad import Vad
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.tools import ToolResult
 from fo_core.models.steps import Steps
+from fo_core.models.voices import VoiceChoice
 
 
 class Duplex:
@@ -40,7 +41,7 @@ class Duplex:
         model: Shared; in eval mode.
         cfg: How it talks and takes turns.
         system: System text instead of the model's own.
-        voice: Global tokens instead of the model's own voice.
+        voice: Name or global tokens of another voice than the model's own.
         turn: Turn taking instead of the config's.
         speak: False: replies are text only.
         vad: Voice activity detector, shared; None: the config's.
@@ -50,7 +51,7 @@ class Duplex:
         prefixes: System texts that were read already, shared by the users of a model.
 
     Raises:
-        ConfigError: The voice does not fit the codec.
+        ConfigError: The model has no such voice.
         CheckpointError: Replies are spoken, and a part for that is not trained.
     """
 
@@ -60,7 +61,7 @@ class Duplex:
         cfg: DialogueConfig | None = None,
         *,
         system: str | None = None,
-        voice: Sequence[int] | None = None,
+        voice: VoiceChoice = None,
         turn: TurnConfig | None = None,
         speak: bool = True,
         vad: Vad | None = None,
@@ -69,7 +70,7 @@ class Duplex:
         prefixes: Prefixes | None = None,
     ) -> None:
         cfg = cfg or DialogueConfig()
-        model.check_voice(voice)
+        tokens = model.find_voice(voice)
         if speak:
             model.require("speech_decoder", "codec")
         self.model, taking = model, turn or cfg.duplex.turn
@@ -78,7 +79,7 @@ class Duplex:
         self.tasks = TaskScheduler(self, eager)
         self.engine = DialogueEngine(
             cfg,
-            Conversation(model, cfg, system, voice),
+            Conversation(model, cfg, system, tokens),
             self.turns,
             self.tasks,
             self.emit,
@@ -111,10 +112,10 @@ class Duplex:
         """Take note of a command.
 
         Raises:
-            ConfigError: A voice does not fit the codec.
+            ConfigError: The model has no such voice.
         """
-        if isinstance(command, do.Configure):
-            self.model.check_voice(command.voice)
+        if isinstance(command, do.Configure | do.Respond):
+            self.model.find_voice(command.voice)
         # Respond is refused at once while a reply is made, then queued
         self.tasks.send(command, at_once=isinstance(command, do.Respond))
 
@@ -195,7 +196,12 @@ class Duplex:
         self.tasks.start_input(self._read_message(command.text, command.answer))
 
     def _read_message(
-        self, text: str, answer: bool, speak: bool | None = None, max_tokens: int | None = None
+        self,
+        text: str,
+        answer: bool,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        voice: Sequence[int] | None = None,
     ) -> Steps[None]:
         number, at = self.turns.number(), self.turns.audio.position
         yield from self.conversation.read_text(number, text)
@@ -203,7 +209,7 @@ class Duplex:
         self.emit(ev.Transcript(number, text))
         if answer:
             self.turns.go(Event.REPLY_START)
-            self.engine.start_reply(speak, max_tokens)
+            self.engine.start_reply(speak, max_tokens, voice=voice)
 
     def _say_text(self, command: do.SayText, before: int) -> None:
         if not command.text.strip():
@@ -216,6 +222,7 @@ class Duplex:
 
     def _respond(self, command: do.Respond, before: int | None) -> None:
         system, tools = command.system, command.tools
+        voice = self.model.find_voice(command.voice)
         if self.tasks.reply is not None:
             self.emit(ev.Error("reply_active", "a reply is on its way"))
         elif before is None:
@@ -227,10 +234,10 @@ class Duplex:
         elif self.conversation.pending:
             self._for_one_reply(system, tools)
             self.turns.go(Event.REPLY_START)
-            self.engine.start_reply(command.speak, command.max_tokens)
+            self.engine.start_reply(command.speak, command.max_tokens, voice=voice)
         elif system:
             self._for_one_reply(None, tools)
-            steps = self._read_message(system, True, command.speak, command.max_tokens)
+            steps = self._read_message(system, True, command.speak, command.max_tokens, voice)
             self.tasks.start_input(steps)
         else:
             self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
@@ -277,7 +284,7 @@ class Duplex:
             self.turns.configure(command.turn)
         if command.voice is not None:
             for conversation in engine.branches():
-                conversation.voice = tuple(command.voice)
+                conversation.voice = self.model.find_voice(command.voice)
         change = functools.partial(self._use, command.system, command.tools)
         engine.after_reply.append(change)
         if self.tasks.reply is None:  # the running reply keeps its own

@@ -9,7 +9,7 @@ been played when the user began to speak, so the history never holds what nobody
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -263,15 +263,19 @@ class DialogueEngine:
         speak: bool | None = None,
         max_tokens: int | None = None,
         conversation: Conversation | None = None,
+        voice: Sequence[int] | None = None,
     ) -> None:
-        """Answer the newest turn, of another conversation than the user's if one is given."""
+        """Answer the newest turn, of another conversation than the user's if one is given.
+
+        ``voice``: global tokens for this reply, instead of the conversation's.
+        """
         cfg, limit = self.cfg, max_tokens or self.max_tokens
         if limit is not None:
             limit = min(limit, cfg.segmenter.max_tokens)
             cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
         aloud = self.speak if speak is None else speak
         conversation = conversation or self.conversation
-        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now)
+        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, voice)
         self._emit(ev.ReplyStarted(self.reply.number))
         self._tasks.start_reply(self._make_reply(self.reply))
 
@@ -297,7 +301,8 @@ class DialogueEngine:
             self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
             return
         self._turns.go(Event.REPLY_START)
-        self.start_reply(command.speak, command.max_tokens, twin)
+        voice = talk.model.find_voice(command.voice)
+        self.start_reply(command.speak, command.max_tokens, twin, voice)
 
     def _make_reply(self, reply: ReplyJob) -> Steps[None]:
         if self.unread:

@@ -27,14 +27,16 @@ from fo_core.config import config
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import shared_vad
 from fo_core.dialogue.batching import Group, Slot
-from fo_core.dialogue.commands import Command, Configure
+from fo_core.dialogue.commands import Command, Configure, Respond
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
+from fo_core.models import voices
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
+from fo_core.models.voices import VoiceChoice
 from fo_core.streaming import SAMPLE_RATE
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
@@ -115,6 +117,7 @@ class Pool:
         self._stopping = False
         self._tended = 0.0
         self.sample_rate = found[0].codec.sample_rate  # of replies
+        self.voices = voices.names(found[0].config)  # the model's own first
         self.output_samples = int(self.cfg.output_seconds * self.sample_rate)
         self._threads = [
             threading.Thread(target=self._work, args=(group,), name=f"pool-{n}-{w}", daemon=True)
@@ -135,7 +138,7 @@ class Pool:
     def open(
         self,
         system: str | None = None,
-        voice: Sequence[int] | None = None,
+        voice: VoiceChoice = None,
         turn: TurnConfig | None = None,
         speak: bool = True,
         dialogue: DialogueConfig | None = None,
@@ -144,7 +147,7 @@ class Pool:
 
         Raises:
             PoolFull: It is at capacity, or the pool is closed.
-            ConfigError: The voice does not fit the codec.
+            ConfigError: The model has no such voice.
             CheckpointError: The model lacks a part that is needed.
         """
         with self.lock:
@@ -181,15 +184,15 @@ class Pool:
             checked: :meth:`check_room` was asked before.
 
         Raises:
-            ConfigError: A voice does not fit the codec.
+            ConfigError: The model has no such voice.
             Overflow: The input buffer overflows.
         """
         with self.lock:
             slot = self._slots.get(talk)
             if slot is None or slot.duplex is None:
                 return
-            if isinstance(item, Configure):
-                slot.duplex.model.check_voice(item.voice)
+            if isinstance(item, Configure | Respond):
+                slot.duplex.model.find_voice(item.voice)
             if isinstance(item, np.ndarray):
                 if not checked:
                     self.check_room(talk, item.size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class ReplyJob:
         calls: Takes the function calls that are made.
         emit: Takes what happens.
         now: Time in user samples, for the playback position.
+        voice: Global tokens; None: the conversation's.
 
     Attributes:
         speaks: Whether it is spoken.
@@ -54,13 +55,14 @@ class ReplyJob:
         calls: Calls,
         emit: Callable[[ev.DuplexEvent], None],
         now: Callable[[], int],
+        voice: Sequence[int] | None = None,
     ) -> None:
         self.conversation, self.turn = conversation, conversation.turns[-1]
         self.number = self.turn.number
         self.playback = Playback(conversation.model.codec.sample_rate)
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
-        self._cfg, self.speaks = cfg, speak
+        self._cfg, self.speaks, self._voice = cfg, speak, voice
         self._calls, self._emit, self._now = calls, emit, now
 
     def steps(self) -> Steps[ev.Status]:
@@ -135,7 +137,7 @@ class ReplyJob:
         )
 
     def _make_speaker(self) -> Speaker:
-        model, voice = self.conversation.model, self.conversation.voice
+        model, voice = self.conversation.model, self._voice or self.conversation.voice
         codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
         return Speaker(model, self._cfg.speaker, self._generator(1), codes)
 

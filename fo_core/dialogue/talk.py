@@ -96,7 +96,7 @@ class Talk:
         """Ask for something; see :mod:`fo_core.dialogue.commands`.
 
         Raises:
-            ConfigError: A voice does not fit the codec.
+            ConfigError: The model has no such voice.
         """
         self._host.give(self, command)
 

@@ -72,7 +72,7 @@ def make_app(
 
     def first_settings() -> SessionSettings:
         shown, turn = detection({"type": "semantic_vad"}, dialogue.duplex.turn)
-        return SessionSettings(name, system, turn, shown)
+        return SessionSettings(name, system, turn, shown, voices=pool.voices, voice=pool.voices[0])
 
     access = Access(cfg, first_settings)
     calls = Calls(access, open_talk, pool.working, cfg, leaving, metrics)
@@ -138,7 +138,8 @@ def make_app(
 
     @app.get("/v1/models")
     async def models(request: Request) -> Response:
-        data = [{"id": name, "object": "model", "created": started, "owned_by": "freeze-omni"}]
+        about = {"id": name, "object": "model", "created": started, "owned_by": "freeze-omni"}
+        data = [about | {"voices": list(pool.voices)}]  # an extension
         return locked(request) or JSONResponse({"object": "list", "data": data})
 
     @app.websocket("/v1/realtime")

@@ -8,6 +8,7 @@ over WebRTC it has tracks of its own and only the events pass here.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -33,6 +34,7 @@ from fo_core.server.settings import (
 )
 from fo_core.server.tools import read_tools
 from fo_core.server.translate import Asked, Translator, error
+from fo_core.server.voices import wanted_voice
 from fo_core.server.webrtc.media import TRACK_RATE, Media
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, from_base64
 from fo_core.streaming import SAMPLE_RATE
@@ -69,7 +71,7 @@ class Realtime:
         saw: Callable[[Event], None] = lambda event: None,
         media: Media | None = None,
     ) -> None:
-        self.talk, self.settings = talk, settings
+        self.talk, self.settings = talk, copy.copy(settings)  # those of a key are of many sessions
         self.id = new_id("sess")
         self._send, self._beta, self._saw = send, beta, saw
         self._expires_at = int(time.time() + seconds)
@@ -80,7 +82,9 @@ class Realtime:
         self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
 
     async def hello(self) -> None:
-        """The first events of a connection."""
+        """The first events of a connection, and the talk's first settings."""
+        if self.settings.first is not None:
+            self.talk.send(self.settings.changes(self.settings.first))
         session = self.settings.to_dict(self.id, self._expires_at)
         conversation = {"id": self._out.id, "object": "realtime.conversation"}
         await self._emit(
@@ -97,6 +101,8 @@ class Realtime:
                 return event.reason
             if self._media is not None:
                 self._media.follow(event)
+            if isinstance(event, ev.AudioDelta):
+                self.settings.heard = True
             async with self._lock:
                 await self._emit(self._out.translate(event))
                 if self._media is not None:
@@ -171,16 +177,7 @@ class Realtime:
         self.settings = new
         if self._media is None and new.audio_in != old.audio_in:
             self._resampler = Resampler(new.audio_in.rate, SAMPLE_RATE)
-        self.talk.send(
-            do.Configure(
-                turn=new.turn if new.turn != old.turn else None,
-                system=new.instructions if new.instructions != old.instructions else None,
-                speak=new.speak,
-                max_tokens=new.max_tokens or MAX_TOKENS,  # None would leave an older limit
-                temperature=new.temperature,
-                tools=new.tools if new.tools != old.tools else None,
-            )
-        )
+        self.talk.send(new.changes(old))
         yield {"type": "session.updated", "session": new.to_dict(self.id, self._expires_at)}
 
     def _append(self, event: Any) -> Iterable[Event]:
@@ -317,7 +314,7 @@ class Realtime:
             what = "a transcription session answers nothing"
             raise Refused(what, "response", "unsupported")
         wanted = Wanted(now.speak, now.max_tokens)
-        system = tools = messages = None
+        system = tools = messages = voice = None
         asked = event.response
         if asked is not None:
             for name in ("prompt", "reasoning"):
@@ -344,14 +341,20 @@ class Realtime:
                 where = "response.audio.output.format"
                 wanted.audio_out = wire_format(fmt.to_dict(), where)
             given = asked.to_dict()
+            named = ((given.get("audio") or {}).get("output") or {}).get("voice")
+            where = "response.audio.output.voice"
+            voice = wanted_voice(named, now.voices, now.voice, now.heard, where)
             if {"tools", "tool_choice", "parallel_tool_calls"} & set(given):
                 tools = read_tools(given, now.tools, "response")
             wanted.metadata = dict(asked.metadata or {})
         wanted.tools = bool((tools or now.tools).offered)
         command = self._out.ask(Asked(event.event_id, wanted=wanted))
-        limit = wanted.max_tokens or MAX_TOKENS
+        if voice not in (None, now.voice):  # a session has one voice: this is it from now on
+            now.voice = voice
+            self.talk.send(do.Configure(voice=voice))
+        limit, apart = wanted.max_tokens or MAX_TOKENS, wanted.apart
         self.talk.send(
-            do.Respond(wanted.speak, limit, system, tools, wanted.apart, messages, id=command)
+            do.Respond(wanted.speak, limit, system, tools, apart, messages, voice, id=command)
         )
         return ()
 

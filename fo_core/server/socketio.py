@@ -1,9 +1,10 @@
 """The Socket.IO dialect of the published Freeze-Omni demo, so that its clients run unchanged.
 
 From a client: ``recording-started``, ``recording-stopped``, ``prompt_text`` (str), ``audio`` (a
-JSON string ``{"audio": [bytes of int16, little-endian], "sample_rate": 16000}``). To a client:
-``audio`` (bytes, int16 at 24 kHz), ``stop_tts``, ``prompt_success``, ``out_time`` (the session was
-too long or idle), ``too_many_users``.
+JSON string ``{"audio": [bytes of int16, little-endian], "sample_rate": 16000}``), and as an
+extension ``voice`` (str, one of the model's). To a client: ``audio`` (bytes, int16 at 24 kHz),
+``stop_tts``, ``prompt_success``, ``voice_success`` or ``voice_error`` (str), ``out_time`` (the
+session was too long or idle), ``too_many_users``.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class Dialect:
         on("recording-stopped", self._stopped)
         on("prompt_text", self._prompt)
         on("audio", self._audio)
+        on("voice", self._voice)
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> bool | None:
         if not self._allowed(environ):
@@ -165,6 +167,18 @@ class Dialect:
             return
         client.talk.send(Configure(system=text))
         await self.server.emit("prompt_success", to=sid)
+
+    async def _voice(self, sid: str, name: Any = None, *_: Any) -> None:
+        client = await self._within_budget(sid)
+        if client is None:
+            return
+        try:
+            client.talk.send(Configure(voice=str(name)))
+        except FoError as error:
+            await self.server.emit("voice_error", str(error), to=sid)
+            await self._count(sid, client, str(error))
+            return
+        await self.server.emit("voice_success", to=sid)
 
     async def _audio(self, sid: str, message: Any = None, *_: Any) -> None:
         client = await self._within_budget(sid)

@@ -49,6 +49,7 @@ function configure(update = {}) {
       turn_detection: kind === "manual" ? null : { type: kind },
     },
   };
+  if (!el("voice").disabled) session.audio.output = { voice: el("voice").value };
   const instructions = el("instructions").value.trim();
   if (instructions) session.instructions = instructions;
   line.send("session.update", { session });
@@ -76,6 +77,7 @@ function hush() {
 function firstAudio(item) {
   if (!response?.first) return;
   response.first = false;
+  el("voice").disabled = true; // a session has one voice
   say("Speaking.");
   if (heardEnd && item) {
     const wait = Math.round(performance.now() - heardEnd);
@@ -142,6 +144,21 @@ const handlers = {
   error: ({ error }) => say(`Error: ${error.message}`),
 };
 
+/** Offer the model's voices, its own first. */
+async function listVoices() {
+  const key = el("key").value;
+  const headers = key ? { authorization: `Bearer ${key}` } : {};
+  const found = await fetch("v1/models", { headers }).catch(() => null);
+  if (!found?.ok) return; // the model's own voice is there all the same
+  const { data } = await found.json();
+  const names = data[0]?.voices ?? [];
+  const chosen = el("voice").value;
+  el("voice").replaceChildren(
+    ...names.map((name, at) => new Option(name === "default" ? "the model's own" : name, at ? name : "default")),
+  );
+  if (names.slice(1).includes(chosen)) el("voice").value = chosen;
+}
+
 /** Connect; returns what a person should know about it. */
 async function connect() {
   say("Connecting.");
@@ -207,6 +224,7 @@ async function stop(reason = "Stopped.") {
   for (const id of ["interrupt", "commit"]) el(id).disabled = true;
   el("type").querySelector("button").disabled = true;
   el("level").value = 0;
+  el("voice").disabled = false;
   el("talk").textContent = "Start talking";
   el("talk").setAttribute("aria-pressed", "false");
   say(reason);
@@ -223,6 +241,7 @@ el("commit").onclick = () => {
   line?.send("response.create");
 };
 el("detection").onchange = () => line && configure();
+el("voice").onchange = () => line && configure();
 el("instructions").onchange = () => line && configure();
 el("type").onsubmit = (event) => {
   event.preventDefault();
@@ -239,4 +258,8 @@ el("type").onsubmit = (event) => {
   el("text").value = "";
 };
 el("key").value = sessionStorage.getItem("key") ?? "";
-el("key").onchange = () => sessionStorage.setItem("key", el("key").value);
+el("key").onchange = () => {
+  sessionStorage.setItem("key", el("key").value);
+  listVoices();
+};
+listVoices();
