@@ -9,8 +9,8 @@ import typer
 
 from fo_cli import options, render
 from fo_cli.prepare.options import Out
-from fo_cli.progress import Bars
 from fo_core.errors import FoError
+from fo_core.progress import Bars
 
 Others = list[Path] | None
 
