@@ -71,7 +71,7 @@ class LiveTurn:
             "response_ms": between(self.end, self.first_audio),
             "stop_ms": between(self.interrupted_by, self.last_audio),
             "stop_after_decision_ms": between(self.stopped, self.last_audio),
-            "give_way_ms": slowest and between(slowest.onset, slowest.last_audio),
+            "give_way_ms": between(slowest.onset, slowest.last_audio) if slowest else None,
         }
 
 
