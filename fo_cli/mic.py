@@ -49,8 +49,11 @@ def mic(
         typer.Option("--record", help="Keep both sides and the talk's story.", metavar="DIR"),
     ] = None,
     interrupt: Annotated[
-        Literal["state", "voice", "never"] | None,
-        typer.Option(help="What stops the bot: a finished question, any voice, nothing."),
+        Literal["yield", "state", "voice", "never"] | None,
+        typer.Option(
+            help="What your voice does to the bot: it gives way and goes on if you wanted nothing, "
+            "only a finished question stops it, any voice stops it for good, nothing."
+        ),
     ] = None,
     detect: Annotated[
         Literal["semantic", "server"] | None,
@@ -297,7 +300,8 @@ class _Screen:
         if self._view is not None:
             level = float((block**2).mean()) ** 0.5 if block.size else 0.0
             bars = min(int(level * 40), 8)
-            line = f"{BARS[bars] * 3} {self._live.state:9}"
+            state = "paused" if self._live.yielded == "pause" else self._live.state
+            line = f"{BARS[bars] * 3} {state:9}"
             done = [turn for turn in self._live.turns if turn.first_audio is not None]
             if done:
                 line += f"  first audio {done[-1].latencies()['response_ms']:.0f} ms"
@@ -328,6 +332,8 @@ def _rows(turns: list[LiveTurn]) -> list[dict[str, Any]]:
             "answer": turn.answer,
             "kept": turn.answer if turn.heard is None else turn.heard,
             "interrupted": turn.heard is not None,
+            "gave_way": len(turn.gave_way),
+            "resumed": sum(way.resumed is not None for way in turn.gave_way),
             "played_samples": turn.played,
             "made_samples": turn.made,
             **turn.latencies(),
@@ -348,8 +354,11 @@ def _summary(talking: _Talking, record: Path | None, json: bool) -> None:
         return
     for message in talking.errors:
         render.note(f"error: {message}")
-    head = ("turn", "decision", "first audio", "in all", "stop", "stop after decision")
-    keys = ("decision_ms", "first_audio_ms", "response_ms", "stop_ms", "stop_after_decision_ms")
+    head = ("turn", "decision", "first audio", "in all", "gave way", "stop", "stop after decision")
+    keys = (
+        *("decision_ms", "first_audio_ms", "response_ms"),
+        *("give_way_ms", "stop_ms", "stop_after_decision_ms"),
+    )
     if live.turns:
         cells = [
             [str(row["turn"]), *("" if row[k] is None else f"{row[k]:.0f} ms" for k in keys)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from fo_core.dialogue.pool import Pool, PoolFull, Talk
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.errors import FoError
 from fo_core.server.access.answers import refusal
 from fo_core.server.access.keys import Access
@@ -30,7 +31,7 @@ from fo_core.server.logs import request_id, say
 from fo_core.server.messages import Refused, new_id
 from fo_core.server.metrics import Metrics
 from fo_core.server.origins import allowed_origin
-from fo_core.server.settings import SessionSettings, detection
+from fo_core.server.settings import SessionSettings, for_player, own_detection
 from fo_core.server.socketio import Dialect
 from fo_core.server.translate import error
 from fo_core.server.webrtc.routes import Calls
@@ -63,15 +64,15 @@ def make_app(
     def ready() -> bool:
         return not leaving.begun and pool.stats().sessions < pool.cfg.max_sessions
 
-    def open_talk() -> Talk:
+    def open_talk(turn: TurnConfig | None = None) -> Talk:
         if leaving.begun:
             raise PoolFull(SAYS, do="try again later")
-        return pool.open()
+        return pool.open(turn=turn)
 
     metrics = Metrics(pool.stats, pool.cfg.max_sessions, ready)
 
     def first_settings() -> SessionSettings:
-        shown, turn = detection({"type": "semantic_vad"}, dialogue.duplex.turn)
+        shown, turn = own_detection(dialogue.duplex.turn)
         return SessionSettings(name, system, turn, shown, voices=pool.voices, voice=pool.voices[0])
 
     access = Access(cfg, first_settings)
@@ -163,11 +164,13 @@ def make_app(
         try:
             host = socket.headers.get("host")
             settings = access.session(socket.headers, socket.query_params, host)
+            turn = for_player(settings.turn, socket.query_params.get("yield"))
+            settings = dataclasses.replace(settings, turn=turn)
         except Refused as wrong:
             await refuse(str(wrong), wrong.code, POLICY)
             return
         try:
-            talk = open_talk()
+            talk = open_talk(settings.turn)
         except FoError as wrong:
             full = isinstance(wrong, PoolFull)
             code = "server_shutdown" if leaving.begun else "too_many_sessions" if full else "model"
@@ -198,7 +201,7 @@ def make_app(
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(
-        open_talk,
+        lambda asked: open_talk(for_player(dialogue.duplex.turn, asked)),
         environ_allowed,
         lambda: Budget(cfg.messages_per_second, cfg.burst),
         lambda origin, environ: allowed_origin(origin, environ.get("HTTP_HOST"), cfg.origins),

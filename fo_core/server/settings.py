@@ -170,8 +170,9 @@ def detection(
 ) -> tuple[dict[str, Any] | None, TurnConfig]:
     """The protocol's turn detection as ours; returns it with every default filled in, and ours.
 
-    ``semantic_vad`` is the state head: while the model speaks, only a finished turn that wants an
-    answer interrupts it. With ``server_vad`` any voice does.
+    ``semantic_vad`` is the state head: while the model speaks, it gives way to a voice, and only a
+    turn that wants an answer, or a long one, interrupts it (``state`` of the model's own settings
+    stays: then it does not give way). With ``server_vad`` any voice interrupts it.
     """
     if asked is None:
         return None, replace(turn, detect="manual", answer=False)
@@ -185,7 +186,7 @@ def detection(
             turn,
             detect="semantic",
             end_of_turn_timeout_ms=TIMEOUT_MS[eagerness],
-            interrupt="state" if stops else "never",
+            interrupt=("state" if turn.interrupt == "state" else "yield") if stops else "never",
             idle_ms=0,
         )
     else:
@@ -206,6 +207,33 @@ def detection(
         )
     told = {"type": kind, **full, "create_response": answer, "interrupt_response": stops}
     return told, replace(ours, answer=answer)
+
+
+def own_detection(turn: TurnConfig) -> tuple[dict[str, Any], TurnConfig]:
+    """The model's own turn taking in the protocol's words, and as a session begins with it."""
+    if turn.detect == "server":
+        shown, _ = detection({"type": "server_vad"}, turn)
+        silence = round(turn.silence_ms)
+        own = {"threshold": turn.threshold, "silence_duration_ms": silence}
+        return {**(shown or {}), **own}, turn
+    shown, turn = detection({"type": "semantic_vad"}, turn)
+    return shown or {}, turn
+
+
+def for_player(turn: TurnConfig, asked: str | None) -> TurnConfig:
+    """Turn taking with a player that pauses and ducks when it is told to, or that cannot.
+
+    Args:
+        turn: Turn taking.
+        asked: The client's query parameter ``yield``: "1" if it can; None: it does not say.
+
+    Raises:
+        Refused: It is something else.
+    """
+    if asked not in (None, "0", "1"):
+        what = f"yield={asked[:20]} is neither 1 (this client pauses when it is told to) nor 0"
+        raise Refused(what, "yield")
+    return turn if asked == "1" else replace(turn, yield_by="none")
 
 
 def speaks(modalities: Any, param: str) -> bool:

@@ -140,6 +140,14 @@ const handlers = {
     else if (!playing()) say("Your turn.");
   },
   "conversation.item.truncated": ({ item_id }) => entries.get(item_id)?.row.classList.add("cut"),
+  "freeze_omni.playback_yielded": ({ by }) => {
+    speaker?.giveWay(by);
+    say("Listening to you; the answer waits.");
+  },
+  "freeze_omni.playback_resumed": () => {
+    speaker?.goOn();
+    say("Speaking.");
+  },
   "freeze_omni.dialogue_state": ({ state }) => timeline.add("state", state),
   error: ({ error }) => say(`Error: ${error.message}`),
 };

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from fo_core.dialogue.pool import PoolFull, Talk
+from fo_core.dialogue.settings import TurnConfig
 from fo_core.errors import EngineError, FoError
 from fo_core.server.access.answers import body_of, fields_of, json_of, leave, preflight, refusal
 from fo_core.server.access.keys import Access, key_of
@@ -61,7 +62,7 @@ class Calls:
 
     Args:
         access: Who may come in.
-        open_talk: Gives a talk; raises PoolFull.
+        open_talk: Gives a talk of such turn taking; raises PoolFull.
         working: Whether something of a talk is still to be done.
         cfg: Limits.
         drain: Says when the server is about to end.
@@ -71,7 +72,7 @@ class Calls:
     def __init__(
         self,
         access: Access,
-        open_talk: Callable[[], Talk],
+        open_talk: Callable[[TurnConfig], Talk],
         working: Callable[[Talk], bool],
         cfg: ServeConfig,
         drain: Drain,
@@ -128,7 +129,7 @@ class Calls:
         sdp, session = await _read(request)
         settings = settings.updated(session) if session else settings
         offer = read_offer(sdp)
-        talk = self._talk()
+        talk = self._talk(settings.turn)
         call = Call(ChannelSocket(query, headers), addresses_of(self._cfg.host))
         try:
             media = Media(talk, call.frames if offer.speaks else None)
@@ -150,9 +151,9 @@ class Calls:
             headers={"Location": f"{PATH}/{id}"} | leave(headers.get("origin")),
         )
 
-    def _talk(self) -> Talk:
+    def _talk(self, turn: TurnConfig) -> Talk:
         try:
-            return self._open_talk()
+            return self._open_talk(turn)
         except FoError as wrong:
             full = isinstance(wrong, PoolFull)
             going = self._drain.begun
