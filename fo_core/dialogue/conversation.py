@@ -97,6 +97,11 @@ class Conversation:
         return self.cache.length
 
     @property
+    def skips_silence(self) -> bool:
+        """Whether silence adds nothing to what the LLM reads."""
+        return self.model.adapter.requires_ctc
+
+    @property
     def crowded(self) -> bool:
         """Whether the LLM's own context is so full that the turn has to end."""
         limit = self.model.llm.facts.context
@@ -126,6 +131,10 @@ class Conversation:
             self.cache.crop(self.length - 1)
         assert hidden is not None, "a chunk without vectors needs a probe for its state"
         return StateProbabilities(*head.probabilities(hidden)[0, -1].tolist())
+
+    def note_voice(self) -> None:
+        """There was a voice in the chunk that was heard last."""
+        self.turns[-1].last_voice = (self.length, len(self.turns[-1].heard))
 
     def hear_before(self, chunks: Sequence[Tensor]) -> Steps[None]:
         """Hear the chunks [2560] before the voice was noticed, in one LLM step."""
@@ -165,7 +174,7 @@ class Conversation:
         convolutional one gives vectors for any sound: there the voice activity detector says it.
         """
         turn = self.turns[-1]
-        if not self.model.adapter.requires_ctc:
+        if not self.skips_silence:
             return turn.voiced
         return bool(turn.heard) or self._listener.fork().flush().shape[1] > 0
 
@@ -190,9 +199,37 @@ class Conversation:
 
     def read_end(self) -> Steps[Tensor]:
         """Read the end of the newest turn; the state [1, 1, H] that predicts the answer."""
-        hidden = yield from self._feed(self._rest(), self._suffix(self.turns[-1]))
+        again = self._since_voice()
+        hidden = yield from self._feed(again, self._rest(), self._suffix(self.turns[-1]))
         assert hidden is not None, "a template has something before the assistant's words"
         return hidden
+
+    def _since_voice(self) -> list[Tensor]:
+        """Words that became complete in the silence at the turn's end; they are read once more.
+
+        So what is read with the end, and its rounding, does not depend on how long the silence was.
+        """
+        turn = self.turns[-1]
+        if turn.last_voice is None or not self.skips_silence:
+            return []
+        length, count = turn.last_voice
+        self.cache.crop(min(self.length, length))
+        return turn.heard[count:]
+
+    def ends_like(self, twin: Conversation) -> bool:
+        """Whether a fork that has read the newest turn's end has read what this would read now."""
+        mine, its = self.turns[-1], twin.turns[-1]
+        if mine.last_voice != its.last_voice:
+            return False
+        heard = [*mine.heard, self._listener.fork().flush()]
+        return torch.equal(torch.cat(heard, dim=1), torch.cat(its.heard, dim=1))
+
+    def catch_up(self, other: Conversation) -> None:
+        """Note what another one heard of the newest turn since this is a fork of it: silence."""
+        mine, its = self.turns[-1], other.turns[-1]
+        mine.chunks, mine.voiced, mine.classes = its.chunks, its.voiced, its.classes
+        self._listener = other._listener
+        self._listener.flush()
 
     def hear_rest(self) -> Steps[None]:
         """Hear the newest turn to its end, though it is not answered now."""
@@ -332,7 +369,7 @@ class Conversation:
                     prompt_cache.keep(llm, ids, self.cache, size)
             prefixes[tuple(ids)] = self.cache.fork(0)
         for turn in self.turns:
-            turn.start = self.length
+            turn.start, turn.last_voice = self.length, None
             rows = [] if turn.results else self._opening(turn)
             rows += turn.heard
             if turn.answer is not None:

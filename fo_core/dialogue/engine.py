@@ -9,6 +9,7 @@ heard.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,6 +24,7 @@ from fo_core.dialogue.history import Spoken
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.reply import Calls, ReplyJob
 from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.speculation import Speculation
 from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
@@ -30,6 +32,7 @@ from fo_core.dialogue.writer import Answer
 from fo_core.models.steps import Steps
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS
 
+log = logging.getLogger(__name__)
 KEPT_REPLIES = 64  # replies that can still be truncated, and calls that can get a result
 
 
@@ -76,6 +79,7 @@ class DialogueEngine:
         self.calls: Calls = Recent(KEPT_REPLIES)
         self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
         self._prefixes = prefixes
+        self.speculation = Speculation(tasks, turns, emit, self._held_job, self._end_reply)
 
     # --- what the scheduler asks for ---
 
@@ -102,6 +106,10 @@ class DialogueEngine:
         reply = self.reply
         return 2 if reply is not None and reply.playback.ahead(self._now()) > 1.0 else 1
 
+    def spare_due(self) -> bool:
+        """Whether to go on with the reply that nobody waits for yet."""
+        return self.speculation.due()
+
     def played_out(self) -> bool:
         """Whether a reply was played to its end and nobody noticed yet."""
         return self.reply is not None and self.reply.playback.over(self._now())
@@ -117,6 +125,10 @@ class DialogueEngine:
         """A model step or what follows from it failed: the turn or the reply is given up."""
         if kind == "context":
             raise error
+        if kind == "spare":  # the reply itself will say it, if it is asked for
+            log.warning("a reply that was begun in a pause failed: %s", error)
+            self.speculation.drop("failed")
+            return
         self._emit(ev.Error("model", f"{type(error).__name__}: {error}"))
         if kind == "reply":
             self._end_reply("failed")
@@ -187,6 +199,9 @@ class DialogueEngine:
         turn = active.turns[-1]
         turn.voiced |= chunk.voiced
         probabilities = yield from active.hear(chunk.wave)
+        if chunk.voiced:
+            active.note_voice()
+        self.speculation.heard(self.cfg.speculate, active, chunk.voiced, probabilities)
         long = turn.chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
         full = (long and cfg.detect != "file") or active.crowded
         how = self._turns.end_of_turn(turn.number, chunk, probabilities, full)
@@ -211,13 +226,15 @@ class DialogueEngine:
         turns.go(Event.INPUT_END)
         self._emit(ev.Transcript(turn.number, active.words))
         if answer:
-            self.start_reply()
+            self._answer(active)
         else:
+            self.speculation.drop("given_up")
             turns.go(Event.STOP)
             yield from active.hear_rest()
 
     def drop_turn(self, event: Event) -> None:
         """The user's running turn, if there is one, leaves no trace."""
+        self.speculation.drop("given_up")
         turns = self.conversation.turns
         if turns and turns[-1].open:
             self.conversation.drop_turn()
@@ -227,6 +244,16 @@ class DialogueEngine:
 
     # --- replying ---
 
+    def _answer(self, active: Conversation) -> None:
+        """Answer the turn that has just ended, with what was begun before if that is the same."""
+        job = self.speculation.commit(active)
+        if job is None:
+            self.start_reply()
+            return
+        self.conversation, self.reply = job.conversation, job
+        self._emit(ev.ReplyStarted(job.number, job.speculated))
+        self.speculation.hand_over()
+
     def start_reply(
         self,
         speak: bool | None = None,
@@ -234,15 +261,26 @@ class DialogueEngine:
         conversation: Conversation | None = None,
     ) -> None:
         """Answer the newest turn, of another conversation than the user's if one is given."""
+        self.reply = self._job(conversation or self.conversation, speak, max_tokens)
+        self._emit(ev.ReplyStarted(self.reply.number))
+        self._tasks.start_reply(self._make_reply(self.reply))
+
+    def _job(
+        self,
+        conversation: Conversation,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        held_tokens: int | None = None,
+    ) -> ReplyJob:
         cfg, limit = self.cfg, max_tokens or self.max_tokens
         if limit is not None:
             limit = min(limit, cfg.segmenter.max_tokens)
             cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
         aloud = self.speak if speak is None else speak
-        conversation = conversation or self.conversation
-        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now)
-        self._emit(ev.ReplyStarted(self.reply.number))
-        self._tasks.start_reply(self._make_reply(self.reply))
+        return ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, held_tokens)
+
+    def _held_job(self, conversation: Conversation) -> ReplyJob:
+        return self._job(conversation, held_tokens=self.cfg.speculate.max_tokens)
 
     def reply_apart(self, command: Respond) -> Steps[None]:
         """Answer on a copy of the conversation, which goes with the answer."""

@@ -83,6 +83,24 @@ class PoolStats:
     steps: Counter[str] = field(default_factory=Counter)  # in them
     # spent in them, and in "advance"
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    # replies begun in pauses: "begun", "committed", "dropped" (of closed sessions, too)
+    speculations: Counter[str] = field(default_factory=Counter)
+    # computed in them before their turn was over, by outcome
+    speculation_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    discarded_tokens: Counter[str] = field(default_factory=Counter)  # "text", "speech": for nothing
+
+    def see(self, event: ev.DuplexEvent) -> None:
+        """Count what happened in a session."""
+        if isinstance(event, ev.ReplyDone):
+            self.replies[event.status] += 1
+        elif isinstance(event, ev.SpeculationBegun):
+            self.speculations["begun"] += 1
+        elif isinstance(event, ev.SpeculationEnded):
+            self.speculations[event.outcome] += 1
+            self.speculation_seconds[event.outcome] += event.milliseconds / 1000
+            if event.outcome == "dropped":
+                self.discarded_tokens["text"] += event.text_tokens
+                self.discarded_tokens["speech"] += event.speech_tokens
 
 
 class Pool:
@@ -256,9 +274,17 @@ class Pool:
                     if slot in group.slots:
                         group.slots.remove(slot)
                 self._stats.closed[reason] += 1
+                if slot.duplex is not None and not slot.advancing:
+                    self._give_up(slot.duplex)
                 slot.duplex = slot.step = slot.result = None
                 slot.incoming.clear()
         talk.end(reason)
+
+    def _give_up(self, duplex: Duplex) -> None:
+        """Nobody waits for the reply that a session which is over had begun in a pause."""
+        duplex.engine.speculation.drop("given_up")
+        for event in duplex.take():
+            self._stats.see(event)
 
     def relieve(self, talk: Talk) -> None:
         """A reply may go on where it waited for its consumer, who has read some of it."""
@@ -300,11 +326,13 @@ class Pool:
         with self.lock:
             self._stats.batches[kind] += 1
             self._stats.steps[kind] += len(steps)
-            self._stats.seconds[kind] += time.perf_counter() - began
+            took = time.perf_counter() - began
+            self._stats.seconds[kind] += took
             for slot, result in zip(job, results, strict=True):
                 slot.busy, slot.step = False, None
                 if slot.duplex is None:
                     continue
+                slot.duplex.tasks.charge(took / len(steps))
                 if isinstance(result, Exception):
                     slot.error = result
                 else:
@@ -337,12 +365,13 @@ class Pool:
         slot.talk.deliver(events)
         with self.lock:
             for event in events:
-                if isinstance(event, ev.ReplyDone):
-                    self._stats.replies[event.status] += 1
+                self._stats.see(event)
             slot.busy = False
             if slot.duplex is not None and duplex is not None:
                 slot.step = step
-                slot.level = duplex.engine.reply_level() if duplex.tasks.replying else 0
+                slot.level = duplex.tasks.level
+            elif duplex is not None:
+                self._give_up(duplex)
             self._stats.seconds["advance"] += time.perf_counter() - began
             if failed:
                 self.drop(slot.talk, "failed")
