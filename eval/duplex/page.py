@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eval.duplex.turn_taking import OVERLAPS
 from eval.report.results import Metric, Overview, Page, metric_table
-from eval.report.sections import Section, Table
+from fo_core.report.document import Section, Table
 
 _TASKS = {
     "pause_handling": "lower is better: the user only pauses",

@@ -93,8 +93,8 @@ class Group:
             if slot.busy or slot.duplex is None:
                 continue
             if slot.step is not None:
-                level = 0 if slot.level == SPARE and slot.incoming else slot.level
-                asking.append((level, slot.served, slot))
+                waited = 0 if slot.level == SPARE and slot.incoming else slot.level
+                asking.append((waited, slot.served, slot))
                 continue
             level = slot.urgency(unread)
             if level is not None:

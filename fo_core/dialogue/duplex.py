@@ -82,7 +82,7 @@ class Duplex:
             self.turns,
             self.tasks,
             self.emit,
-            now or (lambda: audio.position),
+            now or (lambda: audio.looked),
             new_prefixes() if prefixes is None else prefixes,
             speak,
         )
@@ -140,12 +140,12 @@ class Duplex:
             yield from self.take()
         if result is not None:
             self.tasks.finish(result)
-        self.engine.poll()
+        self.tasks.look()
         yield from self.take()
 
     def emit(self, event: ev.DuplexEvent) -> None:
         """Say that something happened."""
-        event.at, event.time = self.turns.audio.position, time.monotonic()
+        event.at, event.time = self.turns.audio.looked, time.monotonic()
         event.cause = event.cause or self.tasks.cause
         self._events.append(event)
 
@@ -180,7 +180,7 @@ class Duplex:
             self.emit(ev.Error("empty_commit", "nothing was heard since the last turn"))
 
     def _clear(self, command: do.Clear, before: int) -> None:
-        self.turns.audio.position += self.tasks.queue.take(before).size
+        self.turns.audio.skip(self.tasks.queue.take(before).size)
         self._drop_spoken_turn()
         self.turns.audio.look_back()
         self.emit(ev.Cleared())

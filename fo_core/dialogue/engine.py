@@ -2,14 +2,13 @@
 
 The user is heard chunk by chunk whatever the bot does. While it speaks, the user is heard on a
 fork of the conversation, a candidate for barge-in (paper, section 2.4): state 1 makes the fork the
-conversation, stops the speech and answers; state 2 drops the fork. The fork knows of the running
-answer what had been played when the user began to speak, so the history never holds what nobody
-heard.
+conversation, stops the speech and answers; state 2 drops the fork. Until then the bot gives way
+(:mod:`fo_core.dialogue.yielding`), if it is asked to. The fork knows of the running answer what had
+been played when the user began to speak, so the history never holds what nobody heard.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from fo_core.config import replace
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.apart import conversation_apart
 from fo_core.dialogue.audio_input import AudioChunk
 from fo_core.dialogue.commands import Respond
 from fo_core.dialogue.conversation import Conversation, Prefixes
@@ -29,10 +29,10 @@ from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
 from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.yielding import Yielding
 from fo_core.models.steps import Steps
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS
 
-log = logging.getLogger(__name__)
 KEPT_REPLIES = 64  # replies that can still be truncated, and calls that can get a result
 
 
@@ -79,7 +79,10 @@ class DialogueEngine:
         self.calls: Calls = Recent(KEPT_REPLIES)
         self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
         self._prefixes = prefixes
-        self.speculation = Speculation(tasks, turns, emit, self._held_job, self._end_reply)
+        self.speculation = Speculation(
+            tasks, turns, emit, lambda twin, held: self._job(twin, held=held), self._end_reply
+        )
+        self.yielding = Yielding(turns, emit, now)
 
     # --- what the scheduler asks for ---
 
@@ -106,10 +109,6 @@ class DialogueEngine:
         reply = self.reply
         return 2 if reply is not None and reply.playback.ahead(self._now()) > 1.0 else 1
 
-    def spare_due(self) -> bool:
-        """Whether to go on with the reply that nobody waits for yet."""
-        return self.speculation.due()
-
     def played_out(self) -> bool:
         """Whether a reply was played to its end and nobody noticed yet."""
         return self.reply is not None and self.reply.playback.over(self._now())
@@ -121,14 +120,22 @@ class DialogueEngine:
                 self._emit(ev.Played(self.reply.number))
             self.leave_reply()
 
+    def watch(self) -> None:
+        """Give way to a voice as soon as it begins: before its chunk is whole."""
+        reply = self.reply
+        if not self.yielding.watches(reply):
+            return
+        onset = self._turns.audio.look(self._tasks.queue.first(CHUNK_SAMPLES))
+        self.poll()  # time went on
+        if onset is not None and self.reply is reply:
+            self.yielding.give_way(reply, onset)
+
     def failed(self, kind: Kind, error: Exception) -> None:
         """A model step or what follows from it failed: the turn or the reply is given up."""
         if kind == "context":
             raise error
-        if kind == "spare":  # the reply itself will say it, if it is asked for
-            log.warning("a reply that was begun in a pause failed: %s", error)
-            self.speculation.drop("failed")
-            return
+        if kind == "spare":
+            return self.speculation.failed(error)
         self._emit(ev.Error("model", f"{type(error).__name__}: {error}"))
         if kind == "reply":
             self._end_reply("failed")
@@ -145,12 +152,14 @@ class DialogueEngine:
         """The next chunk [S], S <= 2560."""
         turns, cfg = self._turns, self._turns.cfg
         chunk, speaking = turns.audio.push(block), turns.state is DialogueState.SPEAKING
+        self.yielding.follow()
         if not turns.listening:
             deaf = speaking and cfg.interrupt == "never" and cfg.by_voice
             if deaf or (cfg.by_voice and not chunk.started):
                 turns.audio.keep(chunk.wave)
                 if deaf:
                     turns.audio.voice.forget()
+                self.yielding.go_on()
                 turns.check_idle()
                 return
             yield from self._begin_turn(cfg.by_voice)
@@ -177,11 +186,13 @@ class DialogueEngine:
             turns.go(Event.STOP)
         if turns.state is DialogueState.SPEAKING:
             twin, reply = self.conversation.fork(), self.reply
+            self.candidate = twin  # before anything is waited for: whatever happens, it is known
+            self.yielding.give_way(reply, turns.audio.voice.began)
+            self.yielding.resumed = False
             if reply is not None:
                 whole = reply.cut_to_heard(twin, reply.playback.position(self._now()))
                 if not whole:
-                    yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
-            self.candidate = twin
+                    yield from self._refeed(twin)
         elif self.stale or self.unread:
             yield from self._read_context()
         turns.go(Event.SPEECH_START)
@@ -200,8 +211,9 @@ class DialogueEngine:
         turn.voiced |= chunk.voiced
         probabilities = yield from active.hear(chunk.wave)
         if chunk.voiced:
-            active.note_voice()
-        self.speculation.heard(self.cfg.speculate, active, chunk.voiced, probabilities)
+            turn.last_voice = active.length, len(turn.heard)
+        if not self.unread:
+            self.speculation.heard(self.cfg.speculate, active, chunk.voiced, probabilities)
         long = turn.chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
         full = (long and cfg.detect != "file") or active.crowded
         how = self._turns.end_of_turn(turn.number, chunk, probabilities, full)
@@ -209,6 +221,18 @@ class DialogueEngine:
             return  # nothing was asked yet
         if how is not None:
             yield from self._end_turn(how, cfg.answer)
+        elif self._turns.state is DialogueState.OVERLAP:
+            self._give_way(chunk)
+
+    def _give_way(self, chunk: AudioChunk) -> None:
+        """The user's turn goes on while the bot speaks."""
+        if self.yielding.too_long:
+            self.stop_reply("turn_detected")
+            self._turns.go(Event.REPLY_DONE)
+        elif chunk.stopped:
+            self.yielding.go_on()
+        elif chunk.started:
+            self.yielding.give_way(self.reply, self._turns.audio.voice.began)
 
     def _end_turn(self, how: ev.How, answer: bool) -> Steps[None]:
         """The user's turn is over."""
@@ -216,6 +240,8 @@ class DialogueEngine:
         turn = active.turns[-1]
         if how not in ev.DISMISSED and not active.was_heard():
             how = "unheard"
+        if how == "dismiss":
+            self.yielding.dismiss()
         turns.end(turn.number, how)
         if how in ev.DISMISSED:
             self.drop_turn(Event.DISMISS if how == "dismiss" else Event.DROP)
@@ -226,7 +252,13 @@ class DialogueEngine:
         turns.go(Event.INPUT_END)
         self._emit(ev.Transcript(turn.number, active.words))
         if answer:
-            self._answer(active)
+            job = None if self.unread else self.speculation.commit(active)
+            if job is None:
+                self.start_reply()
+            else:  # begun before
+                self.conversation, self.reply = job.conversation, job
+                self._emit(ev.ReplyStarted(job.number, job.speculated))
+                self.speculation.hand_over()
         else:
             self.speculation.drop("given_up")
             turns.go(Event.STOP)
@@ -241,18 +273,9 @@ class DialogueEngine:
         self.candidate = None
         if self._turns.listening:
             self._turns.go(event)
+        self.yielding.go_on()
 
     # --- replying ---
-
-    def _answer(self, active: Conversation) -> None:
-        """Answer the turn that has just ended, with what was begun before if that is the same."""
-        job = self.speculation.commit(active)
-        if job is None:
-            self.start_reply()
-            return
-        self.conversation, self.reply = job.conversation, job
-        self._emit(ev.ReplyStarted(job.number, job.speculated))
-        self.speculation.hand_over()
 
     def start_reply(
         self,
@@ -261,6 +284,7 @@ class DialogueEngine:
         conversation: Conversation | None = None,
     ) -> None:
         """Answer the newest turn, of another conversation than the user's if one is given."""
+        self.speculation.drop("changed")
         self.reply = self._job(conversation or self.conversation, speak, max_tokens)
         self._emit(ev.ReplyStarted(self.reply.number))
         self._tasks.start_reply(self._make_reply(self.reply))
@@ -270,37 +294,24 @@ class DialogueEngine:
         conversation: Conversation,
         speak: bool | None = None,
         max_tokens: int | None = None,
-        held_tokens: int | None = None,
+        held: int | None = None,
     ) -> ReplyJob:
         cfg, limit = self.cfg, max_tokens or self.max_tokens
         if limit is not None:
             limit = min(limit, cfg.segmenter.max_tokens)
             cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
         aloud = self.speak if speak is None else speak
-        return ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, held_tokens)
-
-    def _held_job(self, conversation: Conversation) -> ReplyJob:
-        return self._job(conversation, held_tokens=self.cfg.speculate.max_tokens)
+        return ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, held)
 
     def reply_apart(self, command: Respond) -> Steps[None]:
         """Answer on a copy of the conversation, which goes with the answer."""
         if self.unread:
             yield from self._read_context()
-        talk, number = self.conversation, self._turns.number()
-        twin = talk.fork() if command.messages is None else talk.fresh()
-        for role, text in command.messages or ():
-            if role == "user":
-                twin.insert(twin.text_turn(number, text))
-            else:
-                twin.add_answer(text, lambda: number)
-        system = twin.system if command.system is None else command.system
-        if twin.use(system, command.tools or twin.tools) or command.messages is not None:
-            yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
-        if twin.pending:
-            twin.turns[-1].number = number
-        elif command.system:
-            yield from twin.read_text(number, command.system)
-        else:
+        number, size = self._turns.number(), self.cfg.duplex.refeed
+        twin = yield from conversation_apart(
+            self.conversation, command, number, size, self._prefixes
+        )
+        if twin is None:
             self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
             return
         self._turns.go(Event.REPLY_START)
@@ -336,9 +347,15 @@ class DialogueEngine:
         played, made = play.position(self._now()), self._tasks.cancel_reply()
         self.spoken[reply.number] = play.spoken
         if self.candidate is not None:
-            self.conversation, self.candidate = self.candidate, None
+            before, self.conversation, self.candidate = self.conversation, self.candidate, None
+            if self.yielding.resumed:  # more was heard than the candidate knows of
+                heard_last = played if self.yielding.reply is None else self.yielding.heard
+                self.conversation.take_answer(before, reply.number)
+                reply.cut_to_heard(self.conversation, heard_last)
+                self.unread = True
         elif not reply.cut_to_heard(self.conversation, played):
             self.stale = True
+        self.yielding.end()
         self.reply, turn = None, self.conversation.find(reply.number)  # None: deleted meanwhile
         heard = turn.answer.text if turn is not None and turn.answer is not None else ""
         self._emit(ev.Interrupted(reply.number, reason, played, heard))
@@ -349,6 +366,7 @@ class DialogueEngine:
     def leave_reply(self) -> None:
         """The bot has finished speaking."""
         self.reply = None
+        self.yielding.end()
         if self._turns.state in (DialogueState.SPEAKING, DialogueState.OVERLAP):
             if self.candidate is not None:
                 self.conversation, self.candidate = self.candidate, None
@@ -371,4 +389,11 @@ class DialogueEngine:
 
     def _read_context(self) -> Steps[None]:
         self.unread = self.stale = False
-        yield from self.conversation.refeed(self.cfg.duplex.refeed, self._prefixes)
+        yield from self._refeed(self.conversation)
+
+    def _refeed(self, conversation: Conversation) -> Steps[None]:
+        try:
+            yield from conversation.refeed(self.cfg.duplex.refeed, self._prefixes)
+        except BaseException:  # given up half-way
+            self.unread = True
+            raise

@@ -7,6 +7,7 @@ reply positions are samples at the codec's rate (24 kHz) since the beginning of 
 Order within a turn: ``SpeechStarted``, ``ChunkState`` for every chunk, ``SpeechStopped`` (unless
 the state head was quicker), ``TurnEnded``; if it is answered ``Transcript``, ``ReplyStarted``,
 ``TextDelta`` before its ``AudioDelta``s, ``ReplyDone``, and ``Played`` when the user has heard all.
+While a reply is heard it may give way to a voice (``Yielded``, then ``Resumed`` unless it ends).
 An interrupted reply gets ``Interrupted`` and, if it was still being made, ``ReplyDone`` with
 "cancelled"; no ``AudioDelta`` of it follows.
 """
@@ -186,6 +187,24 @@ class Interrupted(DuplexEvent):
     reason: Literal["turn_detected", "client"]
     played: int  # reply samples taken as played
     text: str  # what the history keeps of the answer
+
+
+@dataclass
+class Yielded(DuplexEvent):
+    """A voice began: pause or duck the reply, until ``Resumed``, ``Interrupted`` or ``Played``."""
+
+    turn: int
+    by: Literal["pause", "duck"]
+    onset: int  # user sample at which the voice began
+    played: int  # reply samples taken as played
+
+
+@dataclass
+class Resumed(DuplexEvent):
+    """The voice wanted nothing, or fell silent: play on with the sample after the last one."""
+
+    turn: int
+    played: int  # reply samples taken as played
 
 
 @dataclass

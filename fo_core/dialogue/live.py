@@ -9,13 +9,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Command, Played
 from fo_core.streaming import SAMPLE_RATE
+
+DUCK_GAIN = 0.2  # of a bot that speaks on in a low voice: -14 dB
+DUCK_SECONDS = 0.01  # in which its voice is lowered and raised
 
 
 class Sink(Protocol):
@@ -24,6 +27,15 @@ class Sink(Protocol):
     def send(self, command: Command) -> None:
         """Ask for something."""
         ...
+
+
+@dataclass
+class GaveWay:
+    """One time that a reply gave way to a voice. Times are user samples."""
+
+    onset: int  # the voice began
+    last_audio: int  # the last sample of the reply before it gave way was played
+    resumed: int | None = None  # it was to go on; None: it never did
 
 
 @dataclass
@@ -44,6 +56,7 @@ class LiveTurn:
     made: int = 0  # ... that were made
     interrupted_by: int | None = None  # user sample at which the voice began that stopped it
     stopped: int | None = None  # when the order to stop came
+    gave_way: list[GaveWay] = field(default_factory=list)
 
     def latencies(self) -> dict[str, float | None]:
         """Milliseconds: user's voice ends → decision → first audio; interruption → last audio."""
@@ -51,12 +64,14 @@ class LiveTurn:
         def between(start: int | None, end: int | None) -> float | None:
             return None if start is None or end is None else 1000 * (end - start) / SAMPLE_RATE
 
+        slowest = max(self.gave_way, key=lambda way: way.last_audio - way.onset, default=None)
         return {
             "decision_ms": between(self.end, self.decided),
             "first_audio_ms": between(self.decided, self.first_audio),
             "response_ms": between(self.end, self.first_audio),
             "stop_ms": between(self.interrupted_by, self.last_audio),
             "stop_after_decision_ms": between(self.stopped, self.last_audio),
+            "give_way_ms": slowest and between(slowest.onset, slowest.last_audio),
         }
 
 
@@ -85,10 +100,12 @@ class Live:
     dismissed: int = 0  # turns that wanted no answer
     state: str = "idle"
     spoken: deque[str] = field(default_factory=deque)  # pieces of text that began to sound
+    yielded: Literal["", "pause", "duck"] = ""  # how the reply gives way now
     clock: int = 0  # user samples that the loudspeaker has played along with
     _queue: deque[_Piece] = field(default_factory=deque)
     _texts: dict[tuple[int, int], str] = field(default_factory=dict)
     _starts: dict[int, int] = field(default_factory=dict)  # where voices began, by turn
+    _gain: float = 1.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def see(self, event: ev.DuplexEvent) -> None:
@@ -118,12 +135,25 @@ class Live:
             turn.made = event.samples
             if not event.samples:
                 self._say_rest(event.turn)
+        elif isinstance(event, ev.Yielded):
+            self.yielded = event.by
+            if turn := self._turn(event.turn):
+                last = event.onset if turn.last_audio is None else turn.last_audio
+                turn.gave_way.append(GaveWay(event.onset, max(last, event.onset)))
+        elif isinstance(event, ev.Resumed | ev.Played):
+            self._go_on(event.turn)
         elif isinstance(event, ev.Interrupted):
+            self.yielded, self._gain = "", 1.0
             self._queue = deque(p for p in self._queue if p.turn != event.turn)
             if turn := self._turn(event.turn):
                 turn.heard = event.text
                 turn.stopped = event.at
                 turn.interrupted_by = self._starts.get(max(self._starts, default=-1))
+
+    def _go_on(self, number: int) -> None:
+        turn, self.yielded = self._turn(number), ""
+        if turn and turn.gave_way and turn.gave_way[-1].resumed is None:
+            turn.gave_way[-1].resumed = self.clock
 
     def _turn(self, number: int) -> LiveTurn | None:
         return next((turn for turn in reversed(self.turns) if turn.number == number), None)
@@ -139,10 +169,10 @@ class Live:
         told: tuple[int, int] | None = None
         with self._lock:
             filled = 0
-            while filled < count and self._queue:
+            while filled < count and self._queue and self.yielded != "pause":
                 piece = self._queue[0]
                 size = min(count - filled, piece.audio.size)
-                out[filled : filled + size] = piece.audio[:size]
+                out[filled : filled + size] = self._at_gain(piece.audio[:size])
                 self._heard(piece, filled, size)
                 filled += size
                 if size == piece.audio.size:
@@ -155,6 +185,17 @@ class Live:
         if told is not None:
             self.talk.send(Played(*told))
         return out
+
+    def _at_gain(self, audio: np.ndarray) -> np.ndarray:
+        """Samples in the voice of now; from one to the other without a click."""
+        to = DUCK_GAIN if self.yielded == "duck" else 1.0
+        if self._gain == to == 1.0:
+            return audio
+        step = np.sign(to - self._gain) / (DUCK_SECONDS * self.rate)
+        low, high = sorted((self._gain, to))
+        gains = np.clip(self._gain + step * np.arange(1, audio.size + 1), low, high)
+        self._gain = float(gains[-1]) if audio.size else self._gain
+        return (audio * gains).astype(np.float32)
 
     def _heard(self, piece: _Piece, offset: int, size: int) -> None:
         text = self._texts.pop((piece.turn, piece.part), None)

@@ -15,7 +15,7 @@ class Playback:
 
     A user interface that tells how much it played moves the position (:meth:`tell`). Without such
     words it is taken to play in real time from the first audio on, and to wait where the audio is
-    not made yet.
+    not made yet, and while it is paused.
 
     Args:
         rate: Samples a second of the reply.
@@ -29,6 +29,7 @@ class Playback:
     _position: float = 0.0
     _clock: int = 0  # user samples at which the position was what it is
     _told: bool = False
+    _paused: bool = False
 
     def start(self, clock: int) -> None:
         """What was made so far is handed out only now, at a time in user samples."""
@@ -48,10 +49,20 @@ class Playback:
     def position(self, clock: int) -> int:
         """Reply samples played at a time in user samples."""
         if not self._told:
-            passed = max(0, clock - self._clock) * self.rate / SAMPLE_RATE
+            passed = 0 if self._paused else max(0, clock - self._clock) * self.rate / SAMPLE_RATE
             self._position = min(float(self.made), self._position + passed)
             self._clock = max(self._clock, clock)
         return int(self._position)
+
+    def pause(self, clock: int) -> None:
+        """It stands still from a time in user samples on."""
+        self.position(clock)
+        self._paused = True
+
+    def resume(self, clock: int) -> None:
+        """It goes on, at a time in user samples, with the sample after the last one."""
+        self.position(clock)
+        self._paused = False
 
     def tell(self, position: int) -> None:
         """The user interface has played ``position`` samples."""

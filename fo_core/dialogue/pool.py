@@ -15,9 +15,7 @@ import copy
 import dataclasses
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,6 +27,7 @@ from fo_core.dialogue.audio_input import shared_vad
 from fo_core.dialogue.batching import Group, Slot
 from fo_core.dialogue.commands import Command, Configure
 from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.pool_stats import PoolStats
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.engines.vad import Vad
@@ -67,40 +66,6 @@ class PoolConfig:
         for name in ("workers", "max_sessions", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"pool.{name} is {getattr(self, name)}", possible="1 or more")
-
-
-@dataclass
-class PoolStats:
-    """What a pool has done; the counters only grow."""
-
-    sessions: int = 0  # open now
-    working: int = 0  # of them, with work to do
-    opened: int = 0
-    closed: Counter[str] = field(default_factory=Counter)  # by reason
-    replies: Counter[str] = field(default_factory=Counter)  # by status
-    # runs of a model, by kind of step: "LLMRequest", "DecoderRequest"
-    batches: Counter[str] = field(default_factory=Counter)
-    steps: Counter[str] = field(default_factory=Counter)  # in them
-    # spent in them, and in "advance"
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    # replies begun in pauses: "begun", "committed", "dropped" (of closed sessions, too)
-    speculations: Counter[str] = field(default_factory=Counter)
-    # computed in them before their turn was over, by outcome
-    speculation_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    discarded_tokens: Counter[str] = field(default_factory=Counter)  # "text", "speech": for nothing
-
-    def see(self, event: ev.DuplexEvent) -> None:
-        """Count what happened in a session."""
-        if isinstance(event, ev.ReplyDone):
-            self.replies[event.status] += 1
-        elif isinstance(event, ev.SpeculationBegun):
-            self.speculations["begun"] += 1
-        elif isinstance(event, ev.SpeculationEnded):
-            self.speculations[event.outcome] += 1
-            self.speculation_seconds[event.outcome] += event.milliseconds / 1000
-            if event.outcome == "dropped":
-                self.discarded_tokens["text"] += event.text_tokens
-                self.discarded_tokens["speech"] += event.speech_tokens
 
 
 class Pool:

@@ -43,6 +43,7 @@ class ReplyJob:
             tokens than so many. None: nothing is held back.
 
     Attributes:
+        speaks: Whether it is spoken.
         asked: When it began, time.monotonic(); 0: not yet.
         read: When the LLM had read the question to its end.
         speculated: Whether it was begun before the turn was known to be over.
@@ -64,7 +65,7 @@ class ReplyJob:
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
         self.speculated: ev.Speculated = "no"
-        self._cfg, self._speak = cfg, speak
+        self._cfg, self.speaks = cfg, speak
         self._calls, self._emit, self._now = calls, emit, now
         self._held_tokens = held_tokens or 0
         self._held: list[ev.DuplexEvent] | None = None if held_tokens is None else []
@@ -72,7 +73,7 @@ class ReplyJob:
     @property
     def enough(self) -> bool:
         """Whether so much is held back that more would be of no use yet: the first audio."""
-        answer, made = self.turn.answer, self.playback.made if self._speak else bool(self._held)
+        answer, made = self.turn.answer, self.playback.made if self.speaks else bool(self._held)
         return bool(made) or len(answer.token_ids if answer else ()) >= self._held_tokens
 
     def release(self) -> None:
@@ -95,7 +96,7 @@ class ReplyJob:
             CheckpointError: It is to be spoken and a part for that is not trained.
         """
         self.asked = time.monotonic()
-        if self._speak:
+        if self.speaks:
             self.conversation.model.require("speech_decoder", "codec")
             self.speaker = self._make_speaker()
         hidden = yield from self.conversation.read_end()
@@ -104,7 +105,7 @@ class ReplyJob:
         answer = self.turn.answer = writer.answer
         while not writer.done:
             parts = yield from writer.advance()
-            self.turn.parts += parts
+            self.turn.pieces += [part.segment for part in parts]
             for part in parts:
                 self._tell(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:

@@ -37,9 +37,14 @@ class TurnConfig:
     # "semantic": silence that ends a turn on which the state head made no decision
     end_of_turn_timeout_ms: float = 4000.0
     answer: bool = True  # reply by itself when a turn ends
-    # while the bot speaks: "state": only a finished question stops it (paper) | "voice": any speech
-    # does, at once | "never": the bot hears nothing while it speaks
-    interrupt: Literal["state", "voice", "never"] = "state"
+    # while the bot speaks: "yield": it gives way to a voice at once, and goes on where it was if
+    # the voice wants no answer | "state": only a finished question stops it (paper) | "voice": any
+    # speech does, at once and for good | "never": the bot hears nothing while it speaks
+    interrupt: Literal["yield", "state", "voice", "never"] = "yield"
+    # how it gives way: "pause": it stands still | "duck": it goes on in a low voice | "none": it
+    # goes on as it is (a player that can do neither), and only yield_ms and a question stop it
+    yield_by: Literal["pause", "duck", "none"] = "pause"
+    yield_ms: float = 2000.0  # "yield": a longer voice stops the bot for good
     idle_ms: float = 0.0  # silence after a reply that is reported once; 0 = never
 
     @property
@@ -50,7 +55,7 @@ class TurnConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold < 1.0:
             raise ConfigError(f"turn.threshold is {self.threshold}", possible="between 0 and 1")
-        for name in ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "idle_ms"):
+        for name in ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "yield_ms", "idle_ms"):
             if not 0.0 <= getattr(self, name) <= 600_000:
                 raise ConfigError(
                     f"turn.{name} is {getattr(self, name)}", possible="0 to 600000 ms"

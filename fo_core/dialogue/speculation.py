@@ -15,8 +15,11 @@ marked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import WINDOW_MS
@@ -29,6 +32,7 @@ from fo_core.dialogue.turn_taking import TurnTaking
 from fo_core.models.llm.state import LLMState
 from fo_core.models.steps import Steps
 
+log = logging.getLogger(__name__)
 QUIET_SHARE = 0.4  # of the silence that ends a turn by itself, after which a reply is begun
 
 
@@ -51,7 +55,8 @@ class Speculation:
         tasks: Runs them when there is nothing else to do.
         turns: Who speaks, and how turns end.
         emit: Takes what happens.
-        make: Makes the reply job of a conversation with its output held back.
+        make: Makes the reply job of a conversation with its output held back, and no more LLM
+            tokens than a number before it is released.
         end: Is told how a reply ended that was let go.
     """
 
@@ -60,7 +65,7 @@ class Speculation:
         tasks: TaskScheduler,
         turns: TurnTaking,
         emit: Callable[[ev.DuplexEvent], None],
-        make: Callable[[Conversation], ReplyJob],
+        make: Callable[[Conversation, int], ReplyJob],
         end: Callable[[ev.Status], None],
     ) -> None:
         self._tasks, self._turns, self._emit = tasks, turns, emit
@@ -88,7 +93,7 @@ class Speculation:
             return
         possible = cfg.how == "any" or (cfg.how == "exact" and active.skips_silence)
         if possible and not active.crowded and active.was_heard():
-            tasks.start_spare(self._steps(active))
+            tasks.start_spare(self._steps(active, cfg.max_tokens), self._due)
 
     def _may_end(self, cfg: SpeculateConfig, p: StateProbabilities) -> bool:
         """Whether this is a pause that may be the turn's end."""
@@ -97,16 +102,16 @@ class Speculation:
             return quiet * WINDOW_MS >= QUIET_SHARE * taking.silence_ms
         return taking.detect == "semantic" and quiet > 0 and p.respond > cfg.threshold
 
-    def due(self) -> bool:
+    def _due(self) -> bool:
         """Whether a reply that was begun, or is to be, has something to do."""
         return self._trial is None or not self._trial.job.enough
 
-    def _steps(self, source: Conversation) -> Steps[None]:
+    def _steps(self, source: Conversation, tokens: int) -> Steps[None]:
         task = self._tasks.spare
         assert task is not None, "it runs as the spare task"
         twin = source.fork()
         twin.turns[-1].open = False
-        self._trial = trial = _Trial(source, source.cache, self._make(twin), task)
+        self._trial = trial = _Trial(source, source.cache, self._make(twin, tokens), task)
         number = trial.job.number
         count = self._begun[1] if self._begun[0] == number else 0
         self._begun = number, count + 1
@@ -116,22 +121,17 @@ class Speculation:
             self._end(trial.status)
 
     def commit(self, active: Conversation) -> ReplyJob | None:
-        """The reply to a turn that has just ended; None: it is to be made anew."""
+        """The reply to a turn that has just ended, if what was begun is what is asked for."""
         trial = self._trial
         if trial is None:
-            self._tasks.cancel_spare()  # there was no time for it
             return None
-        exact = active.skips_silence
-        if (
-            active is not trial.source
-            or active.cache is not trial.state
-            or (exact and not active.ends_like(trial.job.conversation))
-        ):
-            self.drop("changed")
+        exact, twin = active.skips_silence, trial.job.conversation
+        same = active is trial.source and active.cache is trial.state and _alike(active, twin)
+        if not same or (exact and not _end_alike(active, twin)):
             return None
         self._tell(trial, "committed", "turn_ended")
         trial.committed = True
-        trial.job.conversation.catch_up(active)
+        _catch_up(twin, active)
         trial.job.speculated = "exact" if exact else "early"
         return trial.job
 
@@ -144,6 +144,11 @@ class Speculation:
         if trial.status is not None:
             self._end(trial.status)
 
+    def failed(self, error: Exception) -> None:
+        """A step of it failed; if the reply is asked for, that says so itself."""
+        log.warning("a reply that was begun in a pause failed: %s", error)
+        self.drop("failed")
+
     def drop(self, why: ev.Why) -> None:
         """Give up what was begun, if anything was."""
         trial, self._trial = self._trial, None
@@ -155,3 +160,25 @@ class Speculation:
         made = trial.job.usage()
         counts = made.output_text, made.output_audio, 1000 * trial.task.seconds
         self._emit(ev.SpeculationEnded(trial.job.number, outcome, why, *counts))
+
+
+def _alike(one: Conversation, other: Conversation) -> bool:
+    """Whether two conversations are answered under the same terms."""
+    return (one.parts, one.tools, one.voice) == (other.parts, other.tools, other.voice)
+
+
+def _end_alike(active: Conversation, twin: Conversation) -> bool:
+    """Whether a fork that has read the newest turn's end has read what would be read now."""
+    mine, its = active.turns[-1], twin.turns[-1]
+    if mine.last_voice != its.last_voice:
+        return False
+    heard = [*mine.heard, active.listener.fork().flush()]
+    return torch.equal(torch.cat(heard, dim=1), torch.cat(its.heard, dim=1))
+
+
+def _catch_up(twin: Conversation, active: Conversation) -> None:
+    """Let a fork know what was heard of the newest turn since: silence."""
+    mine, its = twin.turns[-1], active.turns[-1]
+    mine.chunks, mine.voiced, mine.classes = its.chunks, its.voiced, its.classes
+    twin.listener = active.listener
+    twin.listener.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import torch
@@ -80,11 +81,11 @@ class Engine(Protocol):
     def reply_level(self) -> int:
         """1: the user waits for the bot's voice; 2: more than a second of it lies ready."""
 
-    def spare_due(self) -> bool:
-        """Whether to go on with the reply that nobody waits for yet."""
-
     def poll(self) -> None:
         """Notice that a reply was played to its end."""
+
+    def watch(self) -> None:
+        """Look at sound that is queued, for a voice that begins."""
 
     def failed(self, kind: Kind, error: Exception) -> None:
         """A task raised ``error`` and was given up."""
@@ -114,6 +115,7 @@ class TaskScheduler:
         self.input: Task | None = None
         self.reply: Task | None = None
         self.spare: Task | None = None
+        self._spare_due: Callable[[], bool] = bool
         self.cause: str | None = None
         self._at_once: deque[Command] = deque()
         self._running: Task | None = None  # whose step is being run
@@ -133,10 +135,9 @@ class TaskScheduler:
         """Reply."""
         self.reply = Task("reply", steps, self.cause)
 
-    def start_spare(self, steps: Steps[None]) -> Task:
-        """Make a reply that nobody waits for yet, whenever there is nothing else to do."""
-        self.spare = Task("spare", steps)
-        return self.spare
+    def start_spare(self, steps: Steps[None], due: Callable[[], bool]) -> None:
+        """Make a reply that nobody waits for yet, while it is due and there is nothing else."""
+        self.spare, self._spare_due = Task("spare", steps), due
 
     def cancel_spare(self) -> None:
         """Give it up."""
@@ -177,7 +178,7 @@ class TaskScheduler:
         return SPARE if self._has_spare() else None
 
     def _has_spare(self) -> bool:
-        return self.spare is not None and self.engine.spare_due()
+        return self.spare is not None and self._spare_due()
 
     @property
     def level(self) -> int:
@@ -198,7 +199,7 @@ class TaskScheduler:
         self.finish(result)
         while self._at_once:
             self._carry_out(self._at_once.popleft(), None)
-        self.engine.poll()
+        self.look()
         waits = self.input is None and not (self.eager and self.reply is not None)
         obeyed = waits and self._next_input()
         task = self.input or (None if obeyed else self.reply)
@@ -211,6 +212,12 @@ class TaskScheduler:
         step, task.step = task.step, None
         self._running = None if step is None else task
         return step
+
+    def look(self) -> None:
+        """Notice what time brought: a reply that was played to its end, a voice that begins."""
+        self.engine.poll()
+        if not self.eager or (self.input is None and self.reply is None):
+            self.engine.watch()
 
     def finish(self, result: Tensor | None) -> None:
         """Hand over the result of the step that was given last."""

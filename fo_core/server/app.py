@@ -1,12 +1,11 @@
-"""The web application: Realtime at /v1/realtime, Socket.IO, the page, /v1/models, /metrics ..."""
+"""The web application: Realtime over WebSocket and WebRTC, Socket.IO, the page, /metrics ..."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -20,32 +19,24 @@ from fastapi.staticfiles import StaticFiles
 from fo_core.dialogue.pool import Pool, PoolFull, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
+from fo_core.server.access.answers import refusal
+from fo_core.server.access.keys import Access
+from fo_core.server.access.routes import add_secrets
 from fo_core.server.beta import PROTOCOL
 from fo_core.server.budget import Budget
 from fo_core.server.connection import ERROR, POLICY, TRY_LATER, Connection, ServeConfig
 from fo_core.server.drain import SAYS, Drain
 from fo_core.server.logs import request_id, say
-from fo_core.server.messages import new_id
+from fo_core.server.messages import Refused, new_id
 from fo_core.server.metrics import Metrics
 from fo_core.server.origins import allowed_origin
 from fo_core.server.settings import SessionSettings, detection
 from fo_core.server.socketio import Dialect
 from fo_core.server.translate import error
+from fo_core.server.webrtc.routes import Calls
 
 __all__ = ["ServeConfig", "make_app"]
-KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser sends a key: a subprotocol of this name
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds
-
-
-def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """The API key that a client sent: as bearer, as a subprotocol, or in the query."""
-    bearer = headers.get("authorization", "")
-    if bearer.lower().startswith("bearer "):
-        return bearer[7:].strip()
-    for protocol in headers.get("sec-websocket-protocol", "").split(","):
-        if protocol.strip().startswith(KEY_PROTOCOL):
-            return protocol.strip()[len(KEY_PROTOCOL) :]
-    return query.get("api_key", "")
 
 
 def make_app(
@@ -78,24 +69,24 @@ def make_app(
 
     metrics = Metrics(pool.stats, pool.cfg.max_sessions, ready)
 
-    def allowed(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-        sent = key_of(headers, query)
-        return cfg.api_key is None or hmac.compare_digest(sent.encode(), cfg.api_key.encode())
+    def first_settings() -> SessionSettings:
+        shown, turn = detection({"type": "semantic_vad"}, dialogue.duplex.turn)
+        return SessionSettings(name, system, turn, shown)
+
+    access = Access(cfg, first_settings)
+    calls = Calls(access, open_talk, pool.working, cfg, leaving, metrics)
 
     def environ_allowed(environ: dict[str, Any]) -> bool:
         headers = {"authorization": environ.get("HTTP_AUTHORIZATION", "")}
         asked = parse_qs(environ.get("QUERY_STRING", ""))
-        return allowed(headers, {key: values[0] for key, values in asked.items()})
-
-    def first_settings() -> SessionSettings:
-        shown, turn = detection({"type": "semantic_vad"}, dialogue.duplex.turn)
-        return SessionSettings(name, system, turn, shown)
+        return access.has_key(headers, {key: values[0] for key, values in asked.items()})
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         waiting = asyncio.create_task(dialect.leave(leaving, pool.working))
         yield
         waiting.cancel()
+        await calls.close()
         await asyncio.to_thread(pool.close)
         say("server ended")
 
@@ -132,9 +123,9 @@ def make_app(
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     def locked(request: Request) -> JSONResponse | None:
-        if allowed(request.headers, request.query_params):
+        if access.has_key(request.headers, request.query_params):
             return None
-        return JSONResponse(error("the API key is wrong or missing", "invalid_api_key"), 401)
+        return refusal(Refused("the API key is wrong or missing", code="invalid_api_key"))
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:
@@ -164,13 +155,14 @@ def make_app(
             await socket.send_json({"event_id": new_id("event"), **error(message, code)})
             await socket.close(close, message[:120])
 
-        origin, host = socket.headers.get("origin"), socket.headers.get("host")
-        if not allowed_origin(origin, host, cfg.origins):
-            what = f"pages of {origin} may not talk to {host} (fo serve --origin {origin})"
-            await refuse(what, "wrong_origin", POLICY)
+        if "call_id" in socket.query_params:
+            await refuse("no second connection to a call (call_id) here", "unsupported", POLICY)
             return
-        if not allowed(socket.headers, socket.query_params):
-            await refuse("the API key is wrong or missing", "invalid_api_key", POLICY)
+        try:
+            host = socket.headers.get("host")
+            settings = access.session(socket.headers, socket.query_params, host)
+        except Refused as wrong:
+            await refuse(str(wrong), wrong.code, POLICY)
             return
         try:
             talk = open_talk()
@@ -180,11 +172,13 @@ def make_app(
             await refuse(str(wrong), code, TRY_LATER if full else ERROR)
             return
         try:
-            connection = Connection(socket, talk, first_settings(), cfg, leaving, metrics)
+            connection = Connection(socket, talk, settings, cfg, leaving, metrics)
             await connection.serve(known, lambda: pool.working(talk) or bool(talk.backlog))
         finally:
             talk.close("client")
 
+    calls.add_routes(app)
+    add_secrets(app, access)
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(

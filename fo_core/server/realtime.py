@@ -1,7 +1,8 @@
-"""One client of the Realtime protocol (OpenAI's names of its general availability, over WebSocket).
+"""One client of the Realtime protocol (OpenAI's names of its general availability).
 
 What a client says becomes commands of its ``Talk``, what happens there becomes events; see
-docs/serving.md for what is left out of the protocol.
+docs/serving.md for what is left out of the protocol. Over WebSocket the audio is in the events,
+over WebRTC it has tracks of its own and only the events pass here.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from fo_core.server.settings import (
 )
 from fo_core.server.tools import read_tools
 from fo_core.server.translate import Asked, Translator, error
+from fo_core.server.webrtc.media import TRACK_RATE, Media
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, from_base64
 from fo_core.streaming import SAMPLE_RATE
 
@@ -52,6 +54,7 @@ class Realtime:
         beta: Send events by the names of the protocol's beta.
         limits: Gives the client's ``rate_limits``.
         saw: Told of each event that is sent.
+        media: Takes the audio of replies; None: it is sent as events, and the client's comes so.
     """
 
     def __init__(
@@ -64,13 +67,16 @@ class Realtime:
         beta: bool = False,
         limits: Callable[[], list[Event]] = list,
         saw: Callable[[Event], None] = lambda event: None,
+        media: Media | None = None,
     ) -> None:
         self.talk, self.settings = talk, settings
         self.id = new_id("sess")
         self._send, self._beta, self._saw = send, beta, saw
         self._expires_at = int(time.time() + seconds)
-        self._out = Translator(lambda: self.settings, states, limits)
-        self._resampler = Resampler(settings.audio_in.rate, SAMPLE_RATE)
+        self._out = Translator(lambda: self.settings, states, limits, audio=media is None)
+        self._media = media
+        rate = settings.audio_in.rate if media is None else TRACK_RATE
+        self._resampler = Resampler(rate, SAMPLE_RATE)
         self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
 
     async def hello(self) -> None:
@@ -89,9 +95,28 @@ class Realtime:
         async for event in self.talk:
             if isinstance(event, ev.Closed):
                 return event.reason
+            if self._media is not None:
+                self._media.follow(event)
             async with self._lock:
                 await self._emit(self._out.translate(event))
+                if self._media is not None:
+                    if isinstance(event, ev.ReplyStarted):
+                        self._media.responses[event.turn] = self._out.newest
+                    await self._emit(self._media.changes())
         return "client"
+
+    async def report(self) -> None:
+        """Send what became of the audio buffer, where the audio has a track of its own."""
+        async with self._lock:
+            await self._emit(() if self._media is None else self._media.changes())
+
+    def hear(self, wave: np.ndarray) -> None:
+        """Sound of the client's track: float32 [S] at 48 kHz.
+
+        Raises:
+            Overflow: There is no room for it.
+        """
+        self._push(self._resampler, wave)
 
     async def receive(self, message: str | bytes) -> None:
         """Obey one message; whatever is wrong with it becomes an error event."""
@@ -144,7 +169,7 @@ class Realtime:
             what = f"{wrong}; nothing of this update was applied"
             raise Refused(what, wrong.param, wrong.code) from wrong
         self.settings = new
-        if new.audio_in != old.audio_in:
+        if self._media is None and new.audio_in != old.audio_in:
             self._resampler = Resampler(new.audio_in.rate, SAMPLE_RATE)
         self.talk.send(
             do.Configure(
@@ -159,6 +184,9 @@ class Realtime:
         yield {"type": "session.updated", "session": new.to_dict(self.id, self._expires_at)}
 
     def _append(self, event: Any) -> Iterable[Event]:
+        if self._media is not None:
+            what = "over WebRTC sound comes by the audio track"
+            raise Refused(what, "type", "unsupported")
         wave = self.settings.audio_in.decode(from_base64(event.audio, MAX_AUDIO))
         if len(wave):
             self._push(self._resampler, wave)
@@ -350,7 +378,8 @@ class Realtime:
     def _silence(self, event: Any) -> Iterable[Event]:
         if self._out.speaking:
             self.talk.send(do.Interrupt())
-        yield {"type": "output_audio_buffer.cleared", "response_id": self._out.newest}
+        if self._media is None or not self._media.cut():  # which it tells itself
+            yield {"type": "output_audio_buffer.cleared", "response_id": self._out.newest}
 
     _handlers: dict[str, Callable[[Realtime, Any], Iterable[Event]]] = {
         "input_audio_buffer.append": _append,

@@ -47,6 +47,7 @@ class Translator:
         settings: Gives the settings in force now.
         limits: Gives the client's ``rate_limits``.
         states: Also send the dialogue state of every chunk (an extension, for our own page).
+        audio: Send the audio of replies as events; False: it goes another way.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Translator:
         settings: Callable[[], SessionSettings],
         states: bool = False,
         limits: Callable[[], list[Event]] = list,
+        audio: bool = True,
     ) -> None:
         self._settings, self._states, self._limits = settings, states, limits
+        self._audio = audio
         self.id = new_id("conv")
         self.conversation = Conversation()
         self.reply: Reply | None = None  # while it is being made
@@ -207,7 +210,7 @@ class Translator:
         if "first_audio_ms" not in self.reply.metadata and event.time and self._ended_at:
             waited = 1000 * (event.time - self._ended_at)
             self.reply.metadata["first_audio_ms"] = f"{waited:.0f}"
-        yield from self.reply.audio(event.audio)
+        yield from self.reply.audio(event.audio, told=self._audio)
 
     @translate.register
     def _(self, event: ev.FunctionCall) -> Iterator[Event]:

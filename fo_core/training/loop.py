@@ -348,7 +348,7 @@ class Run:
         result = StageResult(self.metrics, history, trainable, frozen, seconds, prints)
         if self.team.main:
             if self.cfg.curves:
-                report.draw_curves(self.folder, self.stage.name, history)
+                report.draw_curves(self.folder, history)
             more = {"settings": self._settings(), "processes": self.team.size}
             more |= {"llm_sharded": self.team.sharded}
             report.write_result(self.folder, self.plan, result, **more)

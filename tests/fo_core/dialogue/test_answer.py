@@ -97,11 +97,11 @@ def test_answers_are_cut_to_what_was_heard(tiny_model):
     said = talk.conversation
     turn, full = said.turns[0], said.length
     heard = said.fork()
-    first = turn.parts[0].segment
+    first = turn.pieces[0]
     assert heard.cut_answer(0, first.stop)
     assert heard.length == turn.answer.start + first.stop < full
     assert heard.turns[0].answer.text == first.text_raw
-    assert said.length == full and len(turn.parts) > 1  # the original is as it was
+    assert said.length == full and len(turn.pieces) > 1  # the original is as it was
     assert said.cut_answer(0, 0)
     assert said.length == turn.answer.start and turn.answer.token_ids == []
 

@@ -117,7 +117,7 @@ def talk_config() -> DialogueConfig:
     return TALK
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve() -> Any:
     """``with serve(model, users=1) as server``."""
     return running

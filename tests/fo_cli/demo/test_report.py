@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval.report.writer import write_report
+from fo_cli.demo.report import document
 from fo_core.errors import FoError
+from fo_core.report.document import ANSWER, ASKED, Sample, Sound, write_document
 
 RESULTS_A = {
     "items": 40,
@@ -27,6 +28,10 @@ RESULTS_A = {
     "first_audio_ms_p90": 800.0,
     "rtf": 0.42,
 }
+
+
+def write_report(folder, report, curves=None, samples=()):
+    return write_document(folder, document(report, curves or {}, samples), report)
 
 
 @pytest.fixture
@@ -53,13 +58,9 @@ def written(tmp_path, report):
         soundfile.write(tmp_path / name, 0.1 * rng.standard_normal(rate // 4), rate)
     curves = {"input-1": [{"step": i, "loss": 5.0 / (i + 1)} for i in range(5)]}
     curves["input-1"].append({"step": 5, "val_loss": 1.5})
-    sample = {
-        "title": "How many legs?",
-        "question_wav": tmp_path / "q.wav",
-        "reply_wav": tmp_path / "r.wav",
-        "question": "how many legs <b>does</b> a spider have",
-        "answer": "Eight | 8",
-    }
+    texts = {ASKED: "how many legs <b>does</b> a spider have", ANSWER: "Eight | 8"}
+    sounds = (Sound("Question", tmp_path / "q.wav"), Sound("Spoken reply", tmp_path / "r.wav"))
+    sample = Sample("How many legs?", texts, sounds)
     paths = write_report(tmp_path / "run", report, curves, [sample])
     return {kind: path.read_text(encoding="utf-8") for kind, path in paths.items()}
 

@@ -1,7 +1,12 @@
-"""What a report says, before how it looks: named sections of tables from the plain ``report`` dict.
+"""Sections of the demos' reports, from their plain ``report`` dict.
 
-Markdown and HTML render the same sections, so they cannot disagree. A value that is not in the
-dict is shown as "not measured"; nothing is made up and nothing is skipped in silence.
+The dict holds the results of held-out set (a) at the top level and those of set (b) under
+``unseen_facts``, each with the keys of :data:`MEASURES` and ``items``; ``state_f1`` maps each state
+to an F1 or to precision, recall, f1 and support, and ``macro`` to a number. Beside them stand
+``parts`` (which encoder, adapter, decoder and codec types ran), ``stages``, ``steps`` (name,
+seconds, peak_memory_mb), ``wall_seconds``, ``llm_fingerprint_before`` and ``_after``, ``machine``,
+``versions``, ``seed``, ``title`` and ``summary``. A value that is not in the dict is shown as "not
+measured"; nothing is made up and nothing is skipped in silence.
 """
 
 from __future__ import annotations
@@ -10,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fo_core.report import plots
+from fo_core.report.document import MISSING, Picture, Sample, Section, Table
+
 SET_A = "(a) unseen wordings of known facts"
 SET_B = "(b) unseen facts"
-MISSING = "not measured"
 
 
 @dataclass(frozen=True)
@@ -36,25 +43,6 @@ class Aim:
 
     def met(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text cells; ``numeric`` columns are set to the right."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a paragraph and its tables; ``figures`` names what belongs here in HTML."""
-
-    title: str
-    text: str = ""
-    tables: tuple[Table, ...] = ()
-    figures: str = ""  # "curves", "samples" or nothing
 
 
 MEASURES = (
@@ -125,21 +113,62 @@ def verdicts(report: Mapping[str, Any]) -> list[tuple[Aim, float | None, bool | 
     return [(aim, value, None if value is None else aim.met(value)) for aim, value in found]
 
 
-def sections(report: Mapping[str, Any], curves: Mapping[str, Any]) -> list[Section]:
+def said(aim: Aim, value: float | None) -> str:
+    """An aim beside its value, in a few words."""
+    measured = MISSING if value is None else f"{value:.3f}"
+    return f"{aim.key} {measured} (aim {'≤' if aim.at_most else '≥'} {aim.bound})"
+
+
+def sections(
+    report: Mapping[str, Any], history: Mapping[str, Any], samples: Sequence[Sample]
+) -> list[Section]:
     """All sections in the order of the report; those without anything to say are skipped."""
     found = [
         _parts(report),
         _aims(report),
         _results(report),
         _states(report),
-        Section("Hear it", figures="samples", text="Held-out questions and what came back."),
+        hear(samples, "Held-out questions and what came back."),
         training(report),
-        Section("Loss curves", figures="curves") if curves else None,
+        loss_curves(history),
         time_and_memory(report),
         frozen(report),
         machine(report),
     ]
     return [section for section in found if section is not None]
+
+
+def hear(samples: Sequence[Sample], text: str) -> Section | None:
+    """Samples to listen to."""
+    return Section("Hear it", text, samples=samples) if samples else None
+
+
+def loss_curves(
+    history: Mapping[str, Sequence[Mapping[str, Any]]], text: str = ""
+) -> Section | None:
+    """Losses over the steps, a panel a stage.
+
+    Args:
+        history: Stage name to records ``{"step", "loss"?, "val_loss"?}``; where a stage has several
+            objectives, its first ``NAME.loss`` is its training loss.
+        text: What they show.
+    """
+    if not history:
+        return None
+    drawn = plots.curves(
+        {
+            stage: (plots.points(rows, _training_key(rows)), plots.points(rows, "val_loss"))
+            for stage, rows in history.items()
+        }
+    )
+    words = f"Training and held-out loss against steps for {', '.join(history)}"
+    return Section("Loss curves", text, pictures=(Picture(drawn, words),))
+
+
+def _training_key(records: Sequence[Mapping[str, Any]]) -> str:
+    keys = [key for record in records for key in record]
+    ends = (key for key in keys if key.endswith(".loss") and not key.startswith("val_"))
+    return "loss" if "loss" in keys else next(ends, "loss")
 
 
 def _parts(report: Mapping[str, Any]) -> Section | None:

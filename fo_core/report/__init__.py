@@ -1,0 +1,1 @@
+"""Reports: what a page says (``document``), how it looks (``html``), its pictures (``plots``)."""
