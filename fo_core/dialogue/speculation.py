@@ -112,6 +112,7 @@ class Speculation:
         twin = source.fork()
         twin.turns[-1].open = False
         self._trial = trial = _Trial(source, source.cache, self._make(twin, tokens), task)
+        del source  # of no use once the reply is let go
         number = trial.job.number
         count = self._begun[1] if self._begun[0] == number else 0
         self._begun = number, count + 1
@@ -140,6 +141,7 @@ class Speculation:
         trial, self._trial = self._trial, None
         assert trial is not None and trial.committed, "there is a reply to hand over"
         self._tasks.promote_spare()
+        trial.source = trial.job.conversation
         trial.job.release()
         if trial.status is not None:
             self._end(trial.status)
