@@ -326,6 +326,7 @@ def _rows(turns: list[LiveTurn]) -> list[dict[str, Any]]:
             "answer": turn.answer,
             "kept": turn.answer if turn.heard is None else turn.heard,
             "interrupted": turn.heard is not None,
+            "speculated": turn.speculated,
             "played_samples": turn.played,
             "made_samples": turn.made,
             **turn.latencies(),
