@@ -334,6 +334,7 @@ def _rows(turns: list[LiveTurn]) -> list[dict[str, Any]]:
             "interrupted": turn.heard is not None,
             "gave_way": len(turn.gave_way),
             "resumed": sum(way.resumed is not None for way in turn.gave_way),
+            "speculated": turn.speculated,
             "played_samples": turn.played,
             "made_samples": turn.made,
             **turn.latencies(),

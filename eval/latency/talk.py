@@ -173,7 +173,7 @@ def state_bytes(conversation: Conversation) -> int:
     cache, used = conversation.cache.cache, 0
     if isinstance(cache, KVCache):
         used = sum(part[..., : cache.length, :].nbytes for part in (cache.keys, cache.values))
-    return used + sum(tensor.nbytes for tensor in _tensors(vars(conversation._listener).values()))
+    return used + sum(tensor.nbytes for tensor in _tensors(vars(conversation.listener).values()))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

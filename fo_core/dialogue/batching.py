@@ -2,7 +2,8 @@
 
 Who is to be heard comes first, then who waits for the bot's voice, then who has audio lying ready;
 among equals whoever was served longest ago. Every fifth pick looks at the waiting time alone, so
-that nobody starves when there is too much to do.
+that nobody starves when there is too much to do. A reply that nobody waits for yet (speculation) is
+worked on only while nobody else is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fo_core.dialogue.commands import Command
 from fo_core.dialogue.conversation import Prefixes, new_prefixes
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.talk import Talk
+from fo_core.dialogue.task_scheduler import SPARE
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step
 
@@ -42,6 +44,11 @@ class Slot:
     result: torch.Tensor | None = None  # of the step that was run
     error: Exception | None = None  # ... or what it raised
     served: float = 0.0  # when it was worked on last
+
+    @property
+    def advancing(self) -> bool:
+        """Whether a worker goes on with its dialogue (not: runs its step)."""
+        return self.busy and self.step is None
 
     def urgency(self, unread: int) -> int | None:
         """How urgent it is to go on with this user; None: there is nothing to do.
@@ -86,11 +93,18 @@ class Group:
             if slot.busy or slot.duplex is None:
                 continue
             if slot.step is not None:
-                asking.append((slot.level, slot.served, slot))
+                waited = 0 if slot.level == SPARE and slot.incoming else slot.level
+                asking.append((waited, slot.served, slot))
                 continue
             level = slot.urgency(unread)
             if level is not None:
                 ready.append((level, slot.served, slot))
+        if not any(level < SPARE for level, _, _ in ready + asking):
+            spare = asking or ready
+            alone = not any(slot.busy for slot in self.slots)
+            return [spare[0][2]] if spare and alone else []
+        ready = [one for one in ready if one[0] < SPARE]
+        asking = [one for one in asking if one[0] < SPARE]
         self.picks += 1
         if self.picks % FAIR == 0:
             ready = [(0, served, slot) for _, served, slot in ready]

@@ -64,7 +64,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.forgotten = 0  # turns that are no longer in the list
         self.cache = model.llm.init_state(1, ROOM)
-        self._listener = Listener(model)
+        self.listener = Listener(model)
         self._held: list[Tensor] = []  # heard of the newest turn's end, and not read yet
         self._reading = False  # all of it is being read again
 
@@ -77,14 +77,14 @@ class Conversation:
         return parts is None or parts.system_ids != self.parts.system_ids
 
     def fork(self) -> Conversation:
-        """A copy that can hear the user while this one's answer goes on, or answer on trial.
+        """A copy, to hear the user while this one's answer goes on, or to answer on trial.
 
         Only one of the two may be in a model step at a time.
         """
         twin = copy.copy(self)
         twin.cache = self.cache.branch()
         twin.turns = [turn.copy() for turn in self.turns]
-        twin._listener, twin._held = self._listener.fork(), [*self._held]
+        twin.listener, twin._held = self.listener.fork(), [*self._held]
         return twin
 
     def fresh(self) -> Conversation:
@@ -100,6 +100,11 @@ class Conversation:
         return self.cache.length
 
     @property
+    def skips_silence(self) -> bool:
+        """Whether silence adds nothing to what the LLM reads."""
+        return self.model.adapter.requires_ctc
+
+    @property
     def crowded(self) -> bool:
         """Whether the LLM's own context is so full that the turn has to end."""
         limit = self.model.llm.facts.context
@@ -112,7 +117,7 @@ class Conversation:
         turn = Turn(self.length, number, open=True)
         self.turns.append(turn)
         official = self.cfg.compat == "official"
-        self._listener = Listener(self.model, self._listener if official else None)
+        self.listener = Listener(self.model, self.listener if official else None)
         return turn
 
     def hear(self, chunk: Tensor) -> Steps[StateProbabilities]:
@@ -170,9 +175,9 @@ class Conversation:
         convolutional one gives vectors for any sound: there the voice activity detector says it.
         """
         turn = self.turns[-1]
-        if not self.model.adapter.requires_ctc:
+        if not self.skips_silence:
             return turn.voiced
-        return bool(turn.heard) or self._listener.fork().flush().shape[1] > 0
+        return bool(turn.heard) or self.listener.fork().flush().shape[1] > 0
 
     def drop_turn(self) -> None:
         """The running turn wants no answer, or is given up: it leaves no trace."""
@@ -180,7 +185,7 @@ class Conversation:
         self.forgotten += 1
         self.cache.crop(min(self.length, turn.start))
         self._held.clear()
-        self._listener.flush()  # nor in the turn before, if that one waits for its answer
+        self.listener.flush()  # nor in the turn before, if that one waits for its answer
 
     @property
     def words(self) -> str:
@@ -188,7 +193,7 @@ class Conversation:
         classes = self.turns[-1].classes
         if not classes:
             return ""
-        listener = self._listener.fork()
+        listener = self.listener.fork()
         listener.flush()  # also the word that is not complete yet
         if listener.text is not None:
             return listener.text
@@ -197,10 +202,19 @@ class Conversation:
     def read_end(self) -> Steps[Tensor]:
         """Read the end of the newest turn; the state [1, 1, H] that predicts the answer."""
         self._flush()
-        hidden = yield from self._feed(self._held, self._suffix(self.turns[-1]))
+        hidden = yield from self._feed(self._unread_end(), self._suffix(self.turns[-1]))
         self._held.clear()
         assert hidden is not None, "a template has something before the assistant's words"
         return hidden
+
+    def _unread_end(self) -> list[Tensor]:
+        """What is read with the newest turn's end: all since the voice, however long ago it was."""
+        turn = self.turns[-1]
+        if turn.last_voice is None or not self.skips_silence:
+            return self._held
+        length, count = turn.last_voice
+        self.cache.crop(min(self.length, length))
+        return turn.heard[count:]
 
     def hear_rest(self) -> Steps[None]:
         """Hear the newest turn to its end, though it is not answered now."""
@@ -212,7 +226,7 @@ class Conversation:
         """Keep what the adapter held back of the newest turn; it is still to be read."""
         turn = self.turns[-1] if self.turns else None
         if turn is not None and turn.chunks:
-            rest = self._listener.flush()
+            rest = self.listener.flush()
             if rest.shape[1]:
                 turn.heard.append(rest)
                 self._held.append(rest)
@@ -224,7 +238,7 @@ class Conversation:
 
     def _hear(self, chunk: Tensor) -> AdaptedChunk:
         """Keep what the LLM reads of a chunk, to read it again."""
-        turn, heard = self.turns[-1], self._listener.hear(chunk)
+        turn, heard = self.turns[-1], self.listener.hear(chunk)
         if heard.embeds.shape[1]:
             turn.heard.append(heard.embeds)
         if heard.classes is not None:
@@ -368,7 +382,7 @@ class Conversation:
                     prompt_cache.keep(llm, ids, self.cache, size)
             prefixes[tuple(ids)] = self.cache.fork(0)
         for turn in self.turns:
-            turn.start = self.length
+            turn.start, turn.last_voice = self.length, None
             rows = [] if turn.results else self._opening(turn)
             rows += turn.heard
             if turn.answer is not None:

@@ -133,7 +133,9 @@ class Duplex:
             if step is not None:
                 steps = None if steps is None else steps - 1
                 try:
+                    began = time.perf_counter()
                     result = step.run()
+                    self.tasks.charge(time.perf_counter() - began)
                 except Exception as error:  # the dialogue says it and goes on
                     self.tasks.fail(error)
             yield from self.take()
@@ -165,6 +167,8 @@ class Duplex:
             command: With a handler below.
             before: Samples that nobody heard yet before it; None: it comes before any other work.
         """
+        if not isinstance(command, do.Played | do.Commit):
+            self.engine.speculation.drop("command")
         self._handlers[type(command)](self, command, before)
 
     # --- commands behind the sound that was pushed before ---

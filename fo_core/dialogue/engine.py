@@ -16,6 +16,7 @@ import numpy as np
 
 from fo_core.config import replace
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.apart import conversation_apart
 from fo_core.dialogue.audio_input import AudioChunk
 from fo_core.dialogue.commands import Respond
 from fo_core.dialogue.conversation import Conversation, Prefixes
@@ -23,6 +24,7 @@ from fo_core.dialogue.history import Spoken
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.reply import Calls, ReplyJob
 from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.speculation import Speculation
 from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
@@ -77,6 +79,9 @@ class DialogueEngine:
         self.calls: Calls = Recent(KEPT_REPLIES)
         self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
         self._prefixes = prefixes
+        self.speculation = Speculation(
+            tasks, turns, emit, lambda twin, held: self._job(twin, held=held), self._end_reply
+        )
         self.yielding = Yielding(turns, emit, now)
 
     # --- what the scheduler asks for ---
@@ -129,6 +134,8 @@ class DialogueEngine:
         """A model step or what follows from it failed: the turn or the reply is given up."""
         if kind == "context":
             raise error
+        if kind == "spare":
+            return self.speculation.failed(error)
         self._emit(ev.Error("model", f"{type(error).__name__}: {error}"))
         if kind == "reply":
             self._end_reply("failed")
@@ -203,6 +210,10 @@ class DialogueEngine:
         turn = active.turns[-1]
         turn.voiced |= chunk.voiced
         probabilities = yield from active.hear(chunk.wave)
+        if chunk.voiced:
+            turn.last_voice = active.length, len(turn.heard)
+        if not self.unread:
+            self.speculation.heard(self.cfg.speculate, active, chunk.voiced, probabilities)
         long = turn.chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
         full = (long and cfg.detect != "file") or active.crowded
         how = self._turns.end_of_turn(turn.number, chunk, probabilities, full)
@@ -241,13 +252,21 @@ class DialogueEngine:
         turns.go(Event.INPUT_END)
         self._emit(ev.Transcript(turn.number, active.words))
         if answer:
-            self.start_reply()
+            job = None if self.unread else self.speculation.commit(active)
+            if job is None:
+                self.start_reply()
+            else:  # begun before
+                self.conversation, self.reply = job.conversation, job
+                self._emit(ev.ReplyStarted(job.number, job.speculated))
+                self.speculation.hand_over()
         else:
+            self.speculation.drop("given_up")
             turns.go(Event.STOP)
             yield from active.hear_rest()
 
     def drop_turn(self, event: Event) -> None:
         """The user's running turn, if there is one, leaves no trace."""
+        self.speculation.drop("given_up")
         turns = self.conversation.turns
         if turns and turns[-1].open:
             self.conversation.drop_turn()
@@ -269,35 +288,36 @@ class DialogueEngine:
 
         ``voice``: global tokens for this reply, instead of the conversation's.
         """
+        self.speculation.drop("changed")
+        talk = conversation or self.conversation
+        self.reply = self._job(talk, speak, max_tokens, voice=voice)
+        self._emit(ev.ReplyStarted(self.reply.number))
+        self._tasks.start_reply(self._make_reply(self.reply))
+
+    def _job(
+        self,
+        conversation: Conversation,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        voice: Sequence[int] | None = None,
+        held: int | None = None,
+    ) -> ReplyJob:
         cfg, limit = self.cfg, max_tokens or self.max_tokens
         if limit is not None:
             limit = min(limit, cfg.segmenter.max_tokens)
             cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
         aloud = self.speak if speak is None else speak
-        conversation = conversation or self.conversation
-        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, voice)
-        self._emit(ev.ReplyStarted(self.reply.number))
-        self._tasks.start_reply(self._make_reply(self.reply))
+        return ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, voice, held)
 
     def reply_apart(self, command: Respond) -> Steps[None]:
         """Answer on a copy of the conversation, which goes with the answer."""
         if self.unread:
             yield from self._read_context()
-        talk, number = self.conversation, self._turns.number()
-        twin = talk.fork() if command.messages is None else talk.fresh()
-        for role, text in command.messages or ():
-            if role == "user":
-                twin.insert(twin.text_turn(number, text))
-            else:
-                twin.add_answer(text, lambda: number)
-        system = twin.system if command.system is None else command.system
-        if twin.use(system, command.tools or twin.tools) or command.messages is not None:
-            yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
-        if twin.pending:
-            twin.turns[-1].number = number
-        elif command.system:
-            yield from twin.read_text(number, command.system)
-        else:
+        number, size = self._turns.number(), self.cfg.duplex.refeed
+        twin = yield from conversation_apart(
+            self.conversation, command, number, size, self._prefixes
+        )
+        if twin is None:
             self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
             return
         self._turns.go(Event.REPLY_START)

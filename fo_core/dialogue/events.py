@@ -26,6 +26,13 @@ How = Literal[
     "text",
 ]  # fmt: skip
 DISMISSED = ("dismiss", "no_decision", "unheard")  # turns that leave no trace and get no reply
+# whether a reply was begun in the pause before the turn ended: "exact": it is what it would be
+# without | "early": it does not know the silence that was heard since, and may differ
+Speculated = Literal["no", "exact", "early"]
+Outcome = Literal["committed", "dropped"]
+# "turn_ended" | "voice": the user spoke on | "changed": more was heard, or the history is another |
+# "command": the application asked for something | "failed": a model step did | "given_up": the turn
+Why = Literal["turn_ended", "voice", "changed", "command", "failed", "given_up"]
 Status = Literal["completed", "incomplete", "cancelled", "failed"]
 
 
@@ -96,9 +103,29 @@ class StateChanged(DuplexEvent):
 
 @dataclass
 class ReplyStarted(DuplexEvent):
-    """The model begins to answer."""
+    """The model begins to answer, or lets go what it began in the pause before (speculation)."""
 
     turn: int
+    speculated: Speculated = "no"
+
+
+@dataclass
+class SpeculationBegun(DuplexEvent):
+    """A reply was begun though the turn may go on; nothing of it is handed out yet."""
+
+    turn: int
+
+
+@dataclass
+class SpeculationEnded(DuplexEvent):
+    """The turn is over and the reply goes on ("committed"), or it was for nothing ("dropped")."""
+
+    turn: int
+    outcome: Outcome
+    why: Why
+    text_tokens: int  # of the LLM, made before
+    speech_tokens: int
+    milliseconds: float  # of computing before
 
 
 @dataclass

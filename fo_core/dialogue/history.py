@@ -23,6 +23,8 @@ class Turn:
     chunks: int = 0  # heard
     voiced: bool = False  # a voice was found in it
     heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it
+    # when a voice was found in it last: positions of the LLM's cache, and entries of ``heard``
+    last_voice: tuple[int, int] | None = None
     classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
     results: tuple[ToolResult, ...] = ()  # of function calls: ``heard`` is then the whole message
     suffix_ids: list[int] | None = None  # before the assistant speaks; None: as after audio

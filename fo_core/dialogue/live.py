@@ -56,6 +56,7 @@ class LiveTurn:
     made: int = 0  # ... that were made
     interrupted_by: int | None = None  # user sample at which the voice began that stopped it
     stopped: int | None = None  # when the order to stop came
+    speculated: str = "no"  # whether the reply was begun before the decision, as ReplyStarted says
     gave_way: list[GaveWay] = field(default_factory=list)
 
     def latencies(self) -> dict[str, float | None]:
@@ -125,6 +126,8 @@ class Live:
                 self.turns.append(LiveTurn(event.turn, event.how, event.start, event.end, event.at))
         elif isinstance(event, ev.Transcript) and (turn := self._turn(event.turn)):
             turn.question = event.text
+        elif isinstance(event, ev.ReplyStarted) and (turn := self._turn(event.turn)):
+            turn.speculated = event.speculated
         elif isinstance(event, ev.TextDelta):
             key = event.turn, event.part
             self._texts[key] = self._texts.get(key, "") + event.text

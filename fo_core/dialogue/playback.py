@@ -52,6 +52,10 @@ class Playback:
     _told: bool = False
     _paused: bool = False
 
+    def start(self, clock: int) -> None:
+        """What was made so far is handed out only now, at a time in user samples."""
+        self._position, self._clock = 0.0, clock
+
     def begin_part(self) -> None:
         """The audio of the next piece of the answer begins."""
         self.spoken.append(Spoken(self.made, self.made))

@@ -15,9 +15,7 @@ import copy
 import dataclasses
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,6 +27,7 @@ from fo_core.dialogue.audio_input import shared_vad
 from fo_core.dialogue.batching import Group, Slot
 from fo_core.dialogue.commands import Command, Configure, Respond
 from fo_core.dialogue.duplex import Duplex
+from fo_core.dialogue.pool_stats import PoolStats
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.engines.vad import Vad
@@ -69,23 +68,6 @@ class PoolConfig:
         for name in ("workers", "max_sessions", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"pool.{name} is {getattr(self, name)}", possible="1 or more")
-
-
-@dataclass
-class PoolStats:
-    """What a pool has done; the counters only grow."""
-
-    sessions: int = 0  # open now
-    working: int = 0  # of them, with work to do
-    opened: int = 0
-    closed: Counter[str] = field(default_factory=Counter)  # by reason
-    replies: Counter[str] = field(default_factory=Counter)  # by status
-    underruns: int = 0  # audio that came after all before it had been played
-    # runs of a model, by kind of step: "LLMRequest", "DecoderRequest"
-    batches: Counter[str] = field(default_factory=Counter)
-    steps: Counter[str] = field(default_factory=Counter)  # in them
-    # spent in them, and in "advance"
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 class Pool:
@@ -260,9 +242,17 @@ class Pool:
                     if slot in group.slots:
                         group.slots.remove(slot)
                 self._stats.closed[reason] += 1
+                if slot.duplex is not None and not slot.advancing:
+                    self._give_up(slot.duplex)
                 slot.duplex = slot.step = slot.result = None
                 slot.incoming.clear()
         talk.end(reason)
+
+    def _give_up(self, duplex: Duplex) -> None:
+        """Nobody waits for the reply that a session which is over had begun in a pause."""
+        duplex.engine.speculation.drop("given_up")
+        for event in duplex.take():
+            self._stats.see(event)
 
     def relieve(self, talk: Talk) -> None:
         """A reply may go on where it waited for its consumer, who has read some of it."""
@@ -304,11 +294,13 @@ class Pool:
         with self.lock:
             self._stats.batches[kind] += 1
             self._stats.steps[kind] += len(steps)
-            self._stats.seconds[kind] += time.perf_counter() - began
+            took = time.perf_counter() - began
+            self._stats.seconds[kind] += took
             for slot, result in zip(job, results, strict=True):
                 slot.busy, slot.step = False, None
                 if slot.duplex is None:
                     continue
+                slot.duplex.tasks.charge(took / len(steps))
                 if isinstance(result, Exception):
                     slot.error = result
                 else:
@@ -341,13 +333,13 @@ class Pool:
         slot.talk.deliver(events)
         with self.lock:
             for event in events:
-                if isinstance(event, ev.ReplyDone):
-                    self._stats.replies[event.status] += 1
-                    self._stats.underruns += event.usage.underruns
+                self._stats.see(event)
             slot.busy = False
             if slot.duplex is not None and duplex is not None:
                 slot.step = step
-                slot.level = duplex.engine.reply_level() if duplex.tasks.replying else 0
+                slot.level = duplex.tasks.level
+            elif duplex is not None:
+                self._give_up(duplex)
             self._stats.seconds["advance"] += time.perf_counter() - began
             if failed:
                 self.drop(slot.talk, "failed")

@@ -40,11 +40,14 @@ class ReplyJob:
         emit: Takes what happens.
         now: Time in user samples, for the playback position.
         voice: Global tokens; None: the conversation's.
+        held_tokens: Its output is held back until :meth:`release`; before that it has no more LLM
+            tokens than so many. None: nothing is held back.
 
     Attributes:
         speaks: Whether it is spoken.
         asked: When it began, time.monotonic(); 0: not yet.
         read: When the LLM had read the question to its end.
+        speculated: Whether it was begun before the turn was known to be over.
     """
 
     def __init__(
@@ -56,14 +59,37 @@ class ReplyJob:
         emit: Callable[[ev.DuplexEvent], None],
         now: Callable[[], int],
         voice: Sequence[int] | None = None,
+        held_tokens: int | None = None,
     ) -> None:
         self.conversation, self.turn = conversation, conversation.turns[-1]
         self.number = self.turn.number
         self.playback = Playback(conversation.model.codec.sample_rate)
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
+        self.speculated: ev.Speculated = "no"
         self._cfg, self.speaks, self._voice = cfg, speak, voice
         self._calls, self._emit, self._now = calls, emit, now
+        self._held_tokens = held_tokens or 0
+        self._held: list[ev.DuplexEvent] | None = None if held_tokens is None else []
+
+    @property
+    def enough(self) -> bool:
+        """Whether so much is held back that more would be of no use yet: the first audio."""
+        answer, made = self.turn.answer, self.playback.made if self.speaks else bool(self._held)
+        return bool(made) or len(answer.token_ids if answer else ()) >= self._held_tokens
+
+    def release(self) -> None:
+        """Hand out what was held back, and from now on what is made."""
+        held, self._held = self._held or [], None
+        self.playback.start(self._now())
+        for event in held:
+            self._emit(event)
+
+    def _tell(self, event: ev.DuplexEvent) -> None:
+        if self._held is None:
+            self._emit(event)
+        else:
+            self._held.append(event)
 
     def steps(self) -> Steps[ev.Status]:
         """Make all of it; how it ended.
@@ -84,7 +110,7 @@ class ReplyJob:
             for part in parts:
                 self._keep(part.segment)
             for part in parts:
-                self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
+                self._tell(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
                     yield from self._say(part, self.speaker)
             self._tell_calls(writer)
@@ -106,7 +132,7 @@ class ReplyJob:
             for audio in (yield from speaker.advance(utterance)):
                 start = self.playback.add(audio.numel(), self._now())
                 samples = audio.float().cpu().numpy()
-                self._emit(ev.AudioDelta(self.number, part.index, start, samples))
+                self._tell(ev.AudioDelta(self.number, part.index, start, samples))
         self.playback.spoken[-1].whole = not part.segment.more
 
     def _tell_calls(self, writer: Writer) -> None:
@@ -117,9 +143,9 @@ class ReplyJob:
             writer.answer.calls = True
             id_ = f"call_{secrets.token_hex(8)}"
             self._calls[id_] = call
-            self._emit(ev.FunctionCall(self.number, id_, call.name, call.arguments))
+            self._tell(ev.FunctionCall(self.number, id_, call.name, call.arguments))
         while writer.calls.faults:
-            self._emit(ev.Error("bad_call", writer.calls.faults.pop(0)))
+            self._tell(ev.Error("bad_call", writer.calls.faults.pop(0)))
 
     def _make_writer(self, hidden: Tensor) -> Writer:
         conversation, cfg = self.conversation, self._cfg

@@ -84,6 +84,27 @@ class DuplexConfig:
 
 
 @config
+class SpeculateConfig:
+    """A reply that is begun in a pause of the user, before the turn is known to be over."""
+
+    # "exact": where it is what it would be without, to the bit (adapters that give nothing for
+    # silence) | "any": also where it is not; such a reply is marked | "off"
+    how: Literal["exact", "any", "off"] = "exact"
+    threshold: float = 0.001  # probability of state 1 in a pause above which it is begun
+    per_turn: int = 3  # replies that are begun for one turn of the user, at most
+    max_tokens: int = 64  # LLM tokens that are written before the turn is over, at most
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold < 1.0:
+            raise ConfigError(f"speculate.threshold is {self.threshold}", possible="0 to below 1")
+        for name in ("per_turn", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"speculate.{name} is {getattr(self, name)}", possible="1 or more"
+                )
+
+
+@config
 class DialogueConfig:
     """How a model talks."""
 
@@ -94,6 +115,7 @@ class DialogueConfig:
     speaker: SpeakerConfig = SpeakerConfig()  # speech tokens, chunks and cuts of the audio
     duplex: DuplexConfig = DuplexConfig()  # turn taking of a live talk, and its context
     calibration: Calibration | None = None  # how ``states`` was found; `fo models calibrate`
+    speculate: SpeculateConfig = SpeculateConfig()  # replies that are begun in pauses
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
 

@@ -82,6 +82,19 @@ class Metrics:
             ("fo_model_batches", "kind", "Runs of a model for several sessions", stats.batches),
             ("fo_model_steps", "kind", "Steps of sessions in them", stats.steps),
             ("fo_work_seconds", "kind", "Seconds that workers computed", stats.seconds),
+            ("fo_speculations", "outcome", "Replies begun in pauses", stats.speculations),
+            (
+                "fo_speculation_seconds",
+                "outcome",
+                "Seconds computed for them before their turn was over",
+                stats.speculation_seconds,
+            ),
+            (
+                "fo_speculation_discarded_tokens",
+                "kind",
+                "Tokens made for replies that were dropped",
+                stats.discarded_tokens,
+            ),
         ):
             family = CounterMetricFamily(name, about, labels=[label])
             for key, value in values.items():

@@ -197,6 +197,8 @@ class Translator:
         into = None if wanted.apart else self.conversation
         self.reply = Reply(event.turn, wanted, fmt, into, self.id)
         self.newest = self.reply.id
+        if event.speculated != "no":
+            self.reply.metadata["speculated"] = event.speculated
         yield self.reply.created()
         limits = self._limits()
         if limits:

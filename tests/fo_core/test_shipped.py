@@ -72,7 +72,7 @@ def test_the_transcript_of_a_question_holds_its_last_word() -> None:
     wave = torch.from_numpy(audio.read(shipped.recording("example"), 16000))
     found = ask_wave(talk, wave)
     assert found.text and found.question == talk.conversation.words
-    assert found.question == talk.conversation._listener.text  # of after the answer
+    assert found.question == talk.conversation.listener.text  # of after the answer
 
 
 def test_an_unknown_name_lists_what_the_caller_takes_too() -> None:

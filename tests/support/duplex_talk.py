@@ -46,6 +46,7 @@ def hear(duplex: Duplex, *waves: np.ndarray, block: int = 640) -> list[ev.Duplex
 
 
 def kinds(events, *skip) -> list[str]:
+    skip += (ev.SpeculationBegun, ev.SpeculationEnded)
     names = [type(event).__name__ for event in events if not isinstance(event, skip)]
     return [name for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
 

@@ -254,7 +254,7 @@ def test_run_c_server(loaded, golden_variant, monkeypatch):
     seen, stop = Recorded(loaded.model, cfg, run.json["role"], monkeypatch), 0
     for stop, chunk in enumerate(loaded.chunks(golden_variant.input_wave)):  # noqa: B007
         if stop == 1 and skips:
-            only_features(seen.duplex.conversation._listener, chunk)
+            only_features(seen.duplex.conversation.listener, chunk)
             continue
         seen.hear(chunk)
         if any(isinstance(event, ev.TurnEnded) for event in seen.events):
