@@ -83,7 +83,7 @@ def file(
     _reply_path(out)
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 
-    from fo_core.dialogue.answer import file_talk
+    from fo_core.dialogue.drivers.answer import file_talk
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
@@ -110,7 +110,7 @@ def _answer_wave(talk: Duplex, path: Path, wave: Any, out: Path, json: bool) -> 
     """
     import torch
 
-    from fo_core.dialogue.answer import ask_wave
+    from fo_core.dialogue.drivers.answer import ask_wave
 
     answer = ask_wave(talk, torch.from_numpy(wave))
     if answer.ended_by == "unheard":
@@ -154,7 +154,7 @@ def text(
     if out is not None:
         _reply_path(out)
 
-    from fo_core.dialogue.answer import file_talk
+    from fo_core.dialogue.drivers.answer import file_talk
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
@@ -171,7 +171,7 @@ def text(
 
 def _answer_text(talk: Duplex, question: str, out: Path | None, json: bool) -> None:
     """Answer a typed question in a talk, and say so."""
-    from fo_core.dialogue.answer import ask_text
+    from fo_core.dialogue.drivers.answer import ask_text
 
     answer = ask_text(talk, question)
     written = None if out is None else _save(out, answer.wave, answer.sample_rate)

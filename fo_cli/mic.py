@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fo_core.devices.echo import EchoCanceller
-    from fo_core.dialogue.live import Live, LiveTurn
+    from fo_core.dialogue.drivers.live import Live, LiveTurn
 
 BLOCK = 320  # samples at 16 kHz: 20 ms
 TAIL_SECONDS = 30.0  # longest wait for the answer after the end of a file
@@ -130,8 +130,8 @@ class _Talking:
         weights: str,
         device: str,
     ) -> None:
-        from fo_core.dialogue.live import Live
-        from fo_core.dialogue.pool import Pool, PoolConfig
+        from fo_core.dialogue.drivers.live import Live
+        from fo_core.dialogue.sessions.pool import Pool, PoolConfig
         from fo_core.dialogue.settings import read_dialogue
         from fo_core.io import audio
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.pool import Pool, PoolConfig
+from fo_core.dialogue.sessions.pool import Pool, PoolConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import EngineError
 from fo_core.models.freeze_omni import FreezeOmni

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull, PoolStats, Talk
+from fo_core.dialogue.sessions.pool import Overflow, Pool, PoolConfig, PoolFull, PoolStats, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
 from fo_core.models.freeze_omni import FreezeOmni

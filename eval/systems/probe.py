@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from eval.qa import Spoken
-from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.drivers.answer import answer_wave
+from fo_core.dialogue.drivers.transcribe import Transcript, transcribe
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.events import ChunkState
 from fo_core.dialogue.settings import TurnConfig, read_dialogue
-from fo_core.dialogue.transcribe import Transcript, transcribe
 from fo_core.models import freeze_omni
 from fo_core.models.packing import pack_for_inference
 from fo_core.streaming import CHUNK_SAMPLES

@@ -67,7 +67,7 @@ def serve(
     if not wanted:
         raise FoError("the model answered none of the questions", do="give questions it answers")
     own = dialogue.speculate.how
-    hows = {"model": [own], "both": ["off", "exact" if own == "off" else own]}
+    hows: dict[str, list[str]] = {"model": [own], "both": ["off", "exact" if own == "off" else own]}
     runs = [
         run(loaded, _with(dialogue, how), wave, count, workers, batch, wanted, say=say)
         for count in sessions or [1, 4]

@@ -21,9 +21,9 @@ from fo_core.shipped import model_folder
 from fo_core.streaming import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from fo_core.dialogue.answer import FileAnswer
+    from fo_core.dialogue.drivers.answer import FileAnswer
     from fo_core.dialogue.duplex import Duplex
-    from fo_core.dialogue.pool import Pool
+    from fo_core.dialogue.sessions.pool import Pool
     from fo_core.dialogue.settings import DialogueConfig
     from fo_core.models.freeze_omni import FreezeOmni
     from fo_core.models.voices import VoiceChoice
@@ -118,7 +118,7 @@ class Model(HubModel):
         """
         import torch
 
-        from fo_core.dialogue.answer import answer_wave
+        from fo_core.dialogue.drivers.answer import answer_wave
 
         wave = torch.from_numpy(_wave(question, sample_rate, channel))
         return _answer(answer_wave(self.network, wave, self.dialogue, system, speak, voice))
@@ -143,7 +143,7 @@ class Model(HubModel):
             DataError: The question is empty.
             ConfigError: The model has no such voice.
         """
-        from fo_core.dialogue.answer import ask_text, file_talk
+        from fo_core.dialogue.drivers.answer import ask_text, file_talk
 
         if not question.strip():
             raise DataError("the question is empty", do="ask something")
@@ -170,7 +170,7 @@ class Model(HubModel):
             max_sessions: Users at a time.
             workers: Threads that share the weights.
         """
-        from fo_core.dialogue.pool import Pool, PoolConfig
+        from fo_core.dialogue.sessions.pool import Pool, PoolConfig
 
         limits = PoolConfig(max_sessions=max_sessions, workers=workers)
         return Pool(self.network, self.dialogue, limits)

@@ -20,9 +20,9 @@ from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import AdaptedChunk, Listener
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.settings import DialogueConfig, effective_context
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.dialogue.states import StateProbabilities
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.dialogue.writer import Answer
 from fo_core.models.encoder.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.chat import ChatParts, encode

@@ -25,10 +25,10 @@ from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.reply import Calls, ReplyJob
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.speculation import Speculation
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
-from fo_core.dialogue.writer import Answer
 from fo_core.dialogue.yielding import Yielding
 from fo_core.models.steps import Steps
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS
@@ -221,18 +221,9 @@ class DialogueEngine:
             return  # nothing was asked yet
         if how is not None:
             yield from self._end_turn(how, cfg.answer)
-        elif self._turns.state is DialogueState.OVERLAP:
-            self._give_way(chunk)
-
-    def _give_way(self, chunk: AudioChunk) -> None:
-        """The user's turn goes on while the bot speaks."""
-        if self.yielding.too_long:
+        elif self._turns.state is DialogueState.OVERLAP and self.yielding.lasts(chunk, self.reply):
             self.stop_reply("turn_detected")
             self._turns.go(Event.REPLY_DONE)
-        elif chunk.stopped:
-            self.yielding.go_on()
-        elif chunk.started:
-            self.yielding.give_way(self.reply, self._turns.audio.voice.began)
 
     def _end_turn(self, how: ev.How, answer: bool) -> Steps[None]:
         """The user's turn is over."""
@@ -321,7 +312,7 @@ class DialogueEngine:
             self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
             return
         self._turns.go(Event.REPLY_START)
-        voice = talk.model.find_voice(command.voice)
+        voice = self.conversation.model.find_voice(command.voice)
         self.start_reply(command.speak, command.max_tokens, twin, voice)
 
     def _make_reply(self, reply: ReplyJob) -> Steps[None]:

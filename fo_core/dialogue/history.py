@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fo_core.dialogue.segmenter import Segment, Tokenizer
-from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.speech.segmenter import Segment, Tokenizer
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.models.llm.tools import ToolResult
 
 

@@ -18,11 +18,11 @@ from fo_core.dialogue.conversation import Conversation
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.recent import Recent
-from fo_core.dialogue.segmenter import Segment, Segmenter
 from fo_core.dialogue.settings import DialogueConfig
-from fo_core.dialogue.speaker import Speaker
+from fo_core.dialogue.speech.segmenter import Segment, Segmenter
+from fo_core.dialogue.speech.speaker import Speaker
+from fo_core.dialogue.speech.writer import Answer, Part, Writer
 from fo_core.dialogue.tool_calls import CallSegmenter
-from fo_core.dialogue.writer import Answer, Part, Writer
 from fo_core.models.llm.tools import ToolCall
 from fo_core.models.steps import Steps
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from fo_core.config import config, load, renamed, replace, to_dict
 from fo_core.dialogue.calibration import Calibration
-from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import write_json

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.audio_input import AudioChunk
 from fo_core.dialogue.reply import ReplyJob
 from fo_core.dialogue.turn_taking import TurnTaking
 from fo_core.streaming import SAMPLE_RATE
@@ -46,6 +47,16 @@ class Yielding:
         cfg = self._turns.cfg
         asked = cfg.interrupt == "yield" and cfg.yield_by != "none" and cfg.by_voice
         return asked and reply is not None and reply.speaks and self.reply is None
+
+    def lasts(self, chunk: AudioChunk, reply: ReplyJob | None) -> bool:
+        """The user's turn goes on over a reply: whether the bot has to stop for good."""
+        if self.too_long:
+            return True
+        if chunk.stopped:
+            self.go_on()
+        elif chunk.started:
+            self.give_way(reply, self._turns.audio.voice.began)
+        return False
 
     def give_way(self, reply: ReplyJob | None, onset: int) -> None:
         """A voice began, at a user sample, over a reply."""

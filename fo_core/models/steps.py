@@ -1,7 +1,7 @@
 """Work of a session as a coroutine that asks for one model step after the other.
 
 Whoever drives the coroutine decides when a step runs, and with whose: :func:`drive` runs each at
-once, the pool (:mod:`fo_core.dialogue.pool`) runs those of several sessions in one batch.
+once, the pool (:mod:`fo_core.dialogue.sessions.pool`) runs those of several sessions in one batch.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from fo_core.dialogue.pool import Pool, PoolFull, Talk
+from fo_core.dialogue.sessions.pool import Pool, PoolFull, Talk
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.errors import FoError
 from fo_core.server.access.answers import refusal

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.websockets import WebSocketDisconnect
 
 from fo_core.config import config
-from fo_core.dialogue.pool import Talk
+from fo_core.dialogue.sessions.pool import Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import wants_beta
 from fo_core.server.budget import Budget

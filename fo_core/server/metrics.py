@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from fo_core.dialogue.pool import PoolStats
+from fo_core.dialogue.sessions.pool import PoolStats
 
 FIRST_AUDIO = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # seconds
 REPLY = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)

@@ -18,7 +18,7 @@ import numpy as np
 
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Talk
+from fo_core.dialogue.sessions.pool import Overflow, Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import from_beta, to_beta
 from fo_core.server.items import Item

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Clear, Configure, Interrupt
-from fo_core.dialogue.pool import PoolFull, Talk
+from fo_core.dialogue.sessions.pool import PoolFull, Talk
 from fo_core.errors import DataError, FoError
 from fo_core.server.budget import Budget
 from fo_core.server.drain import Drain

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fo_core import shipped
-from fo_core.dialogue.answer import ask_wave, file_talk
+from fo_core.dialogue.drivers.answer import ask_wave, file_talk
 from fo_core.errors import CheckpointError
 from fo_core.io import audio
 from fo_core.models import freeze_omni

@@ -8,10 +8,10 @@ import torch
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.conversation import new_prefixes
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig
-from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.models.steps import drive
 from fo_core.sampling import SamplingConfig
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Talk
 from fo_core.dialogue.recent import Recent
+from fo_core.dialogue.sessions.pool import Overflow, Talk
 from fo_core.server.webrtc.arrivals import InputTimeline
 from fo_core.server.webrtc.playout import Playout
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from fo_core.dialogue.pool import PoolFull, Talk
+from fo_core.dialogue.sessions.pool import PoolFull, Talk
 from fo_core.dialogue.settings import TurnConfig
 from fo_core.errors import EngineError, FoError
 from fo_core.server.access.answers import body_of, fields_of, json_of, leave, preflight, refusal

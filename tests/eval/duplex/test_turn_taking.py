@@ -248,11 +248,11 @@ def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
     from tiny_models import tiny_model
 
     from eval.duplex.talk import talk_through
-    from fo_core.dialogue.segmenter import SegmenterConfig
     from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
-    from fo_core.dialogue.speaker import SpeakerConfig
+    from fo_core.dialogue.speech.segmenter import SegmenterConfig
+    from fo_core.dialogue.speech.speaker import SpeakerConfig
+    from fo_core.dialogue.speech.vocoder import VocoderConfig
     from fo_core.dialogue.states import StateRule
-    from fo_core.dialogue.vocoder import VocoderConfig
     from fo_core.models.freeze_omni import PARTS
 
     model = tiny_model().eval()

@@ -16,14 +16,14 @@ from two_turns import Ended
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.drivers.answer import answer_wave
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
-from fo_core.dialogue.speaker import Speaker
+from fo_core.dialogue.speech.speaker import Speaker
+from fo_core.dialogue.speech.vocoder import pcm16
+from fo_core.dialogue.speech.writer import Part
 from fo_core.dialogue.states import DialogueState, Event, StateProbabilities, decide
-from fo_core.dialogue.vocoder import pcm16
-from fo_core.dialogue.writer import Part
 from fo_core.features import KaldiFbank
 from fo_core.models import freeze_omni
 from fo_core.sampling import SamplingConfig

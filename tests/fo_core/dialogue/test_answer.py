@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from fo_core.config import replace
-from fo_core.dialogue.answer import answer_wave, ask_text, ask_wave, file_talk
 from fo_core.dialogue.conversation import new_prefixes
-from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.drivers.answer import answer_wave, ask_text, ask_wave, file_talk
 from fo_core.dialogue.settings import (
     DialogueConfig,
     DuplexConfig,
     read_dialogue,
     write_dialogue,
 )
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
 from fo_core.io.files import write_json
 from fo_core.models.steps import drive

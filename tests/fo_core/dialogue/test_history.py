@@ -4,8 +4,8 @@ import pytest
 
 from fo_core.dialogue.history import Spoken, Turn, tokens_heard
 from fo_core.dialogue.playback import Playback
-from fo_core.dialogue.segmenter import Segment
-from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.speech.segmenter import Segment
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.streaming import SAMPLE_RATE
 
 WORDS = ["The", " cap", "ital", " is", " Rome", ".", " It", " is", " old", "."]

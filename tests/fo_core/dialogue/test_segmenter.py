@@ -7,7 +7,7 @@ import random
 import pytest
 
 from fo_core.config import replace
-from fo_core.dialogue.segmenter import (
+from fo_core.dialogue.speech.segmenter import (
     OFFICIAL_OFFLINE,
     OFFICIAL_SERVER,
     Detokenizer,

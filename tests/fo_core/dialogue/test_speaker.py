@@ -2,10 +2,10 @@
 
 import torch
 
-from fo_core.dialogue.segmenter import Segment
-from fo_core.dialogue.speaker import Speaker, SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
-from fo_core.dialogue.writer import Part
+from fo_core.dialogue.speech.segmenter import Segment
+from fo_core.dialogue.speech.speaker import Speaker, SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
+from fo_core.dialogue.speech.writer import Part
 from fo_core.sampling import SamplingConfig
 
 

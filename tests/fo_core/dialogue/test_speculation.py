@@ -10,10 +10,10 @@ from fo_core import shipped
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.batching import Slot
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
-from fo_core.dialogue.pool import Pool, PoolConfig
+from fo_core.dialogue.sessions.batching import Slot
+from fo_core.dialogue.sessions.pool import Pool, PoolConfig
 from fo_core.dialogue.settings import DuplexConfig, SpeculateConfig, TurnConfig, read_dialogue
 from fo_core.dialogue.task_scheduler import SPARE
 from fo_core.dialogue.tool_calls import ToolConfig

@@ -9,11 +9,11 @@ from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.pool import Pool, PoolConfig
-from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.sessions.pool import Pool, PoolConfig
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
-from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
 from fo_core.models.model_config import VoiceConfig
 from fo_core.sampling import SamplingConfig

@@ -305,7 +305,9 @@ def test_every_event_of_the_openai_package_is_accounted_for() -> None:
     assert set(server) == kinds(RealtimeServerEvent)
     accepted = {kind for kind, what in client.items() if what == "accepted"}
     assert accepted == {"session.update", *Realtime._handlers}
-    source = "".join(p.read_text() for p in Path(SERVING.parents[1], "fo_core/server").glob("*.py"))
+    source = "".join(
+        p.read_text() for p in Path(SERVING.parents[1], "fo_core/server").rglob("*.py")
+    )
     for kind, what in server.items():
         assert what in ("sent", "never")
         stem, _, last = kind.rpartition(".")

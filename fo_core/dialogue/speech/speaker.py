@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fo_core.config import config
-from fo_core.dialogue.vocoder import Vocoder, VocoderConfig, VocoderState
-from fo_core.dialogue.writer import Part
+from fo_core.dialogue.speech.vocoder import Vocoder, VocoderConfig, VocoderState
+from fo_core.dialogue.speech.writer import Part
 from fo_core.models.decoder.speech_decoder import Sentence
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Steps, drive

@@ -6,7 +6,7 @@ LLM, or of the speech decoder, at the same time runs as one ragged batch
 (:mod:`fo_core.layers.ragged`): the weights are read once for all of them, and with packed weights
 what comes out for a user does not depend, to the bit, on who else is in the batch. Features,
 encoder and codec run user by user: a batch would change their last bits. Who goes next:
-:mod:`fo_core.dialogue.batching`.
+:mod:`fo_core.dialogue.sessions.batching`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import torch
 from fo_core.config import config
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import shared_vad
-from fo_core.dialogue.batching import Group, Slot
 from fo_core.dialogue.commands import Command, Configure, Respond
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.pool_stats import PoolStats
+from fo_core.dialogue.sessions.batching import Group, Slot
+from fo_core.dialogue.sessions.pool_stats import PoolStats
+from fo_core.dialogue.sessions.talk import Overflow, Reason, Talk
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
-from fo_core.dialogue.talk import Overflow, Reason, Talk
 from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models import voices

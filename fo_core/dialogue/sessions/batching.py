@@ -19,7 +19,7 @@ import torch
 from fo_core.dialogue.commands import Command
 from fo_core.dialogue.conversation import Prefixes, new_prefixes
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.talk import Talk
+from fo_core.dialogue.sessions.talk import Talk
 from fo_core.dialogue.task_scheduler import SPARE
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fo_core.dialogue.segmenter import Segment, Segmenter
+from fo_core.dialogue.speech.segmenter import Segment, Segmenter
 from fo_core.dialogue.tool_calls import CallSegmenter
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.state import LLMState
