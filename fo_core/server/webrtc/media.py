@@ -21,6 +21,12 @@ KEPT_RESPONSES = 64  # whose audio may still be played
 Ended = tuple[int, str]  # close code and reason
 Frame = tuple[int, np.ndarray]  # time of the first sample, float32 [S]; both at TRACK_RATE
 
+TOLD = {  # what became of the audio buffer -> event
+    "started": "output_audio_buffer.started",
+    "stopped": "output_audio_buffer.stopped",
+    "cleared": "output_audio_buffer.cleared",
+}
+
 
 class Client(Protocol):
     """What is told of the audio."""
@@ -73,7 +79,7 @@ class Media:
         """Events that say what became of the audio buffer."""
         for change, turn in self.playout.changes():
             id = self.responses.get(turn, "")  # noqa: A001 the protocol's word
-            yield {"type": f"output_audio_buffer.{change}", "response_id": id}
+            yield {"type": TOLD[change], "response_id": id}
 
     def cut(self) -> bool:
         """Stop what is being played; whether anything was."""
