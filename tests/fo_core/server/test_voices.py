@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 import tiny_models
+from raw_client import Client, talking
 
 from fo_core.config import replace
 from fo_core.models.model_config import VoiceConfig
@@ -19,39 +20,6 @@ from fo_core.server.voices import wanted_voice
 pytest.importorskip("fastapi")
 websockets = pytest.importorskip("websockets")
 socketio = pytest.importorskip("socketio")
-
-
-class Client:
-    """A client that writes its own JSON."""
-
-    def __init__(self, socket: Any) -> None:
-        self.socket = socket
-
-    async def ask(self, *until: str, **event: Any) -> list[dict[str, Any]]:
-        """Send an event and give those up to one of these kinds."""
-        if event:
-            await self.socket.send(json.dumps(event))
-        found: list[dict[str, Any]] = []
-        async with asyncio.timeout(60):
-            while not found or found[-1]["type"] not in until:
-                found.append(json.loads(await self.socket.recv()))
-        return found
-
-    async def update(self, session: dict[str, Any]) -> dict[str, Any]:
-        kinds = ("session.updated", "error")
-        return (await self.ask(*kinds, type="session.update", session=session))[-1]
-
-
-def talking(server: Any, story: Any) -> list[dict[str, Any]]:
-    async def run() -> list[dict[str, Any]]:
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
-        async with websockets.connect(url, max_size=None) as socket:
-            client = Client(socket)
-            first = await client.ask("conversation.created")
-            await story(client)
-            return first
-
-    return asyncio.run(run())
 
 
 @pytest.fixture(scope="module")
