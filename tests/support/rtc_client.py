@@ -17,7 +17,7 @@ import numpy as np
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from fo_core.server.webrtc.arrivals import PacketOrder
+from fo_core.server.webrtc.packet_order import PacketOrder
 
 RATE = 48000
 FRAME = RATE // 50

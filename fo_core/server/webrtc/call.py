@@ -14,7 +14,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from fo_core.errors import FoError, first_line
 from fo_core.server.messages import Refused
-from fo_core.server.webrtc.arrivals import PacketOrder
+from fo_core.server.webrtc.packet_order import PacketOrder
 from fo_core.server.webrtc.channel import LABEL, ChannelSocket
 from fo_core.server.webrtc.media import TRACK_RATE, Frame
 from fo_core.server.webrtc.offer import Offer
@@ -104,8 +104,7 @@ class Call:
 
     async def frames(self) -> Frame | None:
         """The caller's next frame: time of its first sample and float32 [S], at 48 kHz, mono."""
-        while self._track is None:
-            await asyncio.sleep(0.02)
+        assert self._track is not None, "an offer that speaks was answered"
         try:
             frame = await self._track.recv()
         except MediaStreamError:

@@ -12,7 +12,7 @@ from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.sessions.pool import Overflow, Talk
-from fo_core.server.webrtc.arrivals import InputTimeline
+from fo_core.server.webrtc.input_timeline import InputTimeline
 from fo_core.server.webrtc.playout import Playout
 
 TRACK_RATE = 48000  # Hz, of Opus

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from aiortc.sdp import SessionDescription
+
 from fo_core.errors import first_line
 from fo_core.server.messages import Refused
 
@@ -31,8 +33,6 @@ def read_offer(sdp: str) -> Offer:
     Raises:
         Refused: It is no SDP, or not one audio stream in Opus over DTLS.
     """
-    from aiortc.sdp import SessionDescription
-
     if len(sdp) > MAX_OFFER:
         raise Refused(f"an SDP of {len(sdp):,} bytes, {MAX_OFFER:,} are allowed", "sdp")
     if not sdp.lstrip().startswith("v=0"):
@@ -66,5 +66,7 @@ def read_offer(sdp: str) -> Offer:
         raise Refused(what, "sdp", "unsupported_codec")
     if not audio[0].rtcp_mux:
         raise Refused("its audio has no a=rtcp-mux", "sdp", "invalid_sdp")
-    speaks = audio[0].direction in (None, "sendrecv", "sendonly")
+    if audio[0].direction is None:  # which aiortc wants, though SDP does not
+        raise Refused("its audio has no direction, such as a=sendrecv", "sdp", "invalid_sdp")
+    speaks = audio[0].direction in ("sendrecv", "sendonly")
     return Offer(kept, bool(media["application"]), speaks)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from fo_core.server.webrtc.arrivals import ORDER, InputTimeline, PacketOrder
-
 pytest.importorskip("aiortc")
+from fo_core.server.webrtc.input_timeline import InputTimeline
+from fo_core.server.webrtc.packet_order import ORDER, PacketOrder
+
 FRAME = 960
 
 
@@ -51,7 +52,7 @@ def test_aiortcs_own_buffer_still_drops_most_of_it() -> None:
     buffer, rng = JitterBuffer(capacity=16, prefetch=4), np.random.default_rng(0)
     arrived = [n for n in range(2000) if rng.random() > 0.2]
     found = [buffer.add(Packet(n, 960 * n))[1] for n in arrived]
-    assert sum(frame is not None for frame in found) < 0.6 * len(arrived)
+    assert sum(frame is not None for frame in found) < 0.5 * len(arrived)
 
 
 def test_a_sender_that_begins_anew_is_heard_again() -> None:

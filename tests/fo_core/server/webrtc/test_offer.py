@@ -56,6 +56,7 @@ def without(offer: str, start: str) -> str:
         (lambda o: without(o, "a=ice-ufrag"), "ICE", "invalid_sdp"),
         (lambda o: without(o, "a=fingerprint"), "fingerprint", "invalid_sdp"),
         (lambda o: without(o, "a=setup"), "fingerprint", "invalid_sdp"),
+        (lambda o: without(o, "a=sendrecv"), "no direction", "invalid_sdp"),
         (lambda o: without(o, "a=rtcp-mux"), "rtcp-mux", "invalid_sdp"),
         (lambda o: o.replace("m=audio ", "m=audio 0x"), "cannot be read", "invalid_sdp"),
     ],

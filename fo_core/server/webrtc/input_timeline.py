@@ -1,60 +1,15 @@
-"""A caller's packets and frames on their way to the model: in order, and with every gap filled.
+"""A caller's frames on their way to the model, with every gap filled.
 
-Packets get lost, come late or twice, and a sender may leave out silence. The model hears one
-unbroken stream, so time that is missing is filled with what was there before it, fading, and then
-with silence.
+Packets get lost, and a sender may leave out silence. The model hears one unbroken stream, so time
+that is missing is filled with what was there before it, fading, and then with silence.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-ORDER = 2  # packets that are held back to put them in order
-RESTART = 500  # packets; a larger jump is a sender that began anew
 FADE_SECONDS = 0.04  # over which the filling of a gap falls silent
 MAX_GAP_SECONDS = 2.0  # a longer one is filled no further
-
-
-class PacketOrder:
-    """Puts RTP packets of audio in order, each a frame of its own.
-
-    It has the interface of aiortc's jitter buffer, which waits for runs of packets without a gap
-    and so passes on a third of them when a fifth is lost; here every packet that arrives is heard,
-    unless it comes more than ``ORDER`` packets late.
-    """
-
-    def __init__(self) -> None:
-        self._held: dict[int, Any] = {}  # by extended sequence number
-        self._newest: int | None = None
-        self._passed = -1  # the last one that was passed on
-
-    def add(self, packet: Any) -> tuple[bool, Any]:
-        """One packet in, at most one frame out: (False: ask for no picture, frame or None)."""
-        from aiortc.jitterbuffer import JitterFrame
-
-        number = self._extended(packet.sequence_number)
-        if number > self._passed:
-            self._held[number] = packet
-        if len(self._held) <= ORDER:
-            return False, None
-        self._passed = min(self._held)
-        first = self._held.pop(self._passed)
-        return False, JitterFrame(data=first._data, timestamp=first.timestamp)
-
-    def _extended(self, number: int) -> int:
-        if self._newest is None:
-            self._newest = number + (1 << 16)
-            return self._newest
-        step = (number - self._newest + (1 << 15)) % (1 << 16) - (1 << 15)
-        if abs(step) > RESTART:
-            self._held.clear()
-            self._passed = self._newest
-            step = (1 << 16) + step  # past all that was
-        found = self._newest + step
-        self._newest = max(self._newest, found)
-        return found
 
 
 class InputTimeline:
