@@ -177,6 +177,24 @@ class FreezeOmni(nn.Module):
         if self.config.speech_decoder.drafts != count:
             self._grow_decoder(drafts=count)
 
+    def learn_chunks(self) -> None:
+        """Note that the speech decoder is trained on text by the chunk, where it has to be."""
+        if not self.speech_decoder.cfg.reads_chunks:
+            self._grow_decoder(reads_chunks=True)
+
+    def require_chunks(self, what: str) -> None:
+        """Refuse text by the chunk for a speech decoder that has not learned it.
+
+        Raises:
+            ConfigError: It would speak what it has never read so.
+        """
+        if not self.speech_decoder.cfg.reads_chunks:
+            raise ConfigError(
+                f"{what}: this model's speech decoder was not trained on text by the chunk",
+                possible="0",
+                do="train it: fo train --stage output-2 --set stage.chunks=0.5",
+            )
+
     def _grow_decoder(self, **changes: Any) -> None:
         cfg = replace(self.config.speech_decoder, **changes)
         with torch.random.fork_rng(devices=[]):

@@ -48,6 +48,8 @@ class SpeechDecoderConfig:
     prefix: bool = True  # whether the LLM's hidden states are read
     dropout: float = 0.1  # on text and speech vectors and before the output, in training
     token_noise: float = 0.0  # share of the speech tokens read in training that are replaced
+    # whether it has learned text by the chunk; stage output-2 sets it (stage.chunks)
+    reads_chunks: bool = False
     # speech tokens spoken for each text vector, while text comes by the chunk and more is to come
     chunk_ratio: float = 2.0
     drafts: int = 0  # tokens guessed ahead of each step, which verifies them; 0 = none
