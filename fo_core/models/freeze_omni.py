@@ -170,10 +170,7 @@ class FreezeOmni(nn.Module):
             self._grow_decoder(prefix=True)
 
     def add_drafts(self, count: int) -> None:
-        """Let the speech decoder guess ``count`` tokens ahead, by a head with initial weights.
-
-        Stage ``output-2`` trains it; a head that is there stays and guesses so many from now on.
-        """
+        """Let the speech decoder guess ``count`` tokens ahead; ``output-2`` trains a new head."""
         if self.config.speech_decoder.drafts != count:
             self._grow_decoder(drafts=count)
 
@@ -189,11 +186,9 @@ class FreezeOmni(nn.Module):
             ConfigError: It would speak what it has never read so.
         """
         if not self.speech_decoder.cfg.reads_chunks:
-            raise ConfigError(
-                f"{what}: this model's speech decoder was not trained on text by the chunk",
-                possible="0",
-                do="train it: fo train --stage output-2 --set stage.chunks=0.5",
-            )
+            what = f"{what}: this model's speech decoder was not trained on text by the chunk"
+            do = "train it: fo train --stage output-2 --set stage.chunks=0.5"
+            raise ConfigError(what, possible="0", do=do)
 
     def _grow_decoder(self, **changes: Any) -> None:
         cfg = replace(self.config.speech_decoder, **changes)
