@@ -54,7 +54,9 @@ class Playback:
 
     def start(self, clock: int) -> None:
         """What was made so far is handed out only now, at a time in user samples."""
-        self._position, self._clock = 0.0, clock
+        self._position, self._clock, self.underruns = 0.0, clock, Underruns()
+        if self.made:
+            self.underruns.add(self.made / self.rate, time.monotonic())
 
     def begin_part(self) -> None:
         """The audio of the next piece of the answer begins."""

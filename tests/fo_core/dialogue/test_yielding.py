@@ -9,10 +9,11 @@ from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.conversation import Conversation
-from fo_core.dialogue.drivers.live import DUCK_GAIN, Live
+from fo_core.dialogue.drivers.live import Live
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.settings import TurnConfig
+from fo_core.dialogue.speech.ducking import DUCK_GAIN
 from fo_core.dialogue.states import DialogueState
 
 BLOCK, RATE = 320, 24000
