@@ -145,7 +145,7 @@ class Live:
             if turn := self._turn(event.turn):
                 last = event.onset if turn.last_audio is None else turn.last_audio
                 turn.gave_way.append(GaveWay(event.onset, max(last, event.onset)))
-        elif isinstance(event, ev.Resumed | ev.Played):
+        elif isinstance(event, ev.Resumed):
             self._go_on(event.turn)
         elif isinstance(event, ev.Interrupted):
             self.yielded = ""

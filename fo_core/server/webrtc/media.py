@@ -72,7 +72,7 @@ class Media:
             self.playout.cut(event.turn)
         elif isinstance(event, ev.Yielded):
             self.playout.give_way(event.turn, event.by)
-        elif isinstance(event, ev.Resumed | ev.Played):
+        elif isinstance(event, ev.Resumed):
             self.playout.go_on(event.turn)
 
     def changes(self) -> Iterator[dict[str, Any]]:
