@@ -109,3 +109,14 @@ def test_a_voice_for_one_reply_and_from_then_on(voices, vad):
     apart = Duplex(voices, CFG, vad=vad)
     apart.send(do.Respond(apart=True, messages=(("user", "abc"),), voice="bob"))
     assert not np.allclose(spoken(apart)[:100], ann[:100], atol=1e-4)
+
+
+def test_the_models_own_voice_for_one_reply_of_another_voice(voices, vad, monkeypatch):
+    """Also where none is configured: it was the session's."""
+    monkeypatch.setattr(voices, "config", replace(voices.config, voice=()))
+    own = alone(voices, vad, (0, 0))
+    duplex = Duplex(voices, CFG, vad=vad, voice="bob")
+    duplex.send(do.HearText("abc", answer=False))
+    duplex.send(do.Respond(voice="default"))
+    np.testing.assert_array_equal(spoken(duplex), own)
+    assert duplex.conversation.voice == (7, 5)
