@@ -70,6 +70,7 @@ class ChunkState(DuplexEvent):
     respond: float  # ... 1
     dismiss: float  # ... 2
     overlap: bool  # the bot speaks meanwhile
+    quiet_ms: float = 0.0  # silence behind the newest voice of the turn; 0 before its first
 
 
 @dataclass
