@@ -48,7 +48,6 @@ from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
 from fo_core.models.model_config import (
-    CtcConfig,
     FreezeOmniConfig,
     PromptConfig,
     read_config,
@@ -96,8 +95,12 @@ class FreezeOmni(nn.Module):
         )
         self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
-        vocabulary = _make_vocabulary(model_config.ctc, llm)
-        self.ctc_head = CtcHead(enc_dim, vocabulary, model_config.ctc.zero)
+        ctc = model_config.ctc
+        pieces = ctc.vocabulary == "pieces"
+        vocabulary: Vocabulary = (
+            PieceVocabulary(ctc.pieces) if pieces else TokenVocabulary(ctc.tokens, llm.tokenizer)
+        )
+        self.ctc_head = CtcHead(enc_dim, vocabulary, ctc.zero)
         self.adapter = _make_adapter(model_config.adapter, enc_dim, vocabulary, llm)
         self.task = _make_prompt(model_config.task, llm, "task" not in given)
         self.prompt = _make_prompt(model_config.prompt, llm, "prompt" not in given)
@@ -250,12 +253,6 @@ def _make_encoder(
         return WhisperEncoder(encoder, start)
     official = encoder.compat == "official"
     return OfficialSpeechEncoder(encoder) if official else SpeechEncoder(encoder)
-
-
-def _make_vocabulary(ctc: CtcConfig, llm: FrozenLLM) -> Vocabulary:
-    if ctc.vocabulary == "pieces":
-        return PieceVocabulary(ctc.pieces)
-    return TokenVocabulary(ctc.tokens, llm.tokenizer)
 
 
 def _make_adapter(

@@ -164,7 +164,7 @@ def read_result(folder: Path, history: Sequence[dict[str, float]]) -> StageResul
 
 def draw_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> Path | None:
     """Draw training and held-out values over the steps into ``curves.png``."""
-    keys = [k for k in dict.fromkeys(k for row in history for k in row) if _is_curve(k)]
+    keys = (k for row in history for k in row if k.split(".")[-1] not in NO_CURVE)
     panels = list(dict.fromkeys(k.removeprefix("val_") for k in keys))
     if not panels:
         return None
@@ -179,12 +179,8 @@ def draw_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> Path | 
     return path
 
 
-def _is_curve(key: str) -> bool:
-    quiet = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s"}
-    quiet |= {"data_share", "padding", "memory_gb"}
-    return key.split(".")[-1] not in quiet
-
-
+NO_CURVE = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s", "data_share"}
+NO_CURVE |= {"padding", "memory_gb"}
 STAGES = "stages.json"  # the card's own facts, one entry a stage, beside the card
 
 

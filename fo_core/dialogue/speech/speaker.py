@@ -140,11 +140,8 @@ class Speaker:
             pieces, utterance.vocoder = self._vocoder.step(token, utterance.vocoder)
             if pieces:
                 spoken.first_chunk = spoken.first_chunk or now
-        return [heard for piece in pieces for heard in self._out(piece, spoken)]
-
-    def _out(self, piece: Tensor, spoken: SpokenPart) -> Iterator[Tensor]:
-        spoken.first_audio = spoken.first_audio or time.monotonic()
-        if not self._heard:
-            piece, self._heard = self._vocoder.trim_onset(piece), True
-        if piece.numel():
-            yield piece
+        if pieces:
+            spoken.first_audio = spoken.first_audio or time.monotonic()
+            if not self._heard:
+                pieces[0], self._heard = self._vocoder.trim_onset(pieces[0]), True
+        return [piece for piece in pieces if piece.numel()]
