@@ -27,7 +27,8 @@ Reply = Annotated[
 Again = Annotated[
     bool,
     typer.Option(
-        "--again", help="Stay: each line of the standard input is the next question of the talk."
+        "--again",
+        help="Then read further questions of the same talk from standard input, one per line.",
     ),
 ]
 System = Annotated[
@@ -70,11 +71,11 @@ def file(
     again: Again = False,
     json: options.Json = False,
 ) -> None:
-    """Answer a recorded question with speech, streaming inside, and say how fast it was.
+    """Answer a recorded question with speech, as a stream, and print how fast it was.
 
-    The question is heard in chunks of 160 ms; the reply is spoken while its text is still being
+    The question is processed in chunks of 160 ms; the reply is spoken while its text is still being
     written. --set overrides how the model talks (dialogue.json of its folder). With --again each
-    further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
+    further line of standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
     from fo_core.io import audio
     from fo_core.shipped import recording
@@ -147,7 +148,7 @@ def text(
 ) -> None:
     """Answer a typed question; with --out also in speech.
 
-    With --again each further line of the standard input is a question of the same talk.
+    With --again each further line of standard input is a question of the same talk.
     """
     if not question.strip():
         raise FoError("the question is empty", do="type one")
