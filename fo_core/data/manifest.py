@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fo_core.data.item import IGNORE, Item, describe, from_cut, to_cut
+from fo_core.data.item import IGNORE, Item, describe, from_cut, from_line, to_cut
 from fo_core.data.shards import is_shards, open_items
 from fo_core.errors import DataError
 from fo_core.io.files import replacing
@@ -36,14 +36,16 @@ def read_lines(path: str | Path) -> Iterator[Item]:
                 if not line.strip():
                     continue
                 try:
-                    cut = json.loads(line)
-                    item = from_cut(cut, path.parent)
-                except (ValueError, DataError) as error:
+                    item = from_line(line, path.parent)
+                except DataError as error:
                     raise DataError(f"{path} line {number}: {error}") from error
                 yield item
     except FileNotFoundError as error:
         raise DataError(f"no manifest {path}", do="run fo prepare-data first") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read manifest {path}: it is not text in UTF-8",
+                        possible="lhotse cuts, one a line")  from error  # fmt: skip
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read manifest {path}: {error}") from error
 
 
