@@ -9,7 +9,7 @@ full attention; the first and the following steps run the same code.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -184,6 +184,7 @@ class LlamaStack(nn.Module):
         self.group = config.heads // config.kv_heads  # G, queries that share a key head
         self.fused = False
         self.rows: list[RowLayer] = []  # of the packed weights, for a step of one position
+        self.static: Any = None  # StaticSteps, for short steps of few sequences
         self.recompute = False  # inner values are computed again in the backward pass
 
     @property
@@ -229,6 +230,8 @@ class LlamaStack(nn.Module):
         Args:
             weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
+        # whether decode_one_token can do what these layers do
+        fits = not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
         rows = []
         for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
@@ -239,13 +242,14 @@ class LlamaStack(nn.Module):
             attention.output = pack_linears(weights, attention.o_proj)
             mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
             mlp.output = pack_linears(weights, mlp.down_proj)
-            if attention.q_proj.weight.dtype == torch.float32 and self._fits_rows:
+            if attention.q_proj.weight.dtype == torch.float32 and fits:
                 rows.append(layer.row())
         self.rows = rows
         return self
 
     def _apply(self, fn, recurse=True):
         """After a cast or a move, products of the old weights are made anew (packed: dropped)."""
+        self.static = None
         before = [p.data_ptr() for p in self.parameters()] if self.fused else []
         super()._apply(fn, recurse)
         if self.fused and before == [p.data_ptr() for p in self.parameters()]:
@@ -255,11 +259,6 @@ class LlamaStack(nn.Module):
             for part in (layer.self_attn, layer.mlp):
                 part.joined = part.output = None
         return self.fuse() if self.fused else self
-
-    @property
-    def _fits_rows(self) -> bool:
-        """Whether :func:`decode_one_token` can do what these layers do."""
-        return not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
 
     def angles(self, kind: LayerKind, positions: Tensor | range, dtype: torch.dtype) -> Rotation:
         """Cosines and sines for a kind of layer: [T, dh/2], or [B, 1, T, dh/2] of [B, T]."""
@@ -330,6 +329,10 @@ class LlamaStack(nn.Module):
         T = x.shape[1]
         start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
         if cache is not None:
+            if self.static is not None and mask is None and causal:
+                short = self.static.alone(x, positions, cache)
+                if short is not None:
+                    return short
             cache.reserve(T)
             if self.rows and x.shape[:2] == (1, 1) and mask is None and not torch.is_grad_enabled():
                 return self._row(x, positions, cache)
