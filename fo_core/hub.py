@@ -97,9 +97,8 @@ def pull(
     )
     with _in_one_line(repo, revision, token):
         folder = Path(fetch(revision=revision, allow_patterns=["config.json"]))
-        if "speech_encoder" not in read_object(
-            folder / "config.json"
-        ):  # said before its weights are fetched
+        config = read_object(folder / "config.json")
+        if "speech_encoder" not in config:  # said before its weights are fetched
             raise CheckpointError(
                 f"{repo} is no Freeze-Omni model (config.json without speech_encoder)",
                 possible="a model that `fo models push` made",
