@@ -9,7 +9,7 @@ full attention; the first and the following steps run the same code.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -184,6 +184,7 @@ class LlamaStack(nn.Module):
         self.group = config.heads // config.kv_heads  # G, queries that share a key head
         self.fused = False
         self.rows: list[RowLayer] = []  # of the packed weights, for a step of one position
+        self.static: Any = None  # StaticSteps, for short steps of few sequences
         self.recompute = False  # inner values are computed again in the backward pass
 
     @property
@@ -248,6 +249,7 @@ class LlamaStack(nn.Module):
 
     def _apply(self, fn, recurse=True):
         """After a cast or a move, products of the old weights are made anew (packed: dropped)."""
+        self.static = None
         before = [p.data_ptr() for p in self.parameters()] if self.fused else []
         super()._apply(fn, recurse)
         if self.fused and before == [p.data_ptr() for p in self.parameters()]:
@@ -327,6 +329,10 @@ class LlamaStack(nn.Module):
         T = x.shape[1]
         start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
         if cache is not None:
+            if self.static is not None and mask is None and causal:
+                short = self.static.alone(x, positions, cache)
+                if short is not None:
+                    return short
             cache.reserve(T)
             if self.rows and x.shape[:2] == (1, 1) and mask is None and not torch.is_grad_enabled():
                 return self._row(x, positions, cache)

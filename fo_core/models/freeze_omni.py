@@ -173,12 +173,25 @@ class FreezeOmni(nn.Module):
             self._grow_decoder(prefix=True)
 
     def add_drafts(self, count: int) -> None:
-        """Let the speech decoder guess ``count`` tokens ahead, by a head with initial weights.
-
-        Stage ``output-2`` trains it; a head that is there stays and guesses so many from now on.
-        """
+        """Let the speech decoder guess ``count`` tokens ahead; ``output-2`` trains a new head."""
         if self.config.speech_decoder.drafts != count:
             self._grow_decoder(drafts=count)
+
+    def learn_chunks(self) -> None:
+        """Note that the speech decoder is trained on text by the chunk, where it has to be."""
+        if not self.speech_decoder.cfg.reads_chunks:
+            self._grow_decoder(reads_chunks=True)
+
+    def require_chunks(self, what: str) -> None:
+        """Refuse text by the chunk for a speech decoder that has not learned it.
+
+        Raises:
+            ConfigError: It would speak what it has never read so.
+        """
+        if not self.speech_decoder.cfg.reads_chunks:
+            what = f"{what}: this model's speech decoder was not trained on text by the chunk"
+            do = "train it: fo train --stage output-2 --set stage.chunks=0.5"
+            raise ConfigError(what, possible="0", do=do)
 
     def _grow_decoder(self, **changes: Any) -> None:
         cfg = replace(self.config.speech_decoder, **changes)

@@ -88,7 +88,7 @@ class Speaker:
         else:
             text, _ = decoder.text_input(llm, [segment.text], [segment.token_ids])
         # The published program counts a prefix in its positions even where nothing reads it.
-        if decoder.prefix is None and getattr(decoder.cfg, "compat", "none") != "official":
+        if decoder.prefix is None and not decoder.counts_prefix:
             return text, part.states.new_zeros(1, 0, decoder.cfg.dim, dtype=kind)
         return text, llm.split(part.states.to(kind), decoder.cfg.dim)
 

@@ -183,7 +183,9 @@ class Output2(StageOptions):
             raise ConfigError(f"stage.drafts is {self.drafts}", possible="0 to 16 tokens")
 
     def prepare(self, model: FreezeOmni) -> None:
-        """The head that guesses tokens, where the model has none yet."""
+        """The head that guesses tokens, where the model has none yet; what it learns."""
+        if self.chunks:
+            model.learn_chunks()
         if self.drafts:
             model.add_drafts(self.drafts)
 

@@ -312,7 +312,7 @@ def test_a_plan_says_steps_memory_and_time(model, data):
     sets = data[0][0], data[1][0]
     plan = plan_stage(model, cfg.stage.build(), cfg.train, *sets)
     assert 5 < plan["step"]["items"] <= 8 and plan["step"]["text_tokens"] > 10
-    assert plan["step"]["epochs"] * plan["step"]["batches_an_epoch"] == 12
+    assert plan["reads"]["epochs"] * plan["step"]["batches_an_epoch"] == pytest.approx(12)
     memory = plan["memory_gb"]
     trained = plan["trainable_parameters"] * 4 / 2**30
     assert memory["gradients"] == pytest.approx(trained)
