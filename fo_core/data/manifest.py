@@ -14,7 +14,7 @@ from pathlib import Path
 from fo_core.data.item import IGNORE, Item, describe, from_cut, from_line, to_cut
 from fo_core.data.shards import is_shards, open_items
 from fo_core.errors import DataError
-from fo_core.io.files import replacing
+from fo_core.io.files import write_jsonl
 
 __all__ = ["IGNORE", "Item", "describe", "from_cut", "read", "read_lines", "to_cut", "write"]
 
@@ -63,9 +63,4 @@ def read(path: str | Path) -> list[Item]:
 
 def write(path: str | Path, items: Iterable[Item]) -> int:
     """Write a manifest atomically; returns the number of items."""
-    count = 0
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for item in items:
-            file.write(json.dumps(to_cut(item), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return write_jsonl(path, map(to_cut, items))
