@@ -46,7 +46,9 @@ def mic(
     channel: options.Channel = None,
     record: Annotated[
         Path | None,
-        typer.Option("--record", help="Write both sides and a log of the talk (talk.json).", metavar="DIR"),
+        typer.Option(
+            "--record", help="Write both sides and a log of the talk (talk.json).", metavar="DIR"
+        ),
     ] = None,
     interrupt: Annotated[
         Literal["yield", "state", "voice", "never"] | None,
