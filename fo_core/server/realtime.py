@@ -200,16 +200,13 @@ class Realtime:
         self.talk.push(resampler.step(wave), checked=True)
 
     def _commit(self, event: Any) -> Iterable[Event]:
-        self._push_rest()
+        rest = self._resampler.flush()
+        if len(rest):
+            self.talk.push(rest, checked=True)
         # without turn detection the client asks for the response itself
         id = self._out.ask(Asked(event.event_id))  # noqa: A001 the protocol's word
         self.talk.send(do.Commit(self.settings.turn.answer, id=id))
         return ()
-
-    def _push_rest(self) -> None:
-        rest = self._resampler.flush()
-        if len(rest):
-            self.talk.push(rest, checked=True)
 
     def _clear(self, event: Any) -> Iterable[Event]:
         self._resampler.flush()
