@@ -28,7 +28,7 @@ class TrainConfig:
     shard_llm: bool = False  # FSDP: each process holds a part of the frozen LLM's layers
     checkpointing: bool = False  # activation checkpointing: less memory, more computing
     compile: bool = False  # torch.compile of the parts' forward passes
-    # stop when 3 log rows in a row exceed this multiple of the first 5 rows' largest loss; 0 = never
+    # stop when 3 log rows exceed this multiple of the largest loss of the first 5; 0 = never
     diverged: float = 10.0
     validate_every: int = 500  # steps between two validations; the last step always is one
     save_every: int = 500  # steps between two checkpoints; the last step always is one

@@ -1,5 +1,7 @@
 """Feeding batches for ever: epochs, and where a run may have been interrupted."""
 
+from dataclasses import replace
+
 import pytest
 
 from fo_core.data.item import Item
@@ -53,6 +55,12 @@ def test_what_a_run_reads_of_its_data_is_said_and_less_than_an_epoch_is_a_warnin
         assert "one epoch takes 10 steps" in said[0]
     else:
         assert said == []
+
+
+def test_what_a_stage_without_sound_reads_is_said_too() -> None:
+    spoken = [replace(item, speech_tokens=(1,) * 120, global_tokens=(1,)) for item in ITEMS]
+    loader = open_loader(spoken, "tts", BatchConfig(size=4))  # output-2: no sound is loaded
+    assert reads(loader, 5, 1)["hours"] == pytest.approx(5 * 4 * 3 / 3600)
 
 
 def test_of_a_foreign_loader_nothing_is_said() -> None:
