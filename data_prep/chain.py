@@ -8,7 +8,7 @@ questions (``questions``), recorded questions (``corpus``), a file of sentences 
 is answered, so their steps are sample, synthesize and encode).
 
 Each step reads the manifest of the step before and writes its own folder (runner.py); what is done
-is found done, by what it was made from. The folder's settings.json is the config of the last run.
+is not repeated: what it was made from decides. The folder's settings.json is the config of the last run.
 """
 
 from __future__ import annotations
