@@ -143,7 +143,7 @@ def reads(loader: Any, steps: int, each: int) -> dict[str, float]:
     batches = loader.batches() if isinstance(loader, Loader) else []
     if not batches:
         return {}
-    crop = loader.crop_samples / loader.task.rate or float("inf")
+    crop = loader.crop_samples / loader.task.rate if loader.crop_samples else float("inf")
     items = loader.items
     window = sum(min(items[i].duration, crop) for batch in batches for i in batch) / 3600
     epoch_steps = len(batches) * loader.windows / each
