@@ -24,7 +24,7 @@ class _Ready:
     """A step in one set of shapes."""
 
     inputs: list[Tensor | None]  # the buffers that it reads
-    outputs: Sequence[Tensor] = ()  # those that the graph writes
+    outputs: Sequence[Tensor] = ()  # those that it writes
     graph: Any = None  # torch.cuda.CUDAGraph; None: the function runs as it is
 
 
@@ -67,8 +67,9 @@ class CapturedStep:
             while len(self._ready) > KEPT:
                 self._ready.pop(next(iter(self._ready)))
             if ready.graph is None:
-                return list(self._function(*ready.inputs, key=key))
-            ready.graph.replay()
+                ready.outputs = self._function(*ready.inputs, key=key)
+            else:
+                ready.graph.replay()
             found = [torch.empty_like(one) for one in ready.outputs]
             _copy(found, ready.outputs)
             return found
@@ -90,10 +91,11 @@ def _capture(ready: _Ready, run: Callable[[], Sequence[Tensor]]) -> None:
         for _ in range(WARM):
             run()
     torch.cuda.current_stream().wait_stream(aside)
-    ready.graph = torch.cuda.CUDAGraph()
+    graph = torch.cuda.CUDAGraph()
     # other threads may go on with work of their own meanwhile
-    with torch.cuda.graph(ready.graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         ready.outputs = list(run())
+    ready.graph = graph
 
 
 def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
