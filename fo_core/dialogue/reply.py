@@ -99,8 +99,10 @@ class ReplyJob:
         """
         self.asked = time.monotonic()
         if self.speaks:
-            self.conversation.model.require("speech_decoder", "codec")
-            self.speaker = self._make_speaker()
+            model, voice = self.conversation.model, self._voice or self.conversation.voice
+            model.require("speech_decoder", "codec")
+            codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
+            self.speaker = Speaker(model, self._cfg.speaker, self._generator(1), codes)
         hidden = yield from self.conversation.read_end()
         self.read = time.monotonic()
         writer = self._make_writer(hidden)
@@ -161,11 +163,6 @@ class ReplyJob:
         return Writer(
             llm, conversation.cache, hidden, segmenter, cfg.sampling, generator, cfg.compat, forced
         )
-
-    def _make_speaker(self) -> Speaker:
-        model, voice = self.conversation.model, self._voice or self.conversation.voice
-        codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
-        return Speaker(model, self._cfg.speaker, self._generator(1), codes)
 
     def _generator(self, stream: int) -> torch.Generator:
         """Random numbers of the text (stream 0) or of the speech (1) of this turn."""

@@ -230,6 +230,8 @@ class LlamaStack(nn.Module):
         Args:
             weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
+        # whether decode_one_token can do what these layers do
+        fits = not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
         rows = []
         for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
@@ -240,7 +242,7 @@ class LlamaStack(nn.Module):
             attention.output = pack_linears(weights, attention.o_proj)
             mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
             mlp.output = pack_linears(weights, mlp.down_proj)
-            if attention.q_proj.weight.dtype == torch.float32 and self._fits_rows:
+            if attention.q_proj.weight.dtype == torch.float32 and fits:
                 rows.append(layer.row())
         self.rows = rows
         return self
@@ -257,11 +259,6 @@ class LlamaStack(nn.Module):
             for part in (layer.self_attn, layer.mlp):
                 part.joined = part.output = None
         return self.fuse() if self.fused else self
-
-    @property
-    def _fits_rows(self) -> bool:
-        """Whether :func:`decode_one_token` can do what these layers do."""
-        return not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
 
     def angles(self, kind: LayerKind, positions: Tensor | range, dtype: torch.dtype) -> Rotation:
         """Cosines and sines for a kind of layer: [T, dh/2], or [B, 1, T, dh/2] of [B, T]."""

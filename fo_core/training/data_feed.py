@@ -146,6 +146,30 @@ def size(loader: Any) -> dict[str, float]:
     return {"items": len(items), "hours": hours, "ids": ids}
 
 
+def reads(loader: Any, steps: int, each: int) -> dict[str, float]:
+    """How much of the training data a run reads; empty for a loader that is not ours.
+
+    Args:
+        loader: The training data. Of a large manifest its current window stands for all.
+        steps: Optimiser steps of the whole run.
+        each: Batches of a step, of all processes together.
+
+    Returns:
+        ``hours`` of sound (crops count as cut), ``epochs``, and ``epoch_steps``: steps of an epoch.
+    """
+    from fo_core.data.dataset import Loader
+
+    batches = loader.batches() if isinstance(loader, Loader) else []
+    if not batches:
+        return {}
+    crop = loader.crop_samples / loader.task.rate or float("inf")
+    items = loader.items
+    window = sum(min(items[i].duration, crop) for batch in batches for i in batch) / 3600
+    epoch_steps = len(batches) * loader.windows / each
+    hours = window * loader.windows / epoch_steps * steps
+    return {"hours": hours, "epochs": steps / epoch_steps, "epoch_steps": epoch_steps}
+
+
 def infinite_batches(loader: Any, name: str) -> Iterator[Batch]:
     """Batches of epoch after epoch; the rest of a resumed epoch may be empty.
 

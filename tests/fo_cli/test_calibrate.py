@@ -47,9 +47,12 @@ def test_settings_and_curve_are_written_and_the_rest_is_left(model, talk, tmp_pa
     assert found["metrics"]["answered/noise"]["items"] == 1
     assert json.loads((model / "dialogue.json").read_text()) == before  # not asked to write
     heard = (out / "hear.jsonl").read_bytes()
-    shown = said(model, talk, "--out", out, "--false-cuts", 0, "--write")
+    refused = said(model, talk, "--out", out, "--write", code=1)
+    assert "nothing was written: 2 turns are too few" in refused.stderr
+    assert json.loads((model / "dialogue.json").read_text()) == before
+    shown = said(model, talk, "--out", out, "--false-cuts", 0, "--write", "--anyway")
     assert (out / "hear.jsonl").read_bytes() == heard  # nothing was heard again
-    assert "now" in shown.stdout and "found" in shown.stdout
+    assert "now" in shown.stdout and "missed" in shown.stdout
     after = json.loads((model / "dialogue.json").read_text())
     changed = {key for key in after if after[key] != before.get(key)}
     assert changed == {"states", "calibration"}
@@ -57,10 +60,12 @@ def test_settings_and_curve_are_written_and_the_rest_is_left(model, talk, tmp_pa
     config = read_dialogue(model)
     curve = config.calibration.curve
     assert config.calibration.turns == 2 and config.calibration.wanted == 0
+    assert config.calibration.wanted_missed == 0.1 and config.calibration.missed is not None
     assert config.states.respond_threshold in [p.threshold for p in curve]
     assert json.loads((out / "calibration.json").read_text())["states"] == after["states"]
     page = (out / "report.html").read_text()
-    assert "False cuts against mean delay" in page and "image/svg+xml" in page
+    assert page.count("image/svg+xml") == 2  # against the delay, and against what is missed
+    assert "No other one has fewer false cuts" in page
     said(model, talk, "--out", out)  # a calibrated model is heard by the same weights
     assert (out / "hear.jsonl").read_bytes() == heard
 
@@ -71,3 +76,25 @@ def test_talk_without_a_turn_is_one_line(model, talk, tmp_path):
     found = said(model, talk, "--out", tmp_path / "out", code=1)
     assert "holds no turn of a user" in found.stderr and found.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_where_no_setting_meets_both_shares_nothing_is_written_unless_told(
+    model, talk, tmp_path, monkeypatch
+):
+    from eval.duplex import calibrate, trade_off
+
+    monkeypatch.setattr(trade_off, "FEW", 2)
+    monkeypatch.setattr(calibrate, "THRESHOLDS", (0.999,))
+    monkeypatch.setattr(calibrate, "FALLS", (0.0,))
+    before = (model / "dialogue.json").read_bytes()
+    args = (model, talk, "--out", tmp_path / "out", "--false-cuts", 0, "--missed", 0)
+    shown = said(*args)  # shown, not written: no fault
+    assert "no setting has at most 0.0% false cuts and at most 0.0% missed turns; nearest:" in (
+        shown.stderr
+    )
+    assert "nearest" in shown.stdout and "few cuts" in shown.stdout
+    refused = said(*args, "--write", code=1).stderr.splitlines()[-1]
+    assert "nothing was written: no setting has" in refused and "--anyway" in refused
+    assert (model / "dialogue.json").read_bytes() == before
+    said(*args, "--write", "--anyway")
+    assert (model / "dialogue.json").read_bytes() != before

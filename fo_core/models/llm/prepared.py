@@ -136,7 +136,10 @@ def _write(
         "by": _code(),
         "fingerprint": fingerprint,
         "fit": dataclasses.asdict(dataclasses.replace(backbone.fit, tied=backbone.tied)),
-        "ropes": [rope and _rope(rope) for rope in backbone.ropes],
+        "ropes": [
+            rope and {"inv_freq": rope.inv_freq.tolist(), "scale": rope.scale}
+            for rope in backbone.ropes
+        ],
         "facts": dataclasses.asdict(facts),
         "tokenizer": dataclasses.asdict(tokenizer[1]),
         "sha256": {name: _sha256(made / name) for name in kept},
@@ -198,10 +201,6 @@ def _load(folder: Path, where: Path, found: dict[str, Any], dtype: torch.dtype) 
 def _read_rope(data: dict[str, Any]) -> Rope:
     frequencies = torch.tensor(data["inv_freq"])
     return Rope(2 * len(frequencies), inv_freq=frequencies, scale=data["scale"])
-
-
-def _rope(rope: Rope) -> dict[str, Any]:
-    return {"inv_freq": rope.inv_freq.tolist(), "scale": rope.scale}
 
 
 def _state(path: Path) -> dict[str, int]:

@@ -70,10 +70,10 @@ class Media:
             self.playout.made(event.turn)
         elif isinstance(event, ev.Interrupted):
             self.playout.cut(event.turn)
-        elif isinstance(event, ev.Yielded) and event.by == "pause":
-            self.playout.paused = event.turn
+        elif isinstance(event, ev.Yielded):
+            self.playout.give_way(event.turn, event.by)
         elif isinstance(event, ev.Resumed):
-            self.playout.paused = None
+            self.playout.go_on(event.turn)
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """Events that say what became of the audio buffer."""

@@ -49,6 +49,15 @@ def test_first_chunk_is_short_and_later_ones_have_context_on_both_sides():
     assert calls[:3] == [(6, (0, 4)), (12, (2, 10)), (12, (2, 10))]
 
 
+@pytest.mark.parametrize(
+    "growth, kept", [(1.0, [2, 2, 2, 2]), (1.2, [2, 3, 4, 5]), (3.0, [2, 6, 8, 8])]
+)
+def test_chunks_grow_from_any_size_up_to_chunk(growth, kept):
+    always = {"first_threshold": 1.0, "threshold": 1.0}
+    _, calls = run(range(40), first_chunk=2, growth=growth, **always)
+    assert [stop - start for _, (start, stop) in calls[:4]] == kept
+
+
 def test_published_first_sentence_keeps_its_short_chunks():
     _, calls = run(range(40), first_threshold=1.0, threshold=1.0, compat=True)
     assert calls[:3] == [(6, (0, 4)), (8, (2, 6)), (8, (2, 6))]
@@ -94,3 +103,5 @@ def test_onset_and_int16():
 def test_sizes_below_one_are_errors():
     with pytest.raises(ConfigError, match="vocoder.overlap"):
         VocoderConfig(overlap=0)
+    with pytest.raises(ConfigError, match="vocoder.growth"):
+        VocoderConfig(growth=0.9)
