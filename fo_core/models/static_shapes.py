@@ -41,7 +41,8 @@ def use_static_steps(model: FreezeOmni, rows: int = ROWS, positions: int = POSIT
 def halve(model: FreezeOmni) -> FreezeOmni:
     """All that is read for every chunk or token in bfloat16; features are normalised in float32.
 
-    The codec stays as it is. For inference: the LLM's fingerprint is not what it was.
+    The codec stays as it is, and an LLM that runs through transformers keeps the dtype that it was
+    loaded in. For inference: the LLM's fingerprint is not what it was.
     """
     for part in HALVED:
         module = getattr(model, part)
@@ -50,6 +51,6 @@ def halve(model: FreezeOmni) -> FreezeOmni:
         module.to(torch.bfloat16)
         for norm, (mean, istd) in zip(exact, kept, strict=True):
             norm.mean, norm.istd = mean, istd
-    if not model.llm.facts.quantised:
+    if isinstance(model.llm.backbone, LlamaBackbone):
         model.llm.to(torch.bfloat16)
     return model
