@@ -86,9 +86,11 @@ def calibrate(
                                      about | {"states": str(states)}, device)  # fmt: skip
         overview = run(evaluation, rows, out, left, resume, False, seed, bars)
         turns = tune.turns_of(read_jsonl(out / "items.jsonl"))
+        unheard = [row for row in overview["skipped"] if row["id"] not in left]
         if not turns:
-            raise DataError(f"{states}: not one turn of a user could be heard",
-                            do=f"see skipped in {out / 'overview.json'}")  # fmt: skip
+            raise DataError(
+                f"{states}: not one turn of a user could be heard ({unheard[0]['why']})"
+            )
         curves = tune.sweep(rule, turns, timeout, bars)
     wanted = Wanted(false_cuts, missed)
     chosen = choose(curves, wanted)
@@ -99,6 +101,9 @@ def calibrate(
     now = (rule, tune.point(rule, turns, timeout))
     page = calibration_page(overview, curves, now, chosen, wanted, len(turns))
     shared.show(overview, page, out, json)
+    if unheard:
+        render.note(f"{len(unheard)} of {len(rows)} could not be heard, such as "
+                    f"{unheard[0]['id']}: {unheard[0]['why']}")  # fmt: skip
     if write and against and not anyway:
         raise DataError(f"nothing was written: {against}", do="other shares, or --anyway")
     if against:

@@ -46,7 +46,9 @@ def mic(
     channel: options.Channel = None,
     record: Annotated[
         Path | None,
-        typer.Option("--record", help="Keep both sides and the talk's story.", metavar="DIR"),
+        typer.Option(
+            "--record", help="Write both sides and a log of the talk (talk.json).", metavar="DIR"
+        ),
     ] = None,
     interrupt: Annotated[
         Literal["yield", "state", "voice", "never"] | None,
@@ -355,7 +357,7 @@ def _summary(talking: _Talking, record: Path | None, json: bool) -> None:
         return
     for message in talking.errors:
         render.note(f"error: {message}")
-    head = ("turn", "decision", "first audio", "in all", "gave way", "stop", "stop after decision")
+    head = ("turn", "decision", "first audio", "total", "gave way", "stop", "stop after decision")
     keys = (
         *("decision_ms", "first_audio_ms", "response_ms"),
         *("give_way_ms", "stop_ms", "stop_after_decision_ms"),

@@ -69,6 +69,9 @@ def duplex_bench(
     render.table(("task", "recordings"), [(t, f"{n:,}") for t, n in done["made"].items()])
     for name, why in list(done["left_out"].items())[:5]:
         render.note(f"not used: {name}: {why}")
+    for task, made in done["made"].items():
+        if made < cfg.number:
+            render.note(f"{task}: {made} of {cfg.number}; the utterances give no more")
     render.result(f"next: fo eval duplex --data {out} --model MODEL")
 
 
