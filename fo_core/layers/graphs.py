@@ -78,13 +78,18 @@ class CapturedStep:
         with torch.inference_mode(False):  # buffers that may be written in either mode
             ready = _Ready([None if one is None else one.detach().clone() for one in inputs])
         device = next(one.device for one in inputs if one is not None)
-        if device.type == "cuda" and torch.cuda.is_available():
+        if captures(device):
             _capture(ready, lambda: self._function(*ready.inputs, key=key))
         return ready
 
 
+def captures(device: torch.device) -> bool:
+    """Whether steps become graphs there."""
+    return device.type == "cuda" and torch.cuda.is_available()
+
+
 def _capture(ready: _Ready, run: Callable[[], Sequence[Tensor]]) -> None:
-    """Not run by any test: there is no CUDA where they run."""
+    """Tested with a pretended graph only: there is no CUDA where the tests run."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
@@ -106,6 +111,6 @@ def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 def upload(values: Any, device: torch.device) -> Tensor:
     """Whole numbers as an int64 tensor on a device, without waiting for it."""
     found = torch.tensor(values, dtype=torch.int64)
-    if device.type != "cuda" or not torch.cuda.is_available():
+    if not captures(device):
         return found.to(device)
     return found.pin_memory().to(device, non_blocking=True)

@@ -11,7 +11,7 @@ from fo_core.models.encoder.speech_encoder import SpeechEncoder
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.backbone import LlamaBackbone
 
-ROWS = 16  # sequences of the LLM, and of the speech decoder, that have a place of their own
+ROWS = 8  # sequences of the LLM, and of the speech decoder, that have a place of their own
 POSITIONS = 4096  # of a talk in the LLM's cache
 SPOKEN = 2048  # of a sentence in the speech decoder's: prefix, text, and 25 s of speech
 HALVED = ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder")

@@ -23,6 +23,7 @@ from eval.latency.trace import LANES, chrome_trace, write_timeline
 from fo_cli.main import app
 from fo_core.errors import FoError
 from fo_core.layers.packed import SMALLEST, PackedLinear
+from fo_core.models.static_shapes import ROWS
 
 KEYS = [
     *("chunk_5", "chunk_20", "chunk_60", "chunk_ratio", "listen_ratio", "listen"),
@@ -60,7 +61,7 @@ def test_it_measures_on_a_device(monkeypatch):
     assert {row.key for row in found.rows} == {
         k for k in KEYS if k[:5] not in ("first", "liste")
     } | {"listen_ratio"}
-    assert rows == [16]  # by default, on such a device
+    assert rows == [ROWS]  # by default, on such a device
     assert len(waits) > 2 * len(found.growth) and set(waits) == {DEVICE}
 
 
