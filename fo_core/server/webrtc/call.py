@@ -123,7 +123,7 @@ class Call:
         """End the session, and with it the call."""
         self._over = True
         self._news.set()
-        self.socket.disconnect()
+        self.socket.hang_up()
 
     async def close(self) -> None:
         """End the connection; may be called again."""
