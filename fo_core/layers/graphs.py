@@ -7,6 +7,7 @@ function runs on the same buffers without a graph, so that tests on a CPU check 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fo_core.errors import first_line
+
+log = logging.getLogger(__name__)
 WARM = 3  # runs before a capture: libraries choose their kernels and take their memory
 KEPT = 64  # graphs of one step, those used last
 
@@ -79,7 +83,11 @@ class CapturedStep:
             ready = _Ready([None if one is None else one.detach().clone() for one in inputs])
         device = next(one.device for one in inputs if one is not None)
         if captures(device):
-            _capture(ready, lambda: self._function(*ready.inputs, key=key))
+            try:
+                with torch.cuda.device(device):
+                    _capture(ready, lambda: self._function(*ready.inputs, key=key))
+            except RuntimeError as error:
+                log.warning("a step runs without a CUDA graph, and slower: %s", first_line(error))
         return ready
 
 

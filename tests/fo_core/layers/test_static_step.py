@@ -217,6 +217,7 @@ def _pretend_cuda(monkeypatch, function) -> list[str]:
     fakes = {
         "Stream": lambda: stream, "current_stream": lambda: stream, "CUDAGraph": _Graph,
         "stream": lambda one: contextlib.nullcontext(), "graph": graph,
+        "device": lambda one: contextlib.nullcontext(),
     }  # fmt: skip
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
@@ -245,3 +246,19 @@ def test_a_graph_is_captured_once_and_replayed_with_what_is_given(monkeypatch):
     for size in range(graphs.KEPT + 5):
         step(torch.ones(size + 10), torch.ones(size + 10))
     assert len(step._ready) == graphs.KEPT
+
+
+def test_what_cannot_be_captured_runs_all_the_same(monkeypatch, caplog):
+    _pretend_cuda(monkeypatch, lambda x: [2 * x])
+
+    @contextlib.contextmanager
+    def graph(one, capture_error_mode):
+        raise RuntimeError("operation not permitted when stream is capturing")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    step = CapturedStep(lambda x, key: [2 * x])
+    with caplog.at_level(logging.WARNING):
+        found = [step(torch.full((2,), float(value)))[0].tolist() for value in (1, 4)]
+    assert found == [[2.0, 2.0], [8.0, 8.0]]
+    assert caplog.text.count("without a CUDA graph, and slower: operation not permitted") == 1
