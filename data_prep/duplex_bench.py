@@ -18,6 +18,7 @@ in between. ``sources.json`` says which utterance is where. The same seed makes 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,11 @@ from data_prep.held_out import ordered
 from data_prep.sources.room import far_voice, power_of, with_noise, within_peak
 from data_prep.steps.label_states import RATE, apart, pause_points
 from data_prep.steps.own_recordings import fitting
-from fo_core.config import config
+from fo_core.config import config, to_dict
 from fo_core.data.manifest import Item
 from fo_core.errors import AudioError, DataError
 from fo_core.io import audio
-from fo_core.io.files import write_json
+from fo_core.io.files import only_run, read_json, write_json
 
 Words = Callable[[np.ndarray], Sequence[tuple[str, float, float]]]  # (word, start, end), s
 Span = tuple[float, float]
@@ -52,6 +53,7 @@ OVERLAPS = {  # task -> whose speech comes in between
     "v1.5/talking_to_other": "asides",
     "v1.5/background_speech": "background",
 }
+TASKS = (SYNTHETIC, NATURAL, SMOOTH, INTERRUPTION, *OVERLAPS)
 KIND_OF = {"backchannels": "backchannel", "asides": "aside", "background": "background"}
 
 
@@ -104,10 +106,40 @@ def build(
     Returns:
         ``made``: task -> recordings, ``left_out``: utterance -> why it was not used.
 
+    A run that was stopped is begun again and makes the same; a folder with recordings of other
+    utterances or settings is left alone.
+
     Raises:
-        DataError: No utterance can be used.
+        DataError: No utterance can be used, or ``out`` holds other recordings.
+        FoError: Another run works in ``out``.
     """
-    builder = _Builder(cfg, words)
+    with only_run(out):
+        _same_settings(speech, out, cfg, words)
+        return _built(_Builder(cfg, words), speech, out, cfg, progress)
+
+
+def _same_settings(speech: Speech, out: Path, cfg: BenchConfig, words: Words | None) -> None:
+    """Refuse to mix recordings of two benches; note what this one is made of."""
+    utterances = {name: sorted(item.id for item in getattr(speech, name))
+                  for name in ("turns", *OVERLAPS.values())}  # fmt: skip
+    of = hashlib.sha256(json.dumps(utterances).encode()).hexdigest()[:16]
+    now = json.loads(json.dumps({**to_dict(cfg), "utterances": of, "words": words is not None}))
+    path = out / "settings.json"
+    before = read_json(path) if path.is_file() else {}
+    if before != now and any((out / task).is_dir() for task in TASKS):
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        raise DataError(f"{out} holds recordings of other settings: {', '.join(changed)} differ",
+                        do="give another --out, or delete it")  # fmt: skip
+    write_json(path, now)
+
+
+def _built(
+    builder: _Builder,
+    speech: Speech,
+    out: Path,
+    cfg: BenchConfig,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
     sources: dict[str, list[dict[str, Any]]] = {}
     for task, recordings in builder.tasks(speech).items():
         rows = sources.setdefault(task, [])

@@ -18,7 +18,9 @@ def calibrate(
     model: Annotated[Path, typer.Argument(help=options.MODEL_HELP, metavar="MODEL")],
     states: Annotated[
         Path,
-        typer.Argument(help="Held-out talk with state labels (label-states).", metavar="JSONL"),
+        typer.Argument(
+            help="Manifest of held-out turns with state labels (label-states).", metavar="JSONL"
+        ),
     ],
     false_cuts: Annotated[
         float,
@@ -33,7 +35,7 @@ def calibrate(
         ),
     ] = 0.1,
     write: Annotated[
-        bool, typer.Option("--write", help="Put the settings and the curve into dialogue.json.")
+        bool, typer.Option("--write", help="Write the settings and the curve into dialogue.json.")
     ] = False,
     anyway: Annotated[
         bool,
@@ -52,9 +54,9 @@ def calibrate(
 ) -> None:
     """Find when a turn of the user is over: threshold, its fall in silence, smoothing.
 
-    Every recording is heard once; then settings are tried on what the state head said. Of those
-    with few enough false cuts and missed turns the one with the least delay is shown, with the
-    curve, and with --write kept. If none meets both shares, that is said and nothing is written.
+    Every recording is processed once; then settings are tried on the state head's output. Of the
+    settings with few enough false cuts and missed turns, the one with the smallest delay is shown,
+    with the curve; --write keeps it. If no setting meets both limits, nothing is written.
     """
     from eval.duplex import calibrate as tune
     from eval.duplex.page import calibration_page
@@ -86,9 +88,11 @@ def calibrate(
                                      about | {"states": str(states)}, device)  # fmt: skip
         overview = run(evaluation, rows, out, left, resume, False, seed, bars)
         turns = tune.turns_of(read_jsonl(out / "items.jsonl"))
+        unheard = [row for row in overview["skipped"] if row["id"] not in left]
         if not turns:
-            raise DataError(f"{states}: not one turn of a user could be heard",
-                            do=f"see skipped in {out / 'overview.json'}")  # fmt: skip
+            raise DataError(
+                f"{states}: not one turn of a user could be heard ({unheard[0]['why']})"
+            )
         curves = tune.sweep(rule, turns, timeout, bars)
     wanted = Wanted(false_cuts, missed)
     chosen = choose(curves, wanted)
@@ -99,6 +103,9 @@ def calibrate(
     now = (rule, tune.point(rule, turns, timeout))
     page = calibration_page(overview, curves, now, chosen, wanted, len(turns))
     shared.show(overview, page, out, json)
+    if unheard:
+        render.note(f"{len(unheard)} of {len(rows)} could not be heard, such as "
+                    f"{unheard[0]['id']}: {unheard[0]['why']}")  # fmt: skip
     if write and against and not anyway:
         raise DataError(f"nothing was written: {against}", do="other shares, or --anyway")
     if against:

@@ -108,7 +108,8 @@ def calibration_page(
     met = not wanted.excess(chosen.point)
     rows = [("now", *_cells(Setting(Family(rule.smoothing, rule.respond_fall), at_now)))]
     rows += [("found" if met else "nearest", *_cells(chosen))]
-    rows += [] if met else [(k, *_cells(s)) for k, s in trade_offs(curves, wanted).items()]
+    others = {} if met else trade_offs(curves, wanted)
+    rows += [(name, *_cells(one)) for name, one in others.items() if one != chosen]
     head = ("", "threshold", "fall a second", "smoothing", "false cuts", "missed", "mean delay, ms")
     numbers = tuple(range(1, len(head)))
     limits = f"at most {wanted.false_cuts:.1%} false cuts and {wanted.missed:.1%} missed turns"

@@ -40,12 +40,19 @@ def latency(
     old_size: options.OldLatencySize = None,
     weights: Annotated[Weights, typer.Option(help="Precision of the packed matrices.")] = "same",
     device: options.Device = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of torch threads.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
     steps: Annotated[bool, typer.Option(help="Time the single steps.")] = True,
     runs: Annotated[int, typer.Option(min=1, help="Talks behind the paper's four legs.")] = 10,
-    warmup: Annotated[int, typer.Option(min=0, help="Talks before them.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first talk; each has the next.")] = 0,
+    warmup: Annotated[
+        int, typer.Option(min=0, help="Talks before them, which are not counted.")
+    ] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Random seed of the first talk; each further talk has the next one."
+        ),
+    ] = 0,
     first_chunk: Annotated[
         int, typer.Option(min=1, help="Speech tokens of the first audio, in the four legs.")
     ] = 40,

@@ -19,7 +19,7 @@ from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.settings import DialogueConfig
-from fo_core.dialogue.speech.segmenter import Segment, Segmenter
+from fo_core.dialogue.speech.segmenter import Segmenter
 from fo_core.dialogue.speech.speaker import Speaker
 from fo_core.dialogue.speech.writer import Answer, Part, Writer
 from fo_core.dialogue.tool_calls import CallSegmenter
@@ -110,7 +110,10 @@ class ReplyJob:
         while not writer.done:
             parts = yield from writer.advance()
             for part in parts:
-                self._keep(part.segment)
+                segment = part.segment
+                if segment.joined and self.turn.pieces:  # it goes on with the piece before it
+                    segment = self.turn.pieces.pop().extended(segment)
+                self.turn.pieces.append(segment)
             for part in parts:
                 self._tell(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
@@ -118,12 +121,6 @@ class ReplyJob:
             self._tell_calls(writer)
         ended = answer.ended or (answer.calls and not self.conversation.tools.parallel)
         return "completed" if ended else "incomplete"
-
-    def _keep(self, segment: Segment) -> None:
-        """A chunk goes on with the piece before it."""
-        if segment.joined and self.turn.pieces:
-            segment = self.turn.pieces.pop().extended(segment)
-        self.turn.pieces.append(segment)
 
     def _say(self, part: Part, speaker: Speaker) -> Steps[None]:
         """Say a piece, or as much of it as is written."""

@@ -7,12 +7,7 @@ from torch import Tensor, nn
 
 
 class OffsetNorm(nn.Module):
-    """``x / rms(x) * (1 + weight)``, in float32 at least.
-
-    Args:
-        dim: D, of the last axis.
-        eps: Added to the mean square.
-    """
+    """``x / rms(x) * (1 + weight)``, in float32 at least."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()

@@ -101,7 +101,9 @@ class Realtime(Client):
         return ()
 
     def _commit(self, event: Any) -> Iterable[Event]:
-        self._push_rest()
+        rest = self._resampler.flush()
+        if len(rest):
+            self.talk.push(rest, checked=True)
         # without turn detection the client asks for the response itself
         id = self._out.ask(Asked(event.event_id))  # noqa: A001 the protocol's word
         self.talk.send(do.Commit(self.settings.turn.answer, id=id))

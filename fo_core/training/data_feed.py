@@ -51,7 +51,8 @@ def open_loader(
     """A loader for a task.
 
     Args:
-        source: Items, path of a manifest, or a ready loader, which is returned as it is.
+        source: Items, path of a manifest or of a folder of shards, or a ready loader, which is
+            returned as it is.
         task: Name of a task of :mod:`fo_core.data.collate`.
         cfg: How to batch.
         seed: Of the order, crops and changes.
@@ -63,12 +64,18 @@ def open_loader(
     """
     if hasattr(source, "load_state_dict"):
         return source
+    from fo_core.data import manifest
     from fo_core.data.collate import find_task
     from fo_core.data.dataset import make_loader
+    from fo_core.data.lazy import open_items
 
+    if not isinstance(source, str | Path):
+        items: Any = list(source)
+    else:  # lazily, where there are many
+        items = open_items(source) if training else manifest.read(source)
     crop = round(cfg.crop_seconds * find_task(task).rate)
     return make_loader(
-        training_items(source) if training else read_items(source),
+        items,
         task,
         batch_size=cfg.size,
         batch_seconds=cfg.seconds,
@@ -86,32 +93,6 @@ def open_loader(
         world_size=share[1],
         endless=training,
     )
-
-
-def read_items(source: Any) -> list[Any]:
-    """Items, or those of a manifest or of a folder of shards.
-
-    Raises:
-        DataError: It cannot be read, or is empty.
-    """
-    if not isinstance(source, str | Path):
-        return list(source)
-    from fo_core.data.manifest import read
-
-    return read(source)
-
-
-def training_items(source: Any) -> Any:
-    """Items, or those of a manifest or of a folder of shards: lazily, where there are many.
-
-    Raises:
-        DataError: It cannot be read, or is empty.
-    """
-    if not isinstance(source, str | Path):
-        return list(source)
-    from fo_core.data.lazy import open_items
-
-    return open_items(source)
 
 
 def first_items(source: Any, count: int | None) -> Any:

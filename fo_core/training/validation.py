@@ -19,7 +19,7 @@ from fo_core.training.cache import ItemCache
 from fo_core.training.data_feed import count, seed_draws, to_device
 from fo_core.training.distributed import DistributedContext, merge
 from fo_core.training.run_config import TrainConfig
-from fo_core.training.stage import Batch, Stage
+from fo_core.training.stage import Stage
 from fo_core.training.stepper import Objectives, Sealed
 
 
@@ -58,7 +58,9 @@ class HeldOut:
                     for key, value in bare(index, Sealed(batch)).items():
                         label = key if index == 0 else f"{objective.name}.{key}"
                         found[label] = (float(value) * count(batch), float(count(batch)))
-                found |= self._metrics(bare.model, batch)
+                if self.stage.metrics is not None:
+                    with torch.autocast(model_device(bare.model), enabled=False):
+                        found |= self.stage.metrics(bare.model, batch)
                 for key, value in found.items():
                     pair = value if isinstance(value, tuple) else (float(value), 1.0)
                     sums.setdefault(key, []).extend(pair)
@@ -68,12 +70,6 @@ class HeldOut:
             for key, values in merge(parts[:1] if team.sharded else parts).items()
             if sum(values[1::2])
         }
-
-    def _metrics(self, model: Any, batch: Batch) -> dict[str, Any]:
-        if self.stage.metrics is None:
-            return {}
-        with torch.autocast(model_device(model), enabled=False):
-            return dict(self.stage.metrics(model, batch))
 
 
 def model_device(model: nn.Module) -> str:

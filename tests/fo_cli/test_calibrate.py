@@ -1,7 +1,9 @@
 """``fo models calibrate``: what it writes into a model, what it leaves, what it refuses."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,9 +94,62 @@ def test_where_no_setting_meets_both_shares_nothing_is_written_unless_told(
     assert "no setting has at most 0.0% false cuts and at most 0.0% missed turns; nearest:" in (
         shown.stderr
     )
-    assert "nearest" in shown.stdout and "few cuts" in shown.stdout
+    assert "nearest" in shown.stdout and "found" not in shown.stdout
     refused = said(*args, "--write", code=1).stderr.splitlines()[-1]
     assert "nothing was written: no setting has" in refused and "--anyway" in refused
     assert (model / "dialogue.json").read_bytes() == before
     said(*args, "--write", "--anyway")
     assert (model / "dialogue.json").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b'{"audio_filepath": "a.wav", "text": "x"}\n', "not a cut.*import nemo"),
+        (b"hello\n", "line 1: not JSON.*possible: lhotse cuts"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_wrong_manifest_is_one_line(model, tmp_path, data, words):
+    if data is not None:
+        (tmp_path / "wrong.jsonl").write_bytes(data)
+    found = said(model, tmp_path / "wrong.jsonl", "--out", tmp_path / "out", code=1)
+    assert re.search(words, found.stderr) and found.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_talk_without_state_labels_is_one_line(model, talk, tmp_path):
+    items = [replace(item, states=()) for item in manifest.read(talk)]
+    manifest.write(talk, items)
+    found = said(model, talk, "--out", tmp_path / "out", code=1)
+    assert "holds no turn of a user" in found.stderr and "label-states" in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_sounds_that_cannot_be_read_are_left_out_and_named(model, talk, tmp_path):
+    (tmp_path / "0.wav").write_bytes(b"no sound")
+    found = said(model, talk, "--out", tmp_path / "out")
+    assert "1 of 3 could not be heard" in found.stderr and "0.wav is not a sound" in found.stderr
+    (tmp_path / "1.wav").unlink()  # the noise can still be heard
+    found = said(model, talk, "--out", tmp_path / "other", code=1)
+    assert "not one turn of a user could be heard" in found.stderr.splitlines()[-1]
+    assert "0.wav is not a sound" in found.stderr.splitlines()[-1]
+
+
+def test_a_run_that_was_stopped_goes_on(model, talk, tmp_path, monkeypatch):
+    from eval.systems.probe import ModelProbe
+
+    whole, heard = ModelProbe.chunk_states, []
+
+    def stopping(self, wave, chunks):
+        heard.append(chunks)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        return whole(self, wave, chunks)
+
+    monkeypatch.setattr(ModelProbe, "chunk_states", stopping)
+    stopped = said(model, talk, "--out", tmp_path / "out", code=130)
+    assert "run the same command again to go on" in stopped.stderr
+    said(model, talk, "--out", tmp_path / "out")
+    assert len(heard) == 1 + 1 + 2  # the first was kept, the second is heard again

@@ -184,8 +184,3 @@ def cut_point(wave: Tensor, window: int, threshold: float, compat: bool = False)
     begin = start + offset
     end = min(size, begin + window + (offset if compat else 0))
     return begin + int(level[begin:end].argmin())
-
-
-def pcm16(wave: Tensor) -> Tensor:
-    """16-bit samples ``[S]`` of ``wave [S]``: scaled by 32768, cut toward zero, clipped."""
-    return (wave * 32768.0).clamp(-32768.0, 32767.0).to(torch.int16)
