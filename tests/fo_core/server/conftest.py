@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
     from fo_core.dialogue.sessions.pool import Pool, PoolConfig
     from fo_core.models.freeze_omni import PARTS
     from fo_core.server.app import ServeConfig, make_app
+    from fo_core.server.drain import Drain
 
     users = limits.pop("users", 8)
     dialogue = replace(TALK, **limits.pop("talk", {}))
@@ -78,7 +80,8 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
     model.trained |= set(PARTS)  # random weights talk nonsense, but they talk
     seconds = {"session_seconds": cfg.session_seconds, "idle_seconds": idle}
     pool = Pool(model, dialogue, PoolConfig(max_sessions=users, **seconds))
-    app = make_app(pool, dialogue, "tiny", "Be brief.", cfg)
+    drain = Drain(2.0)
+    app = make_app(pool, dialogue, "tiny", "Be brief.", cfg, drain)
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_level="error", ws_max_size=cfg.message_bytes)
     )
@@ -88,7 +91,9 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Server(server.servers[0].sockets[0].getsockname()[1], pool)
+        listening = server.servers[0]
+        leave = functools.partial(listening.get_loop().call_soon_threadsafe, drain.begin)
+        yield Server(listening.sockets[0].getsockname()[1], pool, leave)
     finally:
         server.should_exit = True
         thread.join(20)
@@ -99,6 +104,7 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
 class Server:
     port: int
     pool: Any
+    leave: Any  # makes it begin to end
 
     def sessions(self) -> int:
         return self.pool.stats().sessions

@@ -47,7 +47,7 @@ def words(caller: Caller) -> str:
 
 
 def test_sound_both_ways_an_interruption_and_the_end(eager: Any, sdk: Any, scripted: Any) -> None:
-    scripted(LONG, *["b."] * 6)
+    scripted(*[LONG] * 8)
 
     async def talk() -> list[dict[str, Any]]:
         async with calling(eager, sdk(eager)) as (caller, id):  # noqa: A001
@@ -58,7 +58,7 @@ def test_sound_both_ways_an_interruption_and_the_end(eager: Any, sdk: Any, scrip
             async with asyncio.timeout(30):
                 while not caller.level(0, 1e12) > 1e-4:
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1)
             seen = len(caller.events)
             caller.microphone.say(np.tile(SOUND, 2))
             await caller.until("session.input_transcript.delta", seen)

@@ -185,6 +185,21 @@ def test_a_session_that_is_too_long_or_idle_ends_with_its_reason(
         assert says in events[-2]["error"]["message"] and time.monotonic() - began > 0.5
 
 
+def test_a_server_that_ends_says_so(serve: Any, mumbler: Any, sdk: Any) -> None:
+    async def talk(server: Any) -> list[dict[str, Any]]:
+        async with talker(sdk(server), speak=False) as user:
+            server.leave()
+            await user.until("session.closed")
+            return user.events
+
+    with serve(mumbler) as server:
+        events = asyncio.run(talk(server))
+        assert server.empty()
+    assert check(events)[-2:] == ["error", "session.closed"]
+    assert events[-2]["error"]["code"] == "server_shutdown"
+    assert events[-1]["reason"] == "connection_lost"
+
+
 def test_a_model_that_raises_costs_one_reply(
     serve: Any, mumbler: Any, sdk: Any, monkeypatch: Any
 ) -> None:

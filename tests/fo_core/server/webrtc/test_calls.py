@@ -297,22 +297,6 @@ def test_a_second_connection_to_a_call_is_refused_by_name(server: Any) -> None:
     assert asyncio.run(ask())["error"]["code"] == "unsupported"
 
 
-def test_the_live_dialect_is_refused_by_name(server: Any, sdk: Any) -> None:
-    from openai import BadRequestError
-
-    async def ask() -> None:
-        async with sdk(server) as client:
-            with pytest.raises(BadRequestError, match="no OpenAI Live dialect"):
-                await client.live.create(
-                    session={"model": "x"}, transport={"type": "webrtc", "sdp": "v=0"}
-                )
-            async with client.live.connect() as connection:
-                told = await connection.recv()
-                assert told.type == "error" and "/v1/realtime" in told.error.message
-
-    asyncio.run(ask())
-
-
 def test_a_flood_of_messages_or_channels_ends_the_call(server: Any) -> None:
     async def talk() -> None:
         async with Caller(url(server)) as caller:
