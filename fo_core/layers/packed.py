@@ -29,7 +29,7 @@ from fo_core.devices.compute import native_matmul
 Weights = Literal["same", "fp16", "bf16", "int8"]  # "same": the dtype that the linear has
 
 SMALLEST = 1 << 14  # elements; smaller linears gain nothing
-ROWS = 4  # oneDNN is slower at 1 to 3 rows than at 4: such inputs are padded
+ROWS = 4  # oneDNN is slower at 1 to 3 rows than at 4 (bfloat16: at 2, 3): such inputs are padded
 TOLERANCE = {
     "same": 1e-2,
     "fp16": 2e-3,
@@ -51,10 +51,10 @@ Product = Callable[[Tensor], Tensor]  # [M, in] → [M, out]
 def _onednn(weight: Tensor, bias: Tensor | None) -> Product:
     """Blocked weight in its own dtype; the input is cast to it and the output back."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
-    linear = torch.ops.mkldnn._linear_pointwise
+    linear = torch.ops.mkldnn._linear_pointwise.default
     dtype = weight.dtype
 
-    def product(x: Tensor) -> Tensor:
+    def padded(x: Tensor) -> Tensor:
         rows = x.shape[0]
         y = x.to(dtype)
         if rows == 1:
@@ -63,14 +63,22 @@ def _onednn(weight: Tensor, bias: Tensor | None) -> Product:
             y = F.pad(y, (0, 0, 0, ROWS - rows))
         return linear(y, packed, bias, "none", [], "")[:rows].to(x.dtype)
 
-    return product
+    def product(x: Tensor) -> Tensor:
+        if x.shape[0] > 1:
+            return padded(x)
+        return linear(x.to(dtype), packed, bias, "none", [], "").to(x.dtype)
+
+    if dtype != torch.bfloat16:
+        return padded
+    probe = torch.randn(1, weight.shape[1], generator=torch.Generator().manual_seed(1))
+    return product if torch.equal(product(probe), padded(probe)) else padded
 
 
 def _fp16(weight: Tensor, bias: Tensor | None) -> Product:
     """Half-precision weight, float32 input and sum."""
     bias = None if bias is None else bias.float()
     packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), bias)
-    linear = torch.ops.quantized.linear_dynamic_fp16
+    linear = torch.ops.quantized.linear_dynamic_fp16.default
     if weight.dtype == torch.float32:
         return lambda x: linear(x, packed)
     return lambda x: linear(x.float(), packed).to(x.dtype)
@@ -84,7 +92,7 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
     packed = torch.ops.onednn.qlinear_prepack(rounded, None)
     zero = torch.zeros(weight.shape[0], dtype=torch.int64)
     middle = torch.tensor(128 * 256 + 128.5)  # both bytes have their zero at 128; .5 rounds
-    linear = torch.ops.onednn.qlinear_pointwise
+    linear = torch.ops.onednn.qlinear_pointwise.default
     bias = None if bias is None else bias.float()
 
     def product(x: Tensor) -> Tensor:
@@ -175,7 +183,7 @@ def _make(weight: Tensor, bias: Tensor | None, weights: Weights) -> tuple[Produc
                 return product, KERNELS[kind]
         except (RuntimeError, AttributeError, NotImplementedError):
             pass
-    return (lambda x: F.linear(x, weight, bias)), PLAIN
+    return (lambda x: F.linear(x.to(weight.dtype), weight, bias).to(x.dtype)), PLAIN
 
 
 @torch.no_grad()

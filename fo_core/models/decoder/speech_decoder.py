@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fo_core.config import config
 from fo_core.errors import ConfigError
 from fo_core.layers.masks import full_mask, valid_rows
-from fo_core.layers.one_token import quick_norm
+from fo_core.layers.packed_rows import quick_norm
 from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.llm.chat import encode
@@ -328,7 +328,7 @@ class SpeechDecoder(nn.Module):
         rows = [self.row(*one) for one in zip(tokens, states, strict=True)]  # [1, 1, D] each
         caches, shifts = [state.cache for state in states], [state.shift for state in states]
         found = run_ragged(self.decoder, rows, caches, shifts)
-        logits = self.out(self.norm(torch.cat(found, dim=1)[0]))  # [B, S]
+        logits = self.out(quick_norm(self.norm, torch.cat(found, dim=1)[0]))  # [B, S]
         return list(logits.split(1))
 
     def row(self, token: Tensor, state: SpeechState) -> Tensor:
