@@ -6,7 +6,7 @@
 #                  into the code that they must notice; LEAST=1: only the least instruction set
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS ?= embedded,hibari,judge,chinese,serve,mic,ray,dev
+EXTRAS ?= embedded,hibari,judge,chinese,serve,webrtc,mic,ray,dev
 READY := .venv/.ready
 FLITE := { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }
 export OMP_NUM_THREADS ?= 1

@@ -6,16 +6,14 @@ Read from the steps' folders only, so it can be written anew at any time.
 from __future__ import annotations
 
 import heapq
-import html
 import json
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep import figures
 from data_prep.chain import FOLDERS, sides_of
 from data_prep.runner.cuts import file_stem
 from data_prep.runner.run import Row, rows_of
@@ -23,8 +21,11 @@ from data_prep.steps.encode_turns import DECODED
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError, FoError
-from fo_core.io import page
-from fo_core.io.files import read_json, replacing, write_json, write_text
+from fo_core.io.files import read_json, replacing
+from fo_core.report import plots
+from fo_core.report.document import Document, Picture, Sample, Section, Sound, Table
+from fo_core.report.writer import write_document
+from fo_core.streaming import SAMPLE_RATE
 
 LISTEN = 10  # items to listen to
 DECODINGS = 3  # of them decoded from their tokens
@@ -75,17 +76,15 @@ def write_report(out: Path) -> dict[str, Path]:
     rows = {side: len(each.seconds) for side, each in seen.items()}
     hours = {side: round(sum(each.seconds) / 3600, 3) for side, each in seen.items()}
     data = {"steps": reports, "turns": rows, "hours": hours, "config": settings}
-    paths = {kind: out / f"report.{kind}" for kind in ("json", "md", "html")}
-    write_json(paths["json"], data)
-    tables = _tables(reports, seen, settings)
     summary = ", ".join(f"{rows[s]:,} turns of the {s} ({hours[s]:g} h)" for s in rows)
-    lines = ["# Prepared data", "", summary, ""]
-    for title, note, head, cells in tables:
-        shown = [page.markdown_table(head, cells), ""] if cells else []
-        lines += [f"## {title}", "", *([note, ""] if note else []), *shown]
-    write_text(paths["md"], "\n".join(lines))
-    write_text(paths["html"], _html(out, summary, tables, seen))
-    return paths
+    sections = [
+        *_tables(reports, seen, settings),
+        *_lengths(seen),
+        *_states(out),
+        *_listen(out),
+        *_decoded(out),
+    ]
+    return write_document(out, Document("Prepared data", summary, sections), data)
 
 
 def voices_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -116,12 +115,9 @@ def voices_of(folder: Path) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-Shown = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]  # title, note, head, cells
-
-
 def _tables(
     reports: dict[str, Any], seen: dict[str, _Seen], settings: dict[str, Any]
-) -> list[Shown]:
+) -> list[Section]:
     steps = []
     for step, report in reports.items():
         counts = report.get("counts", {})
@@ -148,31 +144,44 @@ def _tables(
         for voice, seconds in sorted(each.voices.items())
     ]
     head = ("step", "in", "used", "rows out", "dropped", "seconds", "items/s", "counted")
-    shown: list[Shown] = [
-        ("Steps", "An item of encode is a group of turns.", head, steps),
-        ("Dropped, by rule", "Listed in rejects.jsonl.", ("step", "reason", "items"), rules),
+    shown = [
+        ("Steps", "An item of encode is a group of turns.", Table(head, steps, range(1, 7))),
+        ("Dropped, by rule", "Listed in rejects.jsonl.",
+         Table(("step", "reason", "items"), rules, (2,))),
         ("Filters of the sample", "Turns that a filter stopped; dialogues that end before one; "
-         "dialogues dropped.", ("filter", "turns", "cut", "dropped"), filters),
-        ("Voices", "", ("side", "voice", "turns", "hours"), voices),
+         "dialogues dropped.", Table(("filter", "turns", "cut", "dropped"), filters, (1, 2, 3))),
+        ("Voices", "", Table(("side", "voice", "turns", "hours"), voices, (2, 3))),
     ]  # fmt: skip
     states = reports.get("label-states", {}).get("states")
     if states:
-        shares = [(f"state {s}", f"{share:.4f}", states["built"].get(s, "")) for s, share in
-                  states["state_share"].items()]  # fmt: skip
+        shares = [
+            (f"state {s}", f"{share:.4f}", states["built"].get(s, ""))
+            for s, share in states["state_share"].items()
+        ]
         asked = states["asked_for_a_turn"]
-        kinds = [(k, f"{v:,}", str(asked.get(k.removesuffix("s"), "")))
-                 for k, v in {**states["recordings"], **states["with"]}.items()]  # fmt: skip
-        shown.append(("States", f"{states['chunks']:,} chunks of 160 ms.",
-                      ("state", "share of chunks", "how it was built"), shares))  # fmt: skip
-        shown.append(("Recordings", "", ("kind", "recordings", "asked for a turn"), kinds))
+        kinds = [
+            (k, f"{v:,}", str(asked.get(k.removesuffix("s"), "")))
+            for k, v in {**states["recordings"], **states["with"]}.items()
+        ]
+        shown.append(
+            (
+                "States",
+                f"{states['chunks']:,} chunks of 160 ms.",
+                Table(("state", "share of chunks", "how it was built"), shares, (1,)),
+            )
+        )
+        shown.append(
+            ("Recordings", "", Table(("kind", "recordings", "asked for a turn"), kinds, (1, 2)))
+        )
     found = reports.get("encode", {}).get("check")
     if found:
         cells = [(k.replace("_", " "), f"{v:g}") for k, v in found.items()]
         note = ("A sample was decoded again; mean difference of log mel magnitudes; where somebody "
                 "listened, the share of letters that he heard otherwise.")  # fmt: skip
-        shown.append(("Speech tokens", note, ("what", "value"), cells))
-    shown.append(("Sources and licences", "", ("source", "licence"), _sources(reports, settings)))
-    return [each for each in shown if each[3]]
+        shown.append(("Speech tokens", note, Table(("what", "value"), cells, (1,))))
+    licences = Table(("source", "licence"), _sources(reports, settings))
+    shown.append(("Sources and licences", "", licences))
+    return [Section(title, note, (table,)) for title, note, table in shown if table.rows]
 
 
 def _sources(reports: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -241,32 +250,26 @@ def _join_rejects(out: Path) -> None:
                         file.write(json.dumps(named, ensure_ascii=False) + "\n")
 
 
-def _html(out: Path, summary: str, tables: list[Shown], seen: dict[str, _Seen]) -> str:
-    sections = [
-        (title, (page.text(note) if note else "") + page.table(head, cells, title))
-        for title, note, head, cells in tables
-    ]
+def _lengths(seen: dict[str, _Seen]) -> list[Section]:
     lengths = {
         **{f"seconds, {side}": each.seconds for side, each in seen.items()},
         **{f"words, {side}": each.words for side, each in seen.items()},
-        "turns of a dialogue": [float(v) for v in seen["user"].turns.values()]
-        if "user" in seen
-        else [],
     }
-    if any(lengths.values()):
-        drawn = page.picture(figures.histograms(lengths), "Histograms of lengths", "svg")
-        sections.append(("Durations and lengths", drawn))
-    sections += _states_section(out) + _listen_section(out) + _decoded_section(out)
-    return page.page("Prepared data", summary, sections)
+    if "user" in seen:
+        lengths["turns of a dialogue"] = [float(v) for v in seen["user"].turns.values()]
+    if not any(lengths.values()):
+        return []
+    drawn = Picture(plots.histograms(lengths), "Histograms of lengths")
+    return [Section("Durations and lengths", pictures=(drawn,))]
 
 
 def _order(item: Item) -> tuple[int, str]:
     return zlib.crc32(item.id.encode()), item.id
 
 
-def _states_section(out: Path) -> list[tuple[str, str]]:
+def _states(out: Path) -> list[Section]:
     """Waveforms and states: two questions, and one of each other kind."""
-    path = out / FOLDERS["label-states"] / "manifest.jsonl"
+    title, path = "Recordings and their states", out / FOLDERS["label-states"] / "manifest.jsonl"
     if not path.is_file():
         return []
     first: dict[str, list[Item]] = {kind: [] for kind in PLOTTED}
@@ -276,15 +279,24 @@ def _states_section(out: Path) -> list[tuple[str, str]]:
     chosen = [
         i for kind in PLOTTED for i in sorted(first[kind], key=_order)[: 1 + (kind == "question")]
     ]
+    if not chosen:
+        return []
     try:
-        drawn = figures.states(chosen)
+        drawn = plots.recordings([_recording(item) for item in chosen])
     except FoError as error:
-        return [("Recordings and their states", page.text(str(error)))]
+        return [Section(title, str(error))]
     words = "Waveforms of recordings over the colours of their states"
-    return [("Recordings and their states", page.picture(drawn, words))] if chosen else []
+    return [Section(title, pictures=(Picture(drawn, words, "png"),))]
 
 
-def _listen_section(out: Path) -> list[tuple[str, str]]:
+def _recording(item: Item) -> plots.Recording:
+    said = item.text or str(item.extra.get("whole_text", item.extra.get("noise", "")))
+    said = said if len(said) < 90 else said[:87] + "..."
+    wave = item.load_audio(SAMPLE_RATE)
+    return plots.Recording(f"{item.kind}: {said}", wave, SAMPLE_RATE, item.states, item.speech_end)
+
+
+def _listen(out: Path) -> list[Section]:
     """Ten turns with their answers, drawn evenly by a hash of their ids."""
     sides = dict(_sides(out))
     if "user" not in sides:
@@ -294,36 +306,25 @@ def _listen_section(out: Path) -> list[tuple[str, str]]:
     wanted = {(i.dialogue, i.turn + 1) for i in asked}
     answers = {(i.dialogue, i.turn): i for i in _items(sides["assistant"], "assistant")
                if (i.dialogue, i.turn) in wanted}  # fmt: skip
-    body = ""
+    samples = []
     for item in asked:
         answer = answers.get((item.dialogue, item.turn + 1))
-        body += f"<article><h3>{html.escape(item.id)}</h3>"
-        for who, each in (("user", item), ("assistant", answer)):
-            if each is None:
-                continue
-            body += page.text(f"{who}, {each.speaker}, {each.duration:.1f} s: {each.text}")
-            try:
-                body += page.sound(each.audio, f"{who}: {each.text[:80]}")
-            except FoError as error:
-                body += page.text(str(error))
-        body += "</article>"
-    return [("Ten turns to listen to", body)] if asked else []
+        both = {"user": item} | ({"assistant": answer} if answer else {})
+        texts = {side: f"{each.speaker}: {each.text}" for side, each in both.items()}
+        sounds = [Sound(side, each.audio, each.part) for side, each in both.items()]
+        samples.append(Sample(item.id, texts, sounds, spectrograms=False))
+    return [Section("Ten turns to listen to", samples=samples)] if samples else []
 
 
-def _decoded_section(out: Path) -> list[tuple[str, str]]:
+def _decoded(out: Path) -> list[Section]:
     """Some answers beside what the codec makes of their tokens."""
     folder = out / FOLDERS["encode"]
     paths = sorted((folder / DECODED).glob("*.flac"))[:DECODINGS]
-    sounds = {file_stem(i.id): i for i in _items(folder / "manifest.jsonl")} if paths else {}
-    body = ""
-    for path in paths:
-        item = sounds.get(path.stem)
-        if item is None:
-            continue
-        body += page.text(f"{item.id}: {item.text}")
-        for what, sound in (("spoken", item.audio), ("decoded", str(path))):
-            try:
-                body += page.sound(sound, f"{what}: {item.text[:80]}")
-            except FoError as error:
-                body += page.text(str(error))
-    return [("Decoded from speech tokens", body)] if body else []
+    items = {file_stem(i.id): i for i in _items(folder / "manifest.jsonl")} if paths else {}
+    samples = [
+        Sample(item.id, {"text": item.text},
+               (Sound("Spoken", item.audio, item.part), Sound("Decoded", path)))
+        for path in paths
+        if (item := items.get(path.stem)) is not None
+    ]  # fmt: skip
+    return [Section("Decoded from speech tokens", samples=samples)] if samples else []

@@ -16,8 +16,8 @@ from eval.judges import JudgeSpec
 from eval.metrics.speaking import expected_seconds, loops, stops_early, words
 from eval.metrics.wer import char_errors, short_language, word_errors
 from eval.spoken_qa import file_name
-from eval.systems import speaker
 from fo_core.data.manifest import Item
+from fo_core.engines import speaker_similarity
 from fo_core.io import audio
 
 if TYPE_CHECKING:
@@ -167,11 +167,11 @@ def rated(out: Path, rate: Rating) -> Any:
     def one(row: Row) -> Row:
         found: dict[str, Row] = {}
         heard = {k: w for k, w in waves(row, out).items() if w is not None and len(w)}
-        own = speaker.embedding(heard[ORIGINAL]) if SIMILARITY in rate.measured else None
+        own = speaker_similarity.embedding(heard[ORIGINAL]) if SIMILARITY in rate.measured else None
         for name, wave in heard.items():
             scores = {k: score(wave) for k, score in scorers.items()}
             if own is not None and name != ORIGINAL:
-                scores[SIMILARITY] = float(speaker.embedding(wave) @ own)
+                scores[SIMILARITY] = float(speaker_similarity.embedding(wave) @ own)
             found[name] = {k: round(v, 4) for k, v in scores.items() if v is not None}
         return {"mos": found}
 

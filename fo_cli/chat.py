@@ -63,6 +63,7 @@ def file(
     ] = Path("reply.wav"),
     channel: options.Channel = None,
     system: System = None,
+    voice: options.Voice = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
@@ -82,13 +83,14 @@ def file(
     _reply_path(out)
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 
-    from fo_core.dialogue.answer import file_talk
+    from fo_core.dialogue.drivers.answer import file_talk
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
+    options.voice_of(model, voice)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device)
-    talk = file_talk(loaded, dialogue, system)
+    talk = file_talk(loaded, dialogue, system, voice=voice)
 
     def answer(number: int, name: str) -> None:
         path = options.existing_file(Path(name).expanduser(), "question")
@@ -108,7 +110,7 @@ def _answer_wave(talk: Duplex, path: Path, wave: Any, out: Path, json: bool) -> 
     """
     import torch
 
-    from fo_core.dialogue.answer import ask_wave
+    from fo_core.dialogue.drivers.answer import ask_wave
 
     answer = ask_wave(talk, torch.from_numpy(wave))
     if answer.ended_by == "unheard":
@@ -136,6 +138,7 @@ def text(
     model: options.Model = options.DEFAULT_MODEL,
     out: Reply = None,
     system: System = None,
+    voice: options.Voice = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
@@ -151,13 +154,14 @@ def text(
     if out is not None:
         _reply_path(out)
 
-    from fo_core.dialogue.answer import file_talk
+    from fo_core.dialogue.drivers.answer import file_talk
     from fo_core.dialogue.settings import read_dialogue
 
     model = options.model_folder(model)
+    options.voice_of(model, voice)
     dialogue = read_dialogue(model, sets or ())
     loaded = options.ready_model(model, dialogue, weights, device, parts=())
-    talk = file_talk(loaded, dialogue, system, speak=out is not None)
+    talk = file_talk(loaded, dialogue, system, out is not None, voice)
 
     def answer(number: int, text: str) -> None:
         _answer_text(talk, text, None if out is None else numbered(out, number), json)
@@ -167,7 +171,7 @@ def text(
 
 def _answer_text(talk: Duplex, question: str, out: Path | None, json: bool) -> None:
     """Answer a typed question in a talk, and say so."""
-    from fo_core.dialogue.answer import ask_text
+    from fo_core.dialogue.drivers.answer import ask_text
 
     answer = ask_text(talk, question)
     written = None if out is None else _save(out, answer.wave, answer.sample_rate)

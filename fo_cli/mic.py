@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fo_core.devices.echo import EchoCanceller
-    from fo_core.dialogue.live import Live, LiveTurn
+    from fo_core.dialogue.drivers.live import Live, LiveTurn
 
 BLOCK = 320  # samples at 16 kHz: 20 ms
 TAIL_SECONDS = 30.0  # longest wait for the answer after the end of a file
@@ -49,8 +49,11 @@ def mic(
         typer.Option("--record", help="Keep both sides and the talk's story.", metavar="DIR"),
     ] = None,
     interrupt: Annotated[
-        Literal["state", "voice", "never"] | None,
-        typer.Option(help="What stops the bot: a finished question, any voice, nothing."),
+        Literal["yield", "state", "voice", "never"] | None,
+        typer.Option(
+            help="What your voice does to the bot: it gives way and goes on if you wanted nothing, "
+            "only a finished question stops it, any voice stops it for good, nothing."
+        ),
     ] = None,
     detect: Annotated[
         Literal["semantic", "server"] | None,
@@ -59,6 +62,7 @@ def mic(
     system: Annotated[
         str | None, typer.Option("--system", help="System text instead of the model's own.")
     ] = None,
+    voice: options.Voice = None,
     sets: options.Sets = None,
     weights: options.Weights = "auto",
     model_device: Annotated[
@@ -83,7 +87,8 @@ def mic(
         options.writable(record / "talk.json", "recording")
     given = _turn(interrupt, detect, sets or [])
     model = options.model_folder(model)
-    with _Talking(model, recording, channel, fast, system, given, weights, model_device) as talking:
+    who = system, options.voice_of(model, voice)
+    with _Talking(model, recording, channel, fast, who, given, weights, model_device) as talking:
         if recording is not None:
             talking.read(recording, record, fast, json)
             options.say_channels(recording, channel)
@@ -120,13 +125,13 @@ class _Talking:
         recording: Path | None,
         channel: int | None,
         fast: bool,
-        system: str | None,
+        who: tuple[str | None, str | None],  # system text and voice
         sets: list[str],
         weights: str,
         device: str,
     ) -> None:
-        from fo_core.dialogue.live import Live
-        from fo_core.dialogue.pool import Pool, PoolConfig
+        from fo_core.dialogue.drivers.live import Live
+        from fo_core.dialogue.sessions.pool import Pool, PoolConfig
         from fo_core.dialogue.settings import read_dialogue
         from fo_core.io import audio
 
@@ -137,7 +142,7 @@ class _Talking:
         model = options.ready_model(folder, dialogue, weights, device)
         clock: Literal["wall", "sound"] = "sound" if fast else "wall"
         self.pool = Pool(model, dialogue, PoolConfig(max_sessions=1, clock=clock))
-        self.talk = self.pool.open(system)
+        self.talk = self.pool.open(*who)
         self.live: Live = Live(self.talk, self.pool.sample_rate)
         self.errors: list[str] = []
 
@@ -295,7 +300,8 @@ class _Screen:
         if self._view is not None:
             level = float((block**2).mean()) ** 0.5 if block.size else 0.0
             bars = min(int(level * 40), 8)
-            line = f"{BARS[bars] * 3} {self._live.state:9}"
+            state = "paused" if self._live.yielded == "pause" else self._live.state
+            line = f"{BARS[bars] * 3} {state:9}"
             done = [turn for turn in self._live.turns if turn.first_audio is not None]
             if done:
                 line += f"  first audio {done[-1].latencies()['response_ms']:.0f} ms"
@@ -326,6 +332,9 @@ def _rows(turns: list[LiveTurn]) -> list[dict[str, Any]]:
             "answer": turn.answer,
             "kept": turn.answer if turn.heard is None else turn.heard,
             "interrupted": turn.heard is not None,
+            "gave_way": len(turn.gave_way),
+            "resumed": sum(way.resumed is not None for way in turn.gave_way),
+            "speculated": turn.speculated,
             "played_samples": turn.played,
             "made_samples": turn.made,
             **turn.latencies(),
@@ -346,8 +355,11 @@ def _summary(talking: _Talking, record: Path | None, json: bool) -> None:
         return
     for message in talking.errors:
         render.note(f"error: {message}")
-    head = ("turn", "decision", "first audio", "in all", "stop", "stop after decision")
-    keys = ("decision_ms", "first_audio_ms", "response_ms", "stop_ms", "stop_after_decision_ms")
+    head = ("turn", "decision", "first audio", "in all", "gave way", "stop", "stop after decision")
+    keys = (
+        *("decision_ms", "first_audio_ms", "response_ms"),
+        *("give_way_ms", "stop_ms", "stop_after_decision_ms"),
+    )
     if live.turns:
         cells = [
             [str(row["turn"]), *("" if row[k] is None else f"{row[k]:.0f} ms" for k in keys)]

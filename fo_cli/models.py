@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fo_cli import models_hub, options, render
+from fo_cli import models_hub, models_voices, options, render
+from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
 
-app = typer.Typer(no_args_is_help=True, help="Model folders: list, look into, fetch, push, import.")
+app = typer.Typer(
+    no_args_is_help=True, help="Model folders: look into, voices, fetch, push, import."
+)
 app.command("push")(models_hub.push)
 app.command("fetch")(models_hub.fetch)
 app.command("card")(card)
+app.command("calibrate")(calibrate)
+app.command("voices")(models_voices.voices)
+app.command("add-voice")(models_voices.add)
 
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 
@@ -52,20 +59,13 @@ def describe(folder: Path) -> dict[str, Any]:
                     shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
-            row["values"] = sum(_size(shape) for shape in shapes)
+            row["values"] = sum(map(math.prod, shapes))
             row["bytes"] = path.stat().st_size
         parts[part] = row
     llm = {"spec": config.llm.spec, "dtype": config.llm.dtype}
     return {"folder": str(folder), "llm": llm | {"fingerprint": config.llm.fingerprint}} | {
         "parts": parts
     }
-
-
-def _size(shape: list[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 @app.command("list")

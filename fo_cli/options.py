@@ -80,6 +80,24 @@ Weights = Annotated[
     ),
 ]
 
+Voice = Annotated[
+    str | None,
+    typer.Option("--voice", help="One of the model's voices (fo models voices).", metavar="NAME"),
+]
+
+
+def voice_of(folder: Path, voice: str | None) -> str | None:
+    """A voice that the model has, asked before its weights are read.
+
+    Raises:
+        ConfigError: It has no such voice.
+    """
+    from fo_core.models.model_config import read_config
+    from fo_core.models.voices import find
+
+    find(read_config(folder), voice)
+    return voice
+
 
 def ready_model(
     folder: Path,

@@ -137,7 +137,7 @@ def serve(
         render.note(f"anyone who reaches {host} can talk; set {KEY_VARIABLE} to want a key")
     _port_free(host, port)
 
-    from fo_core.dialogue.pool import Pool, PoolConfig
+    from fo_core.dialogue.sessions.pool import Pool, PoolConfig
     from fo_core.dialogue.settings import read_dialogue
 
     dialogue = read_dialogue(model, sets or ())

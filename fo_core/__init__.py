@@ -8,7 +8,8 @@
     answer.save("reply.wav")
 
 ``Model.session`` is one live full-duplex dialogue, ``Model.pool`` many users on one model,
-:func:`train_stage` one stage of training. Errors that a user can fix are :class:`FoError`. All
+:func:`train_stage` one stage of training, :func:`list_voices` and :func:`add_voice` are for the
+voices of a model folder. Errors that a user can fix are :class:`FoError`. All
 that is not listed here may change between versions.
 
 Nothing heavy is imported before a name is used.
@@ -21,16 +22,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fo_core.api.model import Answer, Model, load
     from fo_core.api.training import train_stage
+    from fo_core.api.voices import add_voice, list_voices
     from fo_core.errors import FoError
 
 _WHERE = {
     "Answer": "fo_core.api.model",
     "Model": "fo_core.api.model",
     "load": "fo_core.api.model",
+    "add_voice": "fo_core.api.voices",
+    "list_voices": "fo_core.api.voices",
     "train_stage": "fo_core.api.training",
     "FoError": "fo_core.errors",
 }
-__all__ = ["Answer", "FoError", "Model", "load", "train_stage"]
+__all__ = ["Answer", "FoError", "Model", "add_voice", "list_voices", "load", "train_stage"]
 
 
 def __getattr__(name: str) -> Any:

@@ -206,3 +206,11 @@ def test_the_voice_and_the_set_of_the_extending_page_work(tmp_path):
     file.write_text('[{"question": "Who?", "answers": ["me"], "wav": "a.wav"}]')
     (found,) = questions["read"](file)
     assert (found.text, list(found.answers)) == ("Who?", ["me"])
+
+
+def test_every_renamed_setting_is_in_the_changelogs_table() -> None:
+    from fo_core.config import RENAMED
+
+    rows = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if "|" in line]
+    for old, new in RENAMED.items():
+        assert any(re.search(rf"\b{old}\b.*\|.*\b{new}\b", row) for row in rows), old

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("fo_core", "fo_cli", "data_prep", "eval")
-LARGEST = {"fo_core/dialogue": 28}  # modules of a folder; of any other: 20
+LARGEST: dict[str, int] = {"fo_core/dialogue": 22}  # modules of a folder; of any other: 20
 
 
 def modules() -> dict[str, Path]:

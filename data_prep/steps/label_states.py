@@ -5,7 +5,8 @@ from 2560 k on; its label is the state to be read at its end (PAPER.md):
 
 0  the user is speaking, or pauses inside an unfinished question, or has not begun;
 1  a finished question has ended: from the first chunk that starts after its end, plus a delay;
-2  a back-channel, a noise or an aside has ended: likewise.
+2  a back-channel, a noise or an aside has ended: likewise; or a voice from elsewhere in the room
+   has been heard long enough to be known for one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_prep.sources.far_voice import far_voice, power_of
 from data_prep.sources.noises import background
 from fo_core.config import config
 from fo_core.io import audio
@@ -27,6 +29,7 @@ ENDS_IN = {
     "backchannel": NO_ANSWER,
     "aside": NO_ANSWER,
     "noise": NO_ANSWER,
+    "background": NO_ANSWER,
 }
 
 
@@ -35,14 +38,17 @@ class StatesConfig:
     """How recordings are composed and when their states change."""
 
     lead: tuple[float, float] = (0.0, 0.4)  # silence before, s (drawn uniformly)
-    tail: tuple[float, float] = (0.6, 1.0)  # silence after, s
+    tail: tuple[float, float] = (0.6, 1.4)  # silence after, s
     snr_db: tuple[float, float] = (20.0, 45.0)  # speech over room noise, dB
     noise_tilt: tuple[float, float] = (0.0, 2.0)  # colour of the noise: 0 white, 1 pink, 2 brown
     gain_db: tuple[float, float] = (-6.0, 3.0)  # loudness change, dB
     pause_share: float = 0.25  # share of the questions that pause inside
-    pause: tuple[float, float] = (0.3, 0.9)  # length of an inner pause, s
+    pause: tuple[float, float] = (0.3, 1.4)  # length of an inner pause, s
     pause_margin: float = 0.35  # no pause this close to either end of the speech, s
     delay: int = 0  # chunks between the first one after the end and the state's change
+    # a voice from elsewhere: s until it is known for one; its loudness against the user's, dB
+    background_after: float = 0.6
+    background_db: tuple[float, float] = (-20.0, -10.0)
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,26 @@ def pause_points(wave: np.ndarray, margin: float) -> list[int]:
     ]
 
 
-def compose(speech: np.ndarray, kind: str, cfg: StatesConfig, seed: int) -> Composed:
+def compose(
+    speech: np.ndarray,
+    kind: str,
+    cfg: StatesConfig,
+    seed: int,
+    power: float | None = None,
+    behind: np.ndarray | None = None,
+) -> Composed:
     """Put speech (or a noise) [S] at 16 kHz into a recording of its own.
 
     The end of speech is measured on the synthesised sound itself (its trimmed edges). Everything
     drawn comes from the seed.
+
+    Args:
+        speech: What is said.
+        kind: A key of :data:`ENDS_IN`.
+        cfg: How.
+        seed: Another one draws other silences, pauses, noise and loudness.
+        power: Mean square of the near user's speech, where ``speech`` is not that.
+        behind: Another voice from elsewhere in the room, heard all the time; it is repeated.
     """
     draw = np.random.default_rng(seed)
     first, last = audio.speech_bounds(speech, RATE)
@@ -105,14 +126,20 @@ def compose(speech: np.ndarray, kind: str, cfg: StatesConfig, seed: int) -> Comp
     total = -(-(end + tail) // CHUNK) * CHUNK
     wave = np.zeros(total, dtype=np.float32)
     wave[lead:end] = speech
-    power = float((speech.astype(np.float64) ** 2).mean()) if len(speech) else 1e-6
+    power = power_of(speech) if power is None else power
+    if kind == "background":
+        wave[lead:end] = far_voice(speech, power, draw.uniform(*cfg.background_db), draw, RATE)
+    elif behind is not None and len(behind):
+        level = draw.uniform(*cfg.background_db)
+        wave += far_voice(np.resize(behind, total), power, level, draw, RATE)
     noise = background(draw, total, draw.uniform(*cfg.noise_tilt))
     wave += noise * np.float32(np.sqrt(power / 10 ** (draw.uniform(*cfg.snr_db) / 10)))
     wave *= np.float32(10 ** (draw.uniform(*cfg.gain_db) / 20))
     peak = float(np.abs(wave).max())
     if peak > 0.99:
         wave *= np.float32(0.99 / peak)
-    states = chunk_states(total, end, kind, cfg.delay)
+    known = lead + round(RATE * cfg.background_after) if kind == "background" else end
+    states = chunk_states(total, min(end, known), kind, cfg.delay)
     return Composed(wave, states, lead / RATE, end / RATE, tuple(pauses))
 
 

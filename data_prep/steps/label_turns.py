@@ -9,12 +9,16 @@ incomplete   the turn, cut off at an inner dip: the state stays 0
 backchannel  "mm hmm": state 2 behind its end
 aside        a sentence meant for somebody else: state 2
 noise        a cough, a knock, a hum ...: state 2
+background   another voice, quieter and from across the room: state 2 while it still speaks
+
+A back-channel and its like may come as own recordings (own_recordings.py), and at half of the time
+while the answer is still spoken. So that the state head doesn't learn that whatever follows an
+answer wants none, a share of the first turns is put behind another's question and answer.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
@@ -25,7 +29,7 @@ import numpy as np
 
 from data_prep import gates
 from data_prep.held_out import held_out, split_of, write_splits
-from data_prep.runner.cuts import cuts_of, file_stem, named
+from data_prep.runner.cuts import cuts_of, file_stem, manifests, named
 from data_prep.runner.run import (
     Made,
     Progress,
@@ -33,14 +37,16 @@ from data_prep.runner.run import (
     Row,
     RunConfig,
     StepReport,
-    rows_of,
     run_step,
 )
 from data_prep.sources import noises
 from data_prep.sources.domain import ASIDES, BACKCHANNELS, NOISES
-from data_prep.steps import label_states, synthesize
+from data_prep.sources.far_voice import power_of
+from data_prep.steps import label_states, own_recordings, synthesize
 from data_prep.steps.label_states import RATE, StatesConfig
+from data_prep.steps.own_recordings import OwnRecordings
 from data_prep.steps.speakers import Speaker, options_of
+from data_prep.steps.state_shares import state_shares
 from data_prep.steps.synthesize import Request, SpeechConfig
 from fo_core.config import config, to_dict
 from fo_core.data import manifest
@@ -48,9 +54,9 @@ from fo_core.data.manifest import Item
 from fo_core.engines.tts import TTS
 from fo_core.errors import DataError, FoError
 from fo_core.io import audio
-from fo_core.io.files import read_json, write_json
+from fo_core.io.files import mark_of, read_json, write_json
 
-VERSION = 2  # of the treatment below: a change of it makes new recordings
+VERSION = 3  # of the treatment below: a change of it makes new recordings
 Texts = Mapping[str, tuple[str, ...]]
 
 
@@ -80,6 +86,13 @@ class TurnStatesConfig:
     backchannel: float = 0.15  # recordings a turn with a back-channel
     aside: float = 0.08  # recordings a turn with something meant for somebody else
     noise: float = 0.12  # recordings a turn with a noise
+    background: float = 0.08  # recordings a turn with a voice from elsewhere in the room
+    behind: float = 0.08  # share of the turns with such a voice behind the user's
+    follows: float = 0.4  # share of the first turns that come after another's question and answer
+    interrupts: float = 0.5  # share of what comes after an answer that comes in the middle of it
+    # kind (backchannel, aside, noise, background) -> manifests of own recordings of it
+    recorded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recorded_share: float = 0.5  # of a kind that is recorded; the rest is made
     fillers: Texts = field(default_factory=_fillers)  # by language; without any none is made
     backchannels: Texts = field(default_factory=_backchannels)  # by language
     asides: Texts = field(default_factory=_asides)  # by language
@@ -108,7 +121,8 @@ def run(
         FoError: As :func:`data_prep.runner.run.run_step`.
     """
     out = Path(out).resolve()
-    work = Labelling(cfg, out)
+    others = own_recordings.exchanges(_users(source)) if cfg.follows else {}
+    work = Labelling(cfg, out, own_recordings.read(cfg.recorded), others)
     said = to_dict(changed(cfg, val=0.0, speakers=()))
     voices = [(each.engine, each.voice) for each in cfg.speakers]
     total = sum(map(_of_a_user, cuts_of(source)))
@@ -116,10 +130,13 @@ def run(
         raise DataError(f"{named(source)} holds no turn of a user",
                         do="label-states takes recordings of users")  # fmt: skip
     turns = filter(_of_a_user, cuts_of(source))
+    recorded = mark_of(manifests([path for paths in cfg.recorded.values() for path in paths]))
+    settings = {"version": VERSION, **said, "voices": voices, "own": recorded}
     report = run_step("label-states", turns, work, out, how=how, progress=progress, total=total,
-                      settings={"version": VERSION, **said, "voices": voices})  # fmt: skip
+                      settings=settings)  # fmt: skip
     write_splits(out, held_out(_users(source), cfg.val, cfg.seed))
-    counts = _shares(out / "manifest.jsonl", cfg)
+    asked = {name: getattr(cfg, name) for name in (*EXTRAS, "hesitation", "behind")}
+    counts = state_shares(out / "manifest.jsonl", {**asked, "pause": cfg.compose.pause_share})
     write_json(out / "report.json", {**read_json(out / "report.json"), "states": counts})
     return report
 
@@ -134,36 +151,7 @@ def _users(source: Any) -> Iterator[Row]:
     return (row for row in cuts_of(source) if isinstance(row, dict) and _of_a_user(row))
 
 
-def _shares(path: Path, cfg: TurnStatesConfig) -> Row:
-    """What the manifest holds, for the report; how each class was built stands beside it."""
-    kinds: Counter[str] = Counter()
-    states: Counter[int] = Counter()
-    inner: Counter[str] = Counter()
-    for row in rows_of(path):
-        assert isinstance(row, dict)
-        custom = row["custom"]
-        kinds[custom["kind"]] += 1
-        states.update(custom["states"])
-        inner["pauses"] += bool(custom.get("pauses"))
-        inner["hesitations"] += "hesitation" in custom
-    total = max(1, sum(states.values()))
-    wanted = {name: getattr(cfg, name) for name in (*EXTRAS, "hesitation")}
-    return {
-        "recordings": dict(kinds.most_common()),
-        "with": dict(inner),
-        "chunks": total,
-        "state_share": {str(s): round(states[s] / total, 4) for s in sorted(states)},
-        "asked_for_a_turn": {**wanted, "pause": cfg.compose.pause_share},
-        "built": {
-            "0": "before and while the user speaks; inner pauses at dips of the energy; "
-            "hesitations with a spoken filler; turns cut off at a dip, to the end",
-            "1": "behind the end of a whole turn",
-            "2": "behind back-channels, asides and synthetic noises",
-        },
-    }
-
-
-EXTRAS = ("incomplete", "backchannel", "aside", "noise")
+EXTRAS = ("incomplete", "backchannel", "aside", "noise", "background")
 SAID = ("speaker", "language", "role", "dialogue", "turn", "fact", "answer", "answers", "messages")
 KEPT = ("category", "speed", "pitch", "split", "wording")  # of a turn's custom
 
@@ -176,6 +164,14 @@ def phrases(texts: Sequence[str], split: str) -> Sequence[str]:
     return apart if split.startswith("heldout") else [text for text in texts if text not in apart]
 
 
+def _split(turn: Item) -> str:
+    return split_of(manifest.to_cut(turn))
+
+
+def _exchange(text: str, answer: str) -> tuple[dict[str, str], ...]:
+    return {"role": "user", "content": text}, {"role": "assistant", "content": answer}
+
+
 @dataclass(frozen=True)
 class Labelling:
     """The work on one user turn: its recordings.
@@ -183,10 +179,14 @@ class Labelling:
     Args:
         cfg: How.
         out: Folder of the recordings.
+        own: Own recordings of what is said beside questions.
+        others: Split -> questions with their answers, to come before first turns.
     """
 
     cfg: TurnStatesConfig
     out: Path
+    own: OwnRecordings = field(default_factory=lambda: OwnRecordings({}))
+    others: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
     def __call__(self, row: Row) -> Made:
         """The recording of the turn, and those that its draw adds.
@@ -201,7 +201,7 @@ class Labelling:
         hesitates = draw.random() < self.cfg.hesitation and not self._recorded(turn)
         wanted = [name for name in EXTRAS if draw.random() < getattr(self.cfg, name)]
         filler = self._filler(turn, draw) if hesitates else ""
-        rows.append(self._question(turn, speech, filler, draw))
+        rows.append(self._question(self._following(turn), speech, filler, draw))
         for kind in wanted:
             try:
                 extra = self._extra(kind, turn, speech, draw)
@@ -224,7 +224,30 @@ class Labelling:
             longer = self._hesitate(turn, speech, filler, draw)
             if longer is not None:
                 speech, more = longer, {"hesitation": filler}
-        return self._record(turn, turn.id, "question", speech, turn.text, more)
+        behind = None
+        if np.random.default_rng(self._seed(turn.id, "behind")).random() < self.cfg.behind:
+            other = self._other(f"{turn.id}-behind", "background", turn)
+            if other is not None:
+                behind, more = other[0], {**more, "behind": other[1].speaker}
+        return self._record(turn, turn.id, "question", speech, turn.text, more, behind=behind)
+
+    def _following(self, turn: Item) -> Item:
+        """The turn, in some cases behind another's question and answer, where it is the first."""
+        pairs = self.others.get(_split(turn), ())
+        draw = np.random.default_rng(self._seed(turn.id, "follows"))
+        if turn.messages or not pairs or draw.random() >= self.cfg.follows:
+            return turn
+        text, answer = pairs[int(draw.integers(len(pairs)))]
+        if text == turn.text:
+            return turn
+        return changed(turn, messages=_exchange(text, self._heard(answer, draw)))
+
+    def _heard(self, answer: str, draw: np.random.Generator) -> str:
+        """What of an answer is spoken when something comes in between: often not all of it."""
+        words = answer.split()
+        if len(words) < 2 or draw.random() >= self.cfg.interrupts:
+            return answer
+        return " ".join(words[: int(draw.integers(1, len(words)))])
 
     def _filler(self, turn: Item, draw: np.random.Generator) -> str:
         texts = self.cfg.fillers.get(gates.short(turn.language), ())
@@ -252,12 +275,7 @@ class Labelling:
         self, kind: str, turn: Item, speech: np.ndarray, draw: np.random.Generator
     ) -> Item | None:
         """A recording that is no question; None where the turn or its language gives none."""
-        name, after = f"{turn.id}-{kind}", self._after(turn)
-        if kind == "noise":
-            sound = NOISES[int(draw.integers(len(NOISES)))]
-            wave = noises.make(sound, self._seed(name, "noise"), RATE)
-            item = changed(after, speaker="noise")
-            return self._record(item, name, kind, wave, "", {"noise": sound})
+        name = f"{turn.id}-{kind}"
         if kind == "incomplete":
             points = label_states.pause_points(speech, self.cfg.compose.pause_margin)
             if not points:
@@ -265,34 +283,55 @@ class Labelling:
             at = int(points[draw.integers(len(points))])
             share = round(at / len(speech), 3)
             before, _ = label_states.apart(speech, at)
-            item = changed(turn, answer="")
+            item = changed(self._following(turn), answer="")
             more = {"cut_at": share, "whole_text": turn.text}  # which words are left is not known
             return self._record(item, name, kind, before, "", more)
+        other = self._other(name, kind, turn)
+        if other is None:
+            return None
+        wave, said, more = other
+        place = self._after(turn, np.random.default_rng(self._seed(name, "heard")))
+        item = changed(place, speaker=said.speaker)
+        power = power_of(speech) if kind == "background" else None
+        return self._record(item, name, kind, wave, said.text, more, power)
+
+    def _other(self, name: str, kind: str, turn: Item) -> tuple[np.ndarray, Item, Row] | None:
+        """What is said or heard beside questions: the sound, who says what, and what to note."""
+        draw = np.random.default_rng(self._seed(name, "other"))
+        if draw.random() < self.cfg.recorded_share:
+            found = self.own.pick(kind, turn, _split(turn), draw)
+            if found is not None:
+                wave = audio.normalise(found.load_audio(RATE, self.cfg.longest), RATE)
+                return wave, found, {"recorded": found.id}
+        if kind == "noise":
+            sound = NOISES[int(draw.integers(len(NOISES)))]
+            wave = noises.make(sound, self._seed(name, "noise"), RATE)
+            return wave, changed(turn, text="", speaker="noise"), {"noise": sound}
         listed = self.cfg.backchannels if kind == "backchannel" else self.cfg.asides
-        texts = phrases(listed.get(gates.short(turn.language), ()), split_of(manifest.to_cut(turn)))
+        texts = phrases(listed.get(gates.short(turn.language), ()), _split(turn))
         if not texts:
             return None
-        text = texts[int(draw.integers(len(texts)))]
-        if self._recorded(turn):
+        said = changed(turn, text=texts[int(draw.integers(len(texts)))])
+        if kind == "background" or self._recorded(turn):
             voices = [v for v in self.cfg.speakers
-                      if gates.short(v.language) == gates.short(turn.language)]  # fmt: skip
+                      if gates.short(v.language) == gates.short(turn.language)
+                      and f"{v.engine}/{v.voice}" != turn.speaker]  # fmt: skip
             if not voices:
                 return None
             voice = voices[int(draw.integers(len(voices)))]
-            after = changed(after, speaker=f"{voice.engine}/{voice.voice}")
-        return self._record(after, name, kind, self._say(after, text), text, {})
+            said = changed(said, speaker=f"{voice.engine}/{voice.voice}")
+        return self._say(said, said.text), said, {}
 
     @staticmethod
     def _recorded(turn: Item) -> bool:
         """Whether a person speaks: nothing else can be said in that voice."""
         return turn.speaker.partition("/")[0] not in TTS.names()
 
-    @staticmethod
-    def _after(turn: Item) -> Item:
-        """The place behind the turn's answer: all of the dialogue so far was said before."""
-        said: tuple[dict[str, str], ...] = ({"role": "user", "content": turn.text},
-                {"role": "assistant", "content": turn.answer})  # fmt: skip
-        said = said if turn.answer else ()  # a turn that nobody answered is no dialogue
+    def _after(self, turn: Item, draw: np.random.Generator) -> Item:
+        """The place behind the turn's answer, or in the middle of it: the rest was said before."""
+        said: tuple[dict[str, str], ...] = ()
+        if turn.answer:  # a turn that nobody answered is no dialogue
+            said = _exchange(turn.text, self._heard(turn.answer, draw))
         return changed(turn, answer="", fact="", answers=(), messages=(*turn.messages, *said))
 
     def _say(self, turn: Item, text: str) -> np.ndarray:
@@ -312,9 +351,11 @@ class Labelling:
         return audio.read(path, RATE, min_seconds=0)
 
     def _record(
-        self, turn: Item, name: str, kind: str, speech: np.ndarray, text: str, more: Row
-    ) -> Item:
-        made = label_states.compose(speech, kind, self.cfg.compose, self._seed(name, "compose"))
+        self, turn: Item, name: str, kind: str, speech: np.ndarray, text: str, more: Row,
+        power: float | None = None, behind: np.ndarray | None = None,
+    ) -> Item:  # fmt: skip
+        made = label_states.compose(speech, kind, self.cfg.compose, self._seed(name, "compose"),
+                                    power, behind)  # fmt: skip
         if len(made.wave) > self.cfg.longest * RATE:
             raise Reject(f"too long ({len(made.wave) / RATE:.0f} s)")
         folder = hashlib.sha256(turn.dialogue.encode()).hexdigest()[:2]

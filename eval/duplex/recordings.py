@@ -23,6 +23,7 @@ def read_states(items: Sequence[Item]) -> tuple[list[Row], dict[str, str]]:
         row: dict[str, Any] = {"id": item.id, "kind": STATES, "audio": item.audio}
         row |= {"start": item.start, "seconds": item.duration, "channel": item.channel}
         row["labels"] = list(item.states)
+        row |= {"said": item.kind} if item.kind else {}
         if 1 in item.states and item.speech_end:
             row["speech_end"] = item.speech_end
         rows.append(row)

@@ -11,13 +11,14 @@ import numpy as np
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.pool import Pool, PoolConfig
+from fo_core.dialogue.sessions.pool import Pool, PoolConfig
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import EngineError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import SAMPLE_RATE
 
 BLOCK = 640  # samples that arrive at a time: 40 ms
+DUCKED = 0.2  # gain of a reply that goes on in a low voice
 Clock = Literal["wall", "sound"]
 
 
@@ -29,6 +30,8 @@ class Heard:
     rate: int  # Hz
     turns: list[dict[str, Any]] = field(default_factory=list)  # how and when turns ended, s
     stops: list[float] = field(default_factory=list)  # when the model was interrupted, s
+    # when it gave way to a voice and went on, s; None: it never did
+    yields: list[list[float | None]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  # of the replies
 
 
@@ -37,19 +40,50 @@ class _Tape:
 
     def __init__(self, samples: int, rate: int) -> None:
         self.wave, self.rate, self.head = np.zeros(samples, np.float32), rate, 0
+        self._held: list[np.ndarray] | None = None  # not to be heard before the reply goes on
+        self._gain = 1.0
 
     def lay(self, piece: np.ndarray, now: float) -> None:
+        if self._held is not None:
+            self._held.append(piece)
+            return
         start = max(self.head, int(now * self.rate))
         end = min(start + len(piece), len(self.wave))
         if end > start:
-            self.wave[start:end] = piece[: end - start]
+            self.wave[start:end] = self._gain * piece[: end - start]
         self.head = start + len(piece)
 
     def stop(self, now: float) -> None:
+        """Nothing of what is laid is heard from now on."""
+        self._held, self._gain = None, 1.0
+        self._take(now)
+
+    def give_way(self, now: float, by: str) -> None:
+        """What is laid is heard later, or in a low voice."""
+        if by == "pause":
+            self._held = [self._take(now)]
+        elif by == "duck":
+            self._gain = DUCKED
+            self.wave[int(now * self.rate) :] *= DUCKED
+
+    def go_on(self, now: float) -> None:
+        """What was held is heard from now on, at its loudness."""
+        held, self._held = self._held or [], None
+        if self._gain != 1.0:
+            self.wave[int(now * self.rate) :] /= self._gain
+            self._gain = 1.0
+        for piece in held:
+            self.lay(piece, now)
+
+    def _take(self, now: float) -> np.ndarray:
+        """Take out what is laid from now on."""
         cut = int(now * self.rate)
-        if self.head > cut:
-            self.wave[cut:] = 0
-            self.head = cut
+        if self.head <= cut:
+            return np.zeros(0, np.float32)
+        taken = self.wave[cut : self.head].copy()
+        self.wave[cut:] = 0
+        self.head = cut
+        return taken
 
 
 def talk_through(
@@ -77,6 +111,12 @@ def talk_through(
         elif isinstance(event, ev.Interrupted):
             tape.stop(now)
             heard.stops.append(round(now, 3))
+        elif isinstance(event, ev.Yielded):
+            tape.give_way(now, event.by)
+            heard.yields.append([round(now, 3), None])
+        elif isinstance(event, ev.Resumed):
+            tape.go_on(now)
+            heard.yields[-1][1] = round(now, 3)
         elif isinstance(event, ev.TurnEnded):
             heard.turns.append({"how": event.how, "at": round(now, 3)})
         elif isinstance(event, ev.ReplyDone):

@@ -30,7 +30,9 @@ WORDS, SECONDS = 3, 1.0  # more words, or so many seconds, take a turn
 NOD_SECONDS, NOD_WORDS = 3.0, 2  # longest backchannel
 SILENT = 10 ** (-50 / 20)  # a frame below this peak is silence
 OVERLAPS = ("user_backchannel", "talking_to_other", "background_speech")  # go on through these
-HOLD = 0.2  # s: whoever still talks so long after the overlap has held the floor
+# s: whoever still talks so long after the overlap has held the floor, where only the sound is known
+HOLD = 0.2
+ANSWERED = ("respond", "timeout", "silence", "too_long")  # ways in which an answered turn ends
 FRAME, GAP = 0.02, 0.3  # s: frames that are looked at; silence that ends a stretch
 NAMES = ("continue", "respond", "dismiss")  # dialogue states 0, 1, 2
 
@@ -91,8 +93,8 @@ def _talking(
         heard = talk_through(probe.model, dialogue, wave, clock)
         path = f"talks/{row['id']}/output.wav"
         audio.write(out / path, heard.wave, heard.rate)
-        made = {"turns": heard.turns, "stops": heard.stops, "texts": heard.texts}
-        return {"output_wav": path, **made}
+        made = {"turns": heard.turns, "stops": heard.stops, "yields": heard.yields}
+        return {"output_wav": path, "texts": heard.texts, **made}
 
     return lambda rows: [one(row) for row in rows]
 
@@ -185,10 +187,16 @@ def _talk(row: Row) -> dict[str, Score]:
     if task == "user_interruption":
         silent = [end for start, end in row["speech"] if start < row["start"] < end]
         if "stops" in row:  # known: a reply that came to its end was not stopped
-            silent = [at for at in row["stops"] if at > row["start"]] if silent else []
+            silent = _gave_way(row) if silent else []
         if silent:  # the model was talking when the user began
             found[f"{task}/stop_latency"] = (silent[0] - row["start"], 1.0)
     return found
+
+
+def _gave_way(row: Row) -> list[float]:
+    """When the model fell silent for what comes in between, for good or for a while, s."""
+    known = [*row["stops"], *(at for at, _ in row.get("yields", ()))]
+    return sorted(at for at in known if at > row["start"])
 
 
 def _overlap(row: Row) -> dict[str, Score]:
@@ -196,13 +204,20 @@ def _overlap(row: Row) -> dict[str, Score]:
     task, start, end = row["task"], row["start"], row["end"]
     talking = [stops for begins, stops in row["speech"] if begins < start < stops]
     found: dict[str, Score] = {f"{task}/talking": (float(bool(talking)), 1.0)}
+    if "turns" in row:
+        answered = [t for t in row["turns"] if t["how"] in ANSWERED and t["at"] > start]
+        found[f"{task}/answered"] = (float(bool(answered)), 1.0)
     if not talking:
         return found
     stopped = talking[0]
     if "stops" in row:  # known: a reply that came to its end was not stopped
         cut = [at for at in row["stops"] if start < at]
-        held = not cut or cut[0] > end + HOLD
-        stopped = cut[0] if cut else stopped
+        away = [(at, back) for at, back in row.get("yields", ()) if start < at]
+        held = not cut and all(back is not None for _, back in away)
+        stopped = min([*cut, *(at for at, _ in away)], default=stopped)
+        pauses = [back - at for at, back in away if back is not None]
+        if held and pauses:
+            found[f"{task}/silence"] = (sum(pauses), 1.0)
     else:
         held = stopped > end + HOLD
     found[f"{task}/held"] = (float(held), 1.0)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull, PoolStats, Talk
+from fo_core.dialogue.sessions.pool import Overflow, Pool, PoolConfig, PoolFull, PoolStats, Talk
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import FoError
 from fo_core.models.freeze_omni import FreezeOmni
@@ -42,6 +42,7 @@ class Reply:
     decided: int = 0  # user sample at which the turn ended
     first_audio: float = 0.0  # time.monotonic()
     started: float = 0.0  # of the decision
+    speculated: bool = False  # it was begun before that
 
     def add(self, audio: np.ndarray) -> None:
         """The next piece."""
@@ -84,6 +85,8 @@ class User:
         elif isinstance(event, ev.TurnEnded):
             self.faults["dismissed"] += event.how in ev.DISMISSED
             self.replies[event.turn] = Reply(decided=event.at, started=event.time)
+        elif isinstance(event, ev.ReplyStarted):
+            self.replies[event.turn].speculated = event.speculated != "no"
         elif isinstance(event, ev.AudioDelta):
             reply = self.replies[event.turn]
             reply.in_order &= event.position == reply.samples
@@ -119,6 +122,14 @@ class User:
         """Seconds to first audio, of every reply."""
         return [r.first_audio - self.arrived(r.decided) for r in self.answered if r.first_audio]
 
+    def waits_decided(self, speculated: bool | None = None) -> list[float]:
+        """Seconds from the decision to first audio, of every reply or of those begun before it."""
+        return [
+            reply.first_audio - reply.started
+            for reply in self.answered
+            if reply.first_audio and speculated in (None, reply.speculated)
+        ]
+
 
 @dataclass
 class Load:
@@ -127,13 +138,19 @@ class Load:
     sessions: int
     seconds: float  # of wall time
     replies: int
+    speculate: str  # what replies are begun before their decision, as the config says
     first_audio: tuple[float, float, float]  # ms: p50, p95, longest
+    after_decision: tuple[float, float, float]  # ms: the same, from the decision on
+    after_decision_begun: tuple[float, float, float]  # ms: ... of the replies begun before it
     chunk_lag: tuple[float, float, float]  # ms: the same, a chunk's arrival to its judgement
     differing: int  # replies that are not, sample by sample, those of the run alone
     other_history: int  # replies after one that the next question ran into: they cannot be compared
     out_of_order: int  # replies with a gap or a repeated sample
     missing: int  # replies that never came
     faults: dict[str, int]
+    speculations: dict[str, int]  # replies begun in pauses: begun, committed, dropped
+    speculation_seconds: dict[str, float]  # computed for them before the decision, by outcome
+    discarded_tokens: dict[str, int]  # made for those that were dropped
     memory_mib: list[float]  # resident, at equal steps of the run
     mean_batch: dict[str, float]  # steps of several users that ran together
     busy: float  # seconds of work over seconds of the run, all workers
@@ -218,7 +235,8 @@ def run(
             time.sleep(max(0.0, 0.01 - (time.monotonic() - now)))
         seconds, stats = time.monotonic() - began, pool.stats()
         used = time.process_time() - used
-    return _report(users, wanted, seconds, used, memory, stats)
+    how = dialogue.speculate.how
+    return _report(users, wanted, seconds, used, memory, stats, how)
 
 
 def _open(pool: Pool) -> Talk:
@@ -269,6 +287,7 @@ def _report(
     used: float,
     memory: list[float],
     stats: PoolStats,
+    how: str,
 ) -> Load:
     replies = [reply for user in users for reply in user.answered]
     differing, other = map(sum, zip(*(user.against(wanted) for user in users), strict=True))
@@ -277,6 +296,16 @@ def _report(
         sessions=len(users),
         seconds=seconds,
         replies=len(replies),
+        speculate=how,
+        after_decision=_spread([wait for user in users for wait in user.waits_decided()]),
+        after_decision_begun=_spread(
+            [wait for user in users for wait in user.waits_decided(speculated=True)]
+        ),
+        speculations=dict(stats.speculations),
+        speculation_seconds={
+            outcome: round(spent, 3) for outcome, spent in stats.speculation_seconds.items()
+        },
+        discarded_tokens=dict(stats.discarded_tokens),
         first_audio=_spread([wait for user in users for wait in user.waits()]),
         chunk_lag=_spread([lag for user in users for lag in user.lags]),
         differing=differing,

@@ -21,7 +21,7 @@ from fo_core.devices.compute import working_dtype
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import TEXT_SAMPLING
-from fo_core.dialogue.vocoder import VocoderConfig, cut_point
+from fo_core.dialogue.speech.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.packing import pack_for_inference

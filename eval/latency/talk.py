@@ -15,10 +15,10 @@ from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Commit
 from fo_core.dialogue.conversation import Conversation
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
-from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.engines.vad import WINDOW
 from fo_core.errors import EngineError
 from fo_core.layers.kv_cache import KVCache
@@ -173,7 +173,7 @@ def state_bytes(conversation: Conversation) -> int:
     cache, used = conversation.cache.cache, 0
     if isinstance(cache, KVCache):
         used = sum(part[..., : cache.length, :].nbytes for part in (cache.keys, cache.values))
-    return used + sum(tensor.nbytes for tensor in _tensors(vars(conversation._listener).values()))
+    return used + sum(tensor.nbytes for tensor in _tensors(vars(conversation.listener).values()))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -109,14 +109,3 @@ def total(items: Sequence[WordErrors]) -> WordErrors:
         sum(i.deletions for i in items),
         sum(i.insertions for i in items),
     )
-
-
-def corpus_wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """WER over all utterances together.
-
-    Raises:
-        ValueError: The two lists differ in length or are empty.
-    """
-    if len(references) != len(hypotheses) or not references:
-        raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
-    return total([word_errors(r, h) for r, h in zip(references, hypotheses, strict=True)]).rate

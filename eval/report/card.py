@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.report.results import number
-from eval.report.sections import Table
 from eval.report.suite import answers_table, read_suite, sound_table, strict_table
-from eval.report.writer import table_lines
 from fo_core.errors import DataError
 from fo_core.io.files import read_json, write_text
+from fo_core.report.document import Table
+from fo_core.report.writer import table_lines
 
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.metrics.bootstrap import difference, interval
-from eval.report.sections import Section, Table
-from eval.report.writer import markdown
 from fo_core.errors import DataError
 from fo_core.io.files import read_json, read_jsonl, write_json, write_text
+from fo_core.report.document import Document, Section, Table
+from fo_core.report.writer import markdown
 
 Row = dict[str, Any]
 
@@ -144,5 +144,5 @@ def write(found: Mapping[str, Any], out: Path) -> None:
                 (table(found),)),
         Section("What else differs", "", (Table(("what", "A", "B"), rows),)),
     ]  # fmt: skip
-    head = {"title": "Two runs", "summary": f"A: {found['a']['folder']}, B: {found['b']['folder']}"}
-    write_text(out / "compare.md", markdown(head, sections) + "\n")
+    told = f"A: {found['a']['folder']}, B: {found['b']['folder']}"
+    write_text(out / "compare.md", markdown(Document("Two runs", told, sections)) + "\n")

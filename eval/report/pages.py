@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.report import published
 from eval.report.results import Overview, Page, number, spread
-from eval.report.sections import Section, Table
+from fo_core.report.document import ANSWER, ASKED, JUDGED, Sample, Section, Sound, Table
 
 Row = Mapping[str, Any]
 SAMPLES = 8
@@ -119,15 +119,13 @@ def tts_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
     ]  # fmt: skip
     bars = [(f"{name}/wer", _speech(name)) for name in names]
     samples = [
-        {
-            "title": row["id"],
-            "question_wav": row["audio"],
-            "question_part": _part(row),
-            "reply_wav": str(out / spoken["file"]),
-            "question": f"the original recording of: {row['text']}",
-            "answer": f"{row['text']} ({_speech(name)})",
-            "judge": row["heard"][name],
-        }
+        _sample(
+            row,
+            row["id"],
+            out / spoken["file"],
+            f"{row['text']} ({_speech(name)})",
+            row["heard"][name],
+        )
         for row in rows
         for name, spoken in list(row["spoken"].items())[-1:]
         if spoken["file"]
@@ -164,15 +162,13 @@ def codec_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
         "recording's own median, 100 % that of the speaker who lends the voice."
     )
     samples = [
-        {
-            "title": f"{row['id']} in the voice of {row['lender']}",
-            "question_wav": row["audio"],
-            "question_part": _part(row),
-            "reply_wav": str(out / row["spoken"]["exchanged"]["file"]),
-            "question": f"the original recording of: {row['text']}",
-            "answer": f"taken for {row['voice']['exchanged']}, lent by {row['lent']['voice']}",
-            "judge": row["heard"]["exchanged"],
-        }
+        _sample(
+            row,
+            f"{row['id']} in the voice of {row['lender']}",
+            out / row["spoken"]["exchanged"]["file"],
+            f"taken for {row['voice']['exchanged']}, lent by {row['lent']['voice']}",
+            row["heard"]["exchanged"],
+        )
         for row in rows
     ]
     title = f"{overview['items']} recordings; judge: {judge}."
@@ -181,9 +177,12 @@ def codec_page(overview: Overview, rows: Sequence[Row], out: Path) -> Page:
                 [Section("Words and voices", text, (table,))], bars, samples[:SAMPLES])  # fmt: skip
 
 
-def _part(row: Row) -> dict[str, Any]:
-    """Which part of its file a row's recording is, for :func:`audio.read`."""
-    return {"start": row["start"], "duration": row["seconds"], "channel": row.get("channel")}
+def _sample(row: Row, title: str, spoken: Path, answer: str, heard: str) -> Sample:
+    """A recording beside what was made of it."""
+    part = {"start": row["start"], "duration": row["seconds"], "channel": row.get("channel")}
+    texts = {ASKED: f"the original recording of: {row['text']}", ANSWER: answer, JUDGED: heard}
+    sounds = (Sound("Question", row["audio"], part), Sound("Spoken reply", spoken))
+    return Sample(title, texts, sounds)
 
 
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:

@@ -19,12 +19,12 @@ PACKAGES = ("torch", "transformers", "lhotse", "accelerate", "faster-whisper", "
 METRICS = ("jiwer", "whisper-normalizer", "speechmos")
 
 
-def fingerprint(folder: str | Path) -> str:
+def fingerprint(folder: str | Path, without: str = "") -> str:
     """SHA-256 over the files that make a model folder what it is; its card is not among them, nor
-    the index of a shipped folder, which changes with the card."""
+    the index of a shipped folder, which changes with the card, nor the file ``without``."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
-        if path.suffix in (".json", ".safetensors") and path.name != INDEX:
+        if path.suffix in (".json", ".safetensors") and path.name not in (INDEX, without):
             digest.update(path.name.encode())
             with path.open("rb") as file:  # parts may be larger than what memory is free
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -42,6 +42,7 @@ def describe_model(folder: str | Path) -> dict[str, Any]:
     llm = config.get("llm", {})
     types = {k: v["type"] for k, v in config.items() if isinstance(v, dict) and "type" in v}
     dialogue = read_json(folder / DIALOGUE) if (folder / DIALOGUE).is_file() else {}
+    dialogue.pop("calibration", None)  # how it was found does not change how it talks
     return {
         "folder": str(folder),
         "fingerprint": fingerprint(folder),

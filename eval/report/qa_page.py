@@ -10,7 +10,17 @@ import numpy as np
 
 from eval.report import published
 from eval.report.results import Metric, Overview, Page, metric_table, number, spread
-from eval.report.sections import Section, Table
+from fo_core.report.document import (
+    ANSWER,
+    ASKED,
+    HEARD,
+    JUDGED,
+    TYPED,
+    Sample,
+    Section,
+    Sound,
+    Table,
+)
 
 Row = Mapping[str, Any]
 SAMPLES = 8
@@ -245,18 +255,26 @@ def _latency(timings: Mapping[str, Any]) -> Section:
     return Section("Latency", text, (Table(head, rows, (1, 2, 3, 4, 5)),))
 
 
-def _samples(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:
+def _samples(rows: Sequence[Row], out: Path) -> list[Sample]:
     found = [
-        {
-            "title": row["id"],
-            "question_wav": row.get("question_audio"),
-            "reply_wav": str(out / row["reply_wav"]) if row.get("reply_wav") else None,
-            "question": f"{row['question']} ({', '.join(row['answers'][:5])})".strip(),
-            "heard": row.get("model_heard") or row.get("heard_question"),
-            "answer": row.get("answer"),
-            "typed_answer": row.get("text_answer"),
-            "judge": row.get("heard"),
-        }
+        Sample(
+            row["id"],
+            {
+                ASKED: f"{row['question']} ({', '.join(row['answers'][:5])})".strip(),
+                HEARD: row.get("model_heard") or row.get("heard_question"),
+                ANSWER: row.get("answer"),
+                TYPED: row.get("text_answer"),
+                JUDGED: row.get("heard"),
+            },
+            [
+                Sound(name, path)
+                for name, path in (
+                    ("Question", row.get("question_audio")),
+                    ("Spoken reply", row.get("reply_wav") and out / row["reply_wav"]),
+                )
+                if path
+            ],
+        )
         for row in rows
         if "answer" in row
     ]

@@ -1,18 +1,15 @@
-"""The results of an evaluation for people: Markdown, and one HTML page with plots and sounds."""
+"""The results of an evaluation for people: what every evaluation's report has, written."""
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.report.sections import MISSING, Section, Table
-from eval.report.writer import markdown
-from fo_core.io.files import write_text
+from fo_core.report.document import MISSING, Document, Picture, Sample, Section, Table
+from fo_core.report.writer import write_document
 
 Overview = Mapping[str, Any]
 
@@ -35,7 +32,7 @@ class Page:
     summary: str
     sections: Sequence[Section]  # scores, the paper's rows
     bars: Sequence[tuple[str, str]] = ()  # (key of a share, its name), for the plot
-    samples: Sequence[Mapping[str, Any]] = ()  # see eval.report.html; paths as they are
+    samples: Sequence[Sample] = ()
 
 
 def write_page(out: Path, overview: Overview, page: Page) -> dict[str, Path]:
@@ -44,37 +41,15 @@ def write_page(out: Path, overview: Overview, page: Page) -> dict[str, Path]:
     Returns:
         The paths by ``md`` and ``html``.
     """
-    from eval.report.html import page as html_page
-    from eval.report.html import sample_html, table_html
-
     sections = [*page.sections, *_common(overview)]
-    paths = {kind: out / f"report.{kind}" for kind in ("md", "html")}
-    head = {"title": page.title, "summary": page.summary}
-    listened = Section("Hear it", figures="samples")
-    write_text(paths["md"], markdown(head, [*sections, listened], page.samples))
-    bodies, links = [], []
-    picture = _plot(overview, page)
-    for number, section in enumerate(sections):
-        tables = "".join(table_html(table, section.title) for table in section.tables)
-        name, text = html.escape(section.title), html.escape(section.text)
-        extra = picture if number == 0 else ""
-        bodies.append(
-            f'<section aria-labelledby="s{number}"><h2 id="s{number}">{name}</h2>'
-            f"<p>{text}</p>{tables}{extra}</section>"
-        )
-        links.append(f'<a href="#s{number}">{name}</a>')
+    sections[0] = replace(sections[0], pictures=_plot(overview, page))
     if page.samples:
-        shown = "".join(sample_html(sample) for sample in page.samples)
-        bodies.append(
-            f'<section aria-labelledby="hear"><h2 id="hear">Hear it</h2>{shown}</section>'
-        )
-        links.append('<a href="#hear">Hear it</a>')
-    write_text(paths["html"], html_page(page.title, page.summary, "".join(bodies), "".join(links)))
-    return paths
+        sections.append(Section("Hear it", samples=page.samples))
+    return write_document(out, Document(page.title, page.summary, sections))
 
 
-def _plot(overview: Overview, page: Page) -> str:
-    from eval.report.figures import intervals
+def _plot(overview: Overview, page: Page) -> tuple[Picture, ...]:
+    from fo_core.report.plots import intervals
 
     metrics = overview["metrics"]
     bars = [
@@ -82,11 +57,8 @@ def _plot(overview: Overview, page: Page) -> str:
         for key, name in page.bars
         if (found := metrics.get(key)) is not None
     ]
-    if not bars:
-        return ""
-    picture = base64.b64encode(intervals(bars)).decode()
-    alt = html.escape("; ".join(f"{bar[0]} {bar[1]:.1f} %" for bar in bars), quote=True)
-    return f'<img alt="{alt}" src="data:image/svg+xml;base64,{picture}">'
+    words = "; ".join(f"{bar[0]} {bar[1]:.1f} %" for bar in bars)
+    return (Picture(intervals(bars), words),) if bars else ()
 
 
 def _percent(share: float | None) -> float | None:

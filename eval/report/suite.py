@@ -9,9 +9,9 @@ from typing import Any
 from eval.report import published
 from eval.report.qa_page import NAMES
 from eval.report.results import Page, number, spread
-from eval.report.sections import Section, Table
 from fo_core.errors import DataError
 from fo_core.io.files import read_json, write_json
+from fo_core.report.document import Section, Table
 
 OVERVIEW, TIMINGS = "overview.json", "timings.json"
 KIND = "suite"

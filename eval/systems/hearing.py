@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fo_core.dialogue.transcribe import holds_speech, repeat
+from fo_core.dialogue.drivers.transcribe import holds_speech, repeat
 from fo_core.errors import ConfigError
 from fo_core.models.adapter.word_adapter import WordAdapter
 from fo_core.models.freeze_omni import FreezeOmni

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from eval.qa import Spoken
-from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.drivers.answer import answer_wave
+from fo_core.dialogue.drivers.transcribe import Transcript, transcribe
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.events import ChunkState
 from fo_core.dialogue.settings import TurnConfig, read_dialogue
-from fo_core.dialogue.transcribe import Transcript, transcribe
 from fo_core.models import freeze_omni
 from fo_core.models.packing import pack_for_inference
 from fo_core.streaming import CHUNK_SAMPLES
@@ -49,15 +49,19 @@ class ModelProbe:
 
     def states(self, wave: np.ndarray, chunks: int) -> list[int]:
         """Best state of each of the first ``chunks`` chunks of 160 ms; none ends a turn."""
+        return [int(np.argmax(found)) for found in self.probabilities(wave, chunks)]
+
+    def probabilities(self, wave: np.ndarray, chunks: int) -> list[tuple[float, float, float]]:
+        """Probabilities of continue, respond and dismiss, likewise."""
         turn = TurnConfig(detect="manual")
         duplex = Duplex(self.model, self.dialogue, turn=turn, speak=False)
-        best = []
+        found = []
         wave = np.pad(wave, (0, max(0, chunks * CHUNK_SAMPLES - len(wave))))
         duplex.push(wave[: chunks * CHUNK_SAMPLES])
         for event in duplex.run():
             if isinstance(event, ChunkState):
-                best.append(int(np.argmax([event.continue_, event.respond, event.dismiss])))
-        return best
+                found.append((event.continue_, event.respond, event.dismiss))
+        return found
 
     def answer(self, wave: np.ndarray) -> Spoken:
         """The spoken answer."""

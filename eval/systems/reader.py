@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from fo_core.config import replace
-from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.settings import read_dialogue
-from fo_core.dialogue.speaker import Speaker
-from fo_core.dialogue.writer import Part
+from fo_core.dialogue.speech.segmenter import Segmenter
+from fo_core.dialogue.speech.speaker import Speaker
+from fo_core.dialogue.speech.writer import Part
 from fo_core.errors import DataError
 from fo_core.models import freeze_omni
 from fo_core.models.llm.chat import encode
@@ -155,7 +155,7 @@ def _pre_network(decoder: Any, used: bool) -> Iterator[None]:
     if used:
         yield
         return
-    decoder.read_text = lambda text, valid=None: text
+    decoder.read_text = lambda text, *_, **__: text
     try:
         yield
     finally:

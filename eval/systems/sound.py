@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.systems import naturalness, speaker
-from fo_core.engines import dnsmos
+from eval.systems import naturalness
+from fo_core.engines import dnsmos, speaker_similarity
 from fo_core.errors import EngineError
 from fo_core.io import audio
 
@@ -51,8 +51,8 @@ class Rating:
             return lambda wave: dnsmos.dnsmos(wave).get("dnsmos")
         if name == "similarity":
             assert self.reference is not None
-            wanted = speaker.embedding(audio.read(self.reference, RATE))
-            return lambda wave: float(speaker.embedding(wave) @ wanted)
+            wanted = speaker_similarity.embedding(audio.read(self.reference, RATE))
+            return lambda wave: float(speaker_similarity.embedding(wave) @ wanted)
         return naturalness.utmos(self.utmos) if name == "utmos" else naturalness.distillmos()
 
     def open(self, out: Path, fields: Sequence[str]) -> Any:
@@ -96,7 +96,7 @@ def rating(
         "dnsmos": dnsmos.check,
         "utmos": lambda: naturalness.utmos(file),
         "distillmos": naturalness.distillmos,
-        "similarity": speaker.check,
+        "similarity": speaker_similarity.check,
     }
     measured, missing = [], {}
     for name, check in checks.items():

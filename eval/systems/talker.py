@@ -13,10 +13,10 @@ import torch
 
 from fo_core.config import load, replace, to_dict
 from fo_core.dialogue import commands as do
-from fo_core.dialogue.answer import Timings, ask_wave, file_talk
-from fo_core.dialogue.segmenter import Segmenter
+from fo_core.dialogue.drivers.answer import Timings, ask_wave, file_talk
 from fo_core.dialogue.settings import DialogueConfig, read_dialogue
-from fo_core.dialogue.writer import Writer
+from fo_core.dialogue.speech.segmenter import Segmenter
+from fo_core.dialogue.speech.writer import Writer
 from fo_core.engines.llm.transformers import shared_length
 from fo_core.models import freeze_omni
 from fo_core.models.freeze_omni import FreezeOmni

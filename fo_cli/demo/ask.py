@@ -15,7 +15,7 @@ import torch
 from eval.report.provenance import fingerprint
 from fo_cli.children import Progress
 from fo_cli.demo.config import DemoConfig, Steps, processor_seconds
-from fo_core.dialogue.answer import ask_wave, file_talk
+from fo_core.dialogue.drivers.answer import ask_wave, file_talk
 from fo_core.dialogue.settings import read_dialogue
 from fo_core.engines.tts import TTS, check_request
 from fo_core.errors import EngineError, FoError

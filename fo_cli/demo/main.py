@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fo_cli import render
-from fo_cli.progress import Bars
+from fo_core.progress import Bars
 
 if TYPE_CHECKING:
     from fo_cli.demo.config import DemoConfig, Steps

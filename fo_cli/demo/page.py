@@ -9,14 +9,24 @@ from typing import Any
 import psutil
 
 from eval.metrics.contains import contains
-from eval.report import sections as report_sections
 from eval.report.provenance import PACKAGES, machine, versions
-from eval.report.sections import MEASURES, Section, Table, shown, value_of
-from eval.report.writer import write_report
 from fo_cli.demo import report as demo_report
+from fo_cli.demo import sections as demo_sections
 from fo_cli.demo.ask import VOICES
 from fo_cli.demo.config import DemoConfig, Steps
+from fo_cli.demo.sections import MEASURES, shown, value_of
 from fo_core.io.files import read_json, write_json
+from fo_core.report.document import (
+    ANSWER,
+    ASKED,
+    HEARD,
+    Document,
+    Sample,
+    Section,
+    Sound,
+    Table,
+)
+from fo_core.report.writer import write_document
 
 Row = Mapping[str, Any]
 ORDER = (
@@ -57,7 +67,8 @@ def write(
     history = demo_report.history(steps)
     known = steps.out / "eval" / "known" / "items.jsonl"
     samples = [*map(_sample, rows), *demo_report.samples_of(known, "after the steps", 3)]
-    paths = write_report(steps.out, report, history, samples, sections(report, rows))
+    found = sections(report, rows, history, samples)
+    paths = write_document(steps.out, Document(report["title"], report["summary"], found), report)
     demo_report.check_frozen(report)
     sounds = [row["reply_wav"] for row in rows if row["reply_wav"]]
     return [
@@ -110,27 +121,30 @@ def _report(
     }  # fmt: skip
 
 
-def sections(report: Row, rows: Sequence[Row]) -> list[Section]:
+def sections(
+    report: Row,
+    rows: Sequence[Row],
+    history: Mapping[str, Sequence[Row]],
+    samples: Sequence[Sample],
+) -> list[Section]:
     """The sections of the page, in order."""
     found = [
         _asked(report, rows),
-        Section(
-            "Hear it",
+        demo_sections.hear(
+            samples,
             "First the questions above, all of them; behind them held-out questions to the model "
             "after the training steps below.",
-            figures="samples",
         ),
-        report_sections.training(report),
-        Section(
-            "Loss curves",
+        demo_sections.training(report),
+        demo_sections.loss_curves(
+            history,
             "A handful of steps each, on a dozen dialogues: they show that losses are finite and "
             "that each stage starts where fo-smol left off, nothing more.",
-            figures="curves",
         ),
         _evaluation(report),
-        report_sections.frozen(report),
-        report_sections.time_and_memory(report),
-        report_sections.machine(report),
+        demo_sections.frozen(report),
+        demo_sections.time_and_memory(report),
+        demo_sections.machine(report),
     ]
     return [section for section in found if section is not None]
 
@@ -196,7 +210,7 @@ def _evaluation(report: Row) -> Section:
     return Section("Evaluation", text, (Table(head, tuple(rows), (1, 2)),))
 
 
-def _sample(row: Row) -> dict[str, Any]:
+def _sample(row: Row) -> Sample:
     t = row["timings"]
     known = not row["bundled"] and row["voice"] in VOICES
     note = "fo-smol learned from this voice" if known else None
@@ -210,14 +224,16 @@ def _sample(row: Row) -> dict[str, Any]:
         f"{t['listen_max_ms']:.0f}); {t['reply_seconds']:.1f} s of reply, real-time factor "
         f"{t['rtf']:.2f}"
     )
-    return {
-        "title": f"{row['voice']}: {row['text']}",
-        "question_wav": row["question_wav"],
-        "reply_wav": row["reply_wav"],
-        "question": row["text"],
-        "heard": row["heard"],
-        "answer": row["answer"],
-        "states": row["states"],
-        "timing": legs if row["reply_wav"] else None,
-        "note": note,
-    }
+    reply = [Sound("Spoken reply", row["reply_wav"])] if row["reply_wav"] else []
+    return Sample(
+        f"{row['voice']}: {row['text']}",
+        {
+            ASKED: row["text"],
+            HEARD: row["heard"],
+            ANSWER: row["answer"],
+            "how fast": legs if reply else None,
+            "note": note,
+        },
+        (Sound("Question", row["question_wav"]), *reply),
+        row["states"],
+    )

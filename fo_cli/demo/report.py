@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.report.provenance import PACKAGES, machine, versions
-from eval.report.writer import write_report
 from fo_cli.demo.config import DemoConfig, Steps
+from fo_cli.demo.sections import said, sections, verdicts
 from fo_cli.demo.steps import INPUT, OUTPUT, STAGES
 from fo_core.errors import CheckpointError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import read_jsonl
+from fo_core.report.document import ANSWER, ASKED, HEARD, JUDGED, Document, Sample, Sound
+from fo_core.report.writer import write_document
 
 ORDER = ("prepare-data", "model", *INPUT, "output-1", "encode", *OUTPUT[1:])
 
@@ -31,15 +33,29 @@ def write(steps: Steps, cfg: DemoConfig) -> list[str]:
     marks = {name: read_json(steps.marker(name)) for name in names}
     report = _report(steps, cfg, marks)
     samples = _samples(steps)
-    paths = write_report(steps.out, report, history(steps), samples)
+    paths = write_document(steps.out, document(report, history(steps), samples), report)
     check_frozen(report)
     lines = []
     if samples:
         first = samples[0]
-        lines = [f"asked: {first['question']}", f"said:  {first['answer']}"]
-        lines.append(f"sound: {first['reply_wav']}")
+        lines = [f"asked: {first.texts[ASKED]}", f"said:  {first.texts[ANSWER]}"]
+        lines.append(f"sound: {first.sounds[-1].path}")
     lines.append(f"model: {steps.model}")
     return [*lines, f"report: {paths['html']}"]
+
+
+def document(
+    report: Mapping[str, Any],
+    history: Mapping[str, Sequence[Mapping[str, Any]]],
+    samples: Sequence[Sample],
+) -> Document:
+    """The page of a report, see :mod:`fo_cli.demo.sections`."""
+    return Document(
+        str(report.get("title", "Freeze-Omni report")),
+        str(report.get("summary", "")),
+        sections(report, history, samples),
+        [(met, said(aim, value)) for aim, value, met in verdicts(report)],
+    )
 
 
 def check_frozen(report: Mapping[str, Any]) -> None:
@@ -120,32 +136,30 @@ def last_fingerprint(marks: Mapping[str, Any]) -> str:
     return f"changed in {', '.join(moved)}" if moved else start
 
 
-def _samples(steps: Steps) -> list[dict[str, Any]]:
+def _samples(steps: Steps) -> list[Sample]:
     """Held-out questions to listen to: the first of either set, however well they went."""
-    found = []
+    found: list[Sample] = []
     for name, title in (("known", "(a) known fact"), ("unseen", "(b) unseen fact")):
         found += samples_of(steps.out / "eval" / name / "items.jsonl", title)
     return found
 
 
-def samples_of(path: Path, title: str, count: int = 6) -> list[dict[str, Any]]:
+def samples_of(path: Path, title: str, count: int = 6) -> list[Sample]:
     """The first questions with a spoken reply in the items.jsonl of an evaluation."""
     rows = [row for row in read_jsonl(path, whole=False) if row.get("reply_wav")]
     return [
-        {
-            "title": f"{title}, {number}",
-            "question_wav": row["question_wav"],
-            "question_part": row.get("question_part"),
-            "reply_wav": _inside(path.parent, row["reply_wav"]),
-            "question": row["text"],
-            "heard": row["heard"],
-            "answer": row["answer"],
-            "judge": row["judge_reply"],
-        }
+        Sample(
+            f"{title}, {number}",
+            {
+                ASKED: row["text"],
+                HEARD: row["heard"],
+                ANSWER: row["answer"],
+                JUDGED: row["judge_reply"],
+            },
+            (
+                Sound("Question", row["question_wav"], row.get("question_part") or {}),
+                Sound("Spoken reply", path.parent / row["reply_wav"]),
+            ),
+        )
         for number, row in enumerate(rows[:count], 1)
     ]
-
-
-def _inside(folder: Path, path: str) -> str:
-    found = Path(path)
-    return str(found if found.is_absolute() else folder / found)

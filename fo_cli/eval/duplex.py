@@ -9,9 +9,9 @@ import typer
 
 from fo_cli import options
 from fo_cli.eval import options as shared
-from fo_cli.progress import Bars
 from fo_core.devices.compute import choose
 from fo_core.errors import FoError
+from fo_core.progress import Bars
 
 
 def duplex(

@@ -10,9 +10,9 @@ import typer
 from fo_cli import options, render
 from fo_cli.eval import codec, duplex, sets, suite
 from fo_cli.eval import options as shared
-from fo_cli.progress import Bars
 from fo_core.devices.compute import choose
 from fo_core.errors import FoError
+from fo_core.progress import Bars
 
 app = typer.Typer(
     no_args_is_help=True, help="Measure a model: recognition, speech, spoken questions."

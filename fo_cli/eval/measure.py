@@ -8,9 +8,9 @@ from typing import Any
 
 from eval import sets
 from fo_cli.eval import options as shared
-from fo_cli.progress import Bars
 from fo_core.devices.compute import choose
 from fo_core.errors import DataError, FoError
+from fo_core.progress import Bars
 
 COLUMNS = ("text", "answer", "speech")
 AUTO = "auto"  # of --tts

@@ -9,7 +9,7 @@ import typer
 
 from fo_cli import options, render
 from fo_cli.prepare.options import Limit, Out
-from fo_cli.progress import Bars
+from fo_core.progress import Bars
 
 
 def align(

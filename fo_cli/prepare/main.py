@@ -9,8 +9,8 @@ import typer
 
 from fo_cli import options, render, workspace
 from fo_cli.errors import PoliteGroup
+from fo_cli.prepare import bench, speech
 from fo_cli.prepare import sets as prepare_sets
-from fo_cli.prepare import speech
 from fo_cli.prepare.align import align
 from fo_cli.prepare.options import (
     Config,
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 DEFAULT = Path("data")  # of the command as it is
 
+Recorded = list[Path] | None
 Input = Annotated[
     Path | None,
     typer.Option("--input", help="Manifest to read instead of the step's before.", metavar="JSONL"),
@@ -192,13 +193,40 @@ def label_states(
     config: Config = None,
     sets: options.Sets = None,
     source: InputsOf = None,
+    backchannels: Annotated[
+        Recorded,
+        typer.Option(
+            "--backchannels", help="Own recordings of yeah, uh-huh ...; repeated.", metavar="JSONL"
+        ),
+    ] = None,
+    asides: Annotated[
+        Recorded,
+        typer.Option("--asides", help="Of what is meant for others; repeated.", metavar="JSONL"),
+    ] = None,
+    noises: Annotated[
+        Recorded,
+        typer.Option("--noises", help="Of coughs and other sounds; repeated.", metavar="JSONL"),
+    ] = None,
+    background: Annotated[
+        Recorded,
+        typer.Option(
+            "--background", help="Of other voices in the room; repeated.", metavar="JSONL"
+        ),
+    ] = None,
     limit: Limit = 0,
     num_workers: Workers = None,
     engine: Where = None,
     json: options.Json = False,
 ) -> None:
-    """Compose recordings of the user's turns with a dialogue state for every 160 ms."""
-    _run(out, "label-states", config, sets, how(num_workers, engine, limit), json, source)
+    """Compose recordings of the user's turns with a dialogue state for every 160 ms.
+
+    Beside the turns: turns that break off, back-channels, asides, noises and voices in the
+    background, made here or (--backchannels and its like: manifests) recorded.
+    """
+    own = {"backchannel": backchannels, "aside": asides, "noise": noises, "background": background}
+    named = {f"label_states.recorded.{kind}": [str(path.resolve()) for path in paths]
+             for kind, paths in own.items() if paths}  # fmt: skip
+    _run(out, "label-states", config, sets, named | how(num_workers, engine, limit), json, source)
 
 
 @app.command()
@@ -253,5 +281,6 @@ def _run(
 
 
 prepare_sets.add_to(app)
+bench.add_to(app)
 speech.add_to(app)
 app.command("align")(align)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from fo_cli import render
-from fo_cli.progress import Bars
 from fo_core.errors import FoError
+from fo_core.progress import Bars
 
 Limit = Annotated[int, typer.Option("--limit", help="Only the first so many; 0 = all.", min=0)]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the data.", metavar="DIR")]

@@ -24,8 +24,8 @@ from fo_cli.prepare.options import (
     run_steps,
     say_steps,
 )
-from fo_cli.progress import Bars
 from fo_core.errors import FoError
+from fo_core.progress import Bars
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of what is made.", metavar="DIR")]
 Workers = Annotated[

@@ -49,11 +49,16 @@ def speak(
     column: Annotated[
         str | None, typer.Option("--text", help="Column of the texts.", metavar="COLUMN")
     ] = None,
-    language: Annotated[str, typer.Option("--language", help="Of the texts.")] = "en",
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of the texts; en, where none is said.")
+    ] = None,
     val: Annotated[
-        float, typer.Option("--val", help="Share of the texts in val.jsonl.", min=0, max=1)
-    ] = 0.02,
-    seed: Annotated[int, typer.Option("--seed", help="Another one draws other voices.")] = 0,
+        float | None,
+        typer.Option("--val", help="Share of the texts in val.jsonl; at first 0.02.", min=0, max=1),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Another one draws other voices; at first 0.")
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -68,9 +73,14 @@ def speak(
 ) -> None:
     """Read texts aloud: a spoken corpus with transcripts, DIR/synthesize/train.jsonl and val.jsonl.
 
-    Run again to go on after any stop. `encode --out DIR` adds speech tokens, `report` a report.
+    Run again to go on after any stop: what is not said then is as it was. `encode --out DIR` adds
+    speech tokens, `report` a report.
     """
-    readers = [{**named_voice(name), "language": language} for name in voice]
+    data = read_config(None, out) if (out / "settings.json").is_file() else {}
+    if data.get("source", "texts") != "texts":
+        raise FoError(f"{out} holds data of source {data['source']}", do="give another --out")
+    spoken = language or data.get("texts", {}).get("language", "en")
+    readers = [{**named_voice(name), "language": spoken} for name in voice]
     named = {
         "texts.input": list(texts),
         "texts.text": column,
@@ -81,9 +91,6 @@ def speak(
         "label_states.val": val,
         **how(num_workers, engine, limit),
     }
-    data = read_config(None, out) if (out / "settings.json").is_file() else {}
-    if data.get("source", "texts") != "texts":
-        raise FoError(f"{out} holds data of source {data['source']}", do="give another --out")
     cfg = chain_config({**data, "source": "texts"}, sets, named)
     options.writable(out, "data folder")
     steps = run_steps(out, cfg, ("sample", "synthesize"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from fo_core.errors import FoError
 
 if TYPE_CHECKING:
     from eval.latency.load import Load
+    from fo_core.dialogue.settings import DialogueConfig
 
 
 def serve(
@@ -31,6 +32,10 @@ def serve(
     batch: Annotated[
         int, typer.Option(min=1, help="Steps of several users that run together; 1 = none.")
     ] = 8,
+    speculate: Annotated[
+        Literal["model", "both", "exact", "any", "off"],
+        typer.Option(help="Replies begun in pauses: as the model does, with and without, or so."),
+    ] = "model",
     weights: options.Weights = "auto",
     device: options.Device = "auto",
     sets: options.Sets = None,
@@ -38,7 +43,8 @@ def serve(
 ) -> None:
     """Let scripted users talk to a pool in real time, and check every sample of every reply.
 
-    First audio: from the arrival of the sound that decided a turn to the reply's first audio.
+    First audio: from the arrival of the sound that decided a turn to the reply's first audio; after
+    decision: from the decision itself; begun: the same, of replies that were begun in the pause.
     Every reply is compared with what the same user gets alone; greedy sampling makes that equal.
     """
     import torch
@@ -60,9 +66,12 @@ def serve(
     wanted = alone(loaded, dialogue, wave, batch)
     if not wanted:
         raise FoError("the model answered none of the questions", do="give questions it answers")
+    own = dialogue.speculate.how
+    hows: dict[str, list[str]] = {"model": [own], "both": ["off", "exact" if own == "off" else own]}
     runs = [
-        run(loaded, dialogue, wave, count, workers, batch, wanted, say=say)
+        run(loaded, _with(dialogue, how), wave, count, workers, batch, wanted, say=say)
         for count in sessions or [1, 4]
+        for how in hows.get(speculate, [speculate])
     ]
     if json:
         render.as_json(
@@ -75,13 +84,21 @@ def serve(
         )
         return
     head = (
-        "users", "replies", "first audio p50", "p95", "longest", "chunk lag p50", "p95",
+        "users", "speculation", "replies", "first audio p50", "p95", "longest",
+        "after decision p50", "p95", "begun p50", "p95", "begun/committed/dropped",
+        "for nothing", "chunk lag p50", "p95",
         "differing", "other history", "out of order", "missing", "batch", "cores", "memory MiB",
     )  # fmt: skip
     render.table(head, [_cells(found) for found in runs])
     for found in runs:
         if found.faults:
             render.note(f"{found.sessions} users: {_faults(found.faults)}")
+
+
+def _with(dialogue: DialogueConfig, how: Any) -> DialogueConfig:
+    from fo_core.config import replace
+
+    return replace(dialogue, speculate=replace(dialogue.speculate, how=how))
 
 
 def _faults(faults: dict[str, Any]) -> str:
@@ -95,8 +112,15 @@ def _cells(load: Load) -> list[str]:
     )
     return [
         str(load.sessions),
+        load.speculate,
         str(load.replies),
         *(f"{value:.0f} ms" for value in load.first_audio),
+        *(
+            f"{value:.0f} ms"
+            for value in (*load.after_decision[:2], *load.after_decision_begun[:2])
+        ),
+        "/".join(str(load.speculations.get(key, 0)) for key in ("begun", "committed", "dropped")),
+        f"{load.speculation_seconds.get('dropped', 0.0):.2f} s",
         f"{lag[0]:.0f} ms",
         f"{lag[1]:.0f} ms",
         *(

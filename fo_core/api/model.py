@@ -21,11 +21,12 @@ from fo_core.shipped import model_folder
 from fo_core.streaming import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from fo_core.dialogue.answer import FileAnswer
+    from fo_core.dialogue.drivers.answer import FileAnswer
     from fo_core.dialogue.duplex import Duplex
-    from fo_core.dialogue.pool import Pool
+    from fo_core.dialogue.sessions.pool import Pool
     from fo_core.dialogue.settings import DialogueConfig
     from fo_core.models.freeze_omni import FreezeOmni
+    from fo_core.models.voices import VoiceChoice
 
 Weights = Literal["auto", "same", "fp16", "bf16", "int8"]
 Recording = str | os.PathLike[str] | np.ndarray
@@ -84,6 +85,13 @@ class Model(HubModel):
         """Of the speech it makes, Hz."""
         return self.network.codec.sample_rate
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names of its voices, its own first."""
+        from fo_core.models.voices import names
+
+        return names(self.network.config)
+
     def answer(
         self,
         question: Recording,
@@ -92,6 +100,7 @@ class Model(HubModel):
         channel: int | None = None,
         system: str | None = None,
         speak: bool = True,
+        voice: VoiceChoice = None,
     ) -> Answer:
         """Hear a recorded question, streaming inside, and answer it.
 
@@ -101,19 +110,26 @@ class Model(HubModel):
             channel: Of a file with several; None: their mean.
             system: System text instead of the model's own.
             speak: False: the answer is text only.
+            voice: Name of one of :attr:`voices`, or global tokens; None: the model's own.
 
         Raises:
             AudioError: The recording cannot be read, is empty or has no one channel.
+            ConfigError: The model has no such voice.
         """
         import torch
 
-        from fo_core.dialogue.answer import answer_wave
+        from fo_core.dialogue.drivers.answer import answer_wave
 
         wave = torch.from_numpy(_wave(question, sample_rate, channel))
-        return _answer(answer_wave(self.network, wave, self.dialogue, system, speak))
+        return _answer(answer_wave(self.network, wave, self.dialogue, system, speak, voice))
 
     def answer_text(
-        self, question: str, *, system: str | None = None, speak: bool = True
+        self,
+        question: str,
+        *,
+        system: str | None = None,
+        speak: bool = True,
+        voice: VoiceChoice = None,
     ) -> Answer:
         """Answer a typed question.
 
@@ -121,18 +137,22 @@ class Model(HubModel):
             question: What is asked.
             system: System text instead of the model's own.
             speak: False: the answer is text only.
+            voice: Name of one of :attr:`voices`, or global tokens; None: the model's own.
 
         Raises:
             DataError: The question is empty.
+            ConfigError: The model has no such voice.
         """
-        from fo_core.dialogue.answer import ask_text, file_talk
+        from fo_core.dialogue.drivers.answer import ask_text, file_talk
 
         if not question.strip():
             raise DataError("the question is empty", do="ask something")
-        talk = file_talk(self.network, self.dialogue, system, speak)
+        talk = file_talk(self.network, self.dialogue, system, speak, voice)
         return _answer(ask_text(talk, question))
 
-    def session(self, *, system: str | None = None, speak: bool = True) -> Duplex:
+    def session(
+        self, *, system: str | None = None, speak: bool = True, voice: VoiceChoice = None
+    ) -> Duplex:
         """A full-duplex dialogue with one user, driven by the caller: sound in, events out.
 
         Args:
@@ -141,7 +161,7 @@ class Model(HubModel):
         """
         from fo_core.dialogue.duplex import Duplex
 
-        return Duplex(self.network, self.dialogue, system=system, speak=speak)
+        return Duplex(self.network, self.dialogue, system=system, voice=voice, speak=speak)
 
     def pool(self, max_sessions: int = 8, workers: int = 1) -> Pool:
         """Many users on this model at a time, by continuous batching.
@@ -150,7 +170,7 @@ class Model(HubModel):
             max_sessions: Users at a time.
             workers: Threads that share the weights.
         """
-        from fo_core.dialogue.pool import Pool, PoolConfig
+        from fo_core.dialogue.sessions.pool import Pool, PoolConfig
 
         limits = PoolConfig(max_sessions=max_sessions, workers=workers)
         return Pool(self.network, self.dialogue, limits)

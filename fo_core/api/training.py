@@ -105,6 +105,7 @@ def run_set_up(
     progress: bool | Callable[[int, int], None] = True,
 ) -> StageResult:
     """Train a stage that is set up; the main process writes ``out/model``."""
+    from fo_core.data.lazy import some_items
     from fo_core.training.distributed import world
     from fo_core.training.loop import run_stage
 
@@ -120,6 +121,8 @@ def run_set_up(
         progress=progress,
     )
     if world()[0] == 0:
+        if made.stage.finish is not None:
+            made.stage.finish(made.model.eval(), some_items(train))
         _save(made, out)
     return result
 

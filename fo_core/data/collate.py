@@ -127,6 +127,7 @@ TASKS: Mapping[str, Task] = {
     "tts": Task(0, ("text", "speech_tokens"), tts, tokens=True),
     "reply": Task(16000, ("text", "answer", "speech_tokens"), reply, tokens=True),
     "codec": Task(24000, (), codec),
+    "voices": Task(24000, ("speech_tokens",), codec),
 }
 
 

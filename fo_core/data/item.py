@@ -43,7 +43,7 @@ class Item:
     dialogue: str = ""  # id of the dialogue
     turn: int = 0  # place in the dialogue
     fact: str = ""  # id of the fact that is asked for
-    kind: str = ""  # question | incomplete | backchannel | aside | noise | answer
+    kind: str = ""  # question | incomplete | backchannel | aside | noise | background | answer
     answer: str = ""  # the LLM's own answer to this turn
     answers: tuple[str, ...] = ()  # right answers, where the domain has some
     messages: tuple[dict[str, str], ...] = ()  # earlier turns: {"role", "content"}
@@ -67,10 +67,12 @@ class Item:
         Raises:
             AudioError: The file is missing or cannot be used.
         """
-        part = self.seconds or None
-        return audio.read(
-            self.audio, rate, max_seconds, start=self.start, duration=part, channel=self.channel
-        )
+        return audio.read(self.audio, rate, max_seconds, **self.part)
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """Which part of its file it is, as :func:`fo_core.io.audio.read` takes it."""
+        return {"start": self.start, "duration": self.seconds or None, "channel": self.channel}
 
     def trimmed(self, tail: float) -> Item:
         """A copy that ends ``tail`` seconds after its speech, where the manifest says its end.

@@ -6,6 +6,7 @@ each takes effect exactly behind the sound that was pushed before it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import deque
 from dataclasses import dataclass, field
@@ -96,6 +97,16 @@ class InputQueue:
             size -= pieces[-1].size
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
+    def first(self, size: int) -> np.ndarray:
+        """What :meth:`take` would give; it stays."""
+        pieces: list[np.ndarray] = []
+        for item in self._items:
+            if not size or not isinstance(item, np.ndarray):
+                break
+            pieces.append(item[:size])
+            size -= pieces[-1].size
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
 
 @dataclass
 class Voice:
@@ -153,6 +164,7 @@ class VadSegmenter:
     voice: Voice = field(default_factory=Voice)
     position: int = 0  # samples that came
     _state: VadState | None = None
+    _seen: list[float] = field(default_factory=list)  # of windows from ``position`` on
     _before: deque[Tensor] = field(default_factory=deque)
 
     def push(self, block: np.ndarray) -> AudioChunk:
@@ -163,17 +175,59 @@ class VadSegmenter:
             self._detect(chunk)
         return chunk
 
-    def _detect(self, chunk: AudioChunk) -> None:
+    @property
+    def looked(self) -> int:
+        """User sample up to which the voice was looked for."""
+        return self.position + len(self._seen) * WINDOW
+
+    def look(self, block: np.ndarray) -> int | None:
+        """Look for the beginning of a voice in sound before it is pushed: sooner than its chunk.
+
+        Args:
+            block: What is there of the next chunk, [S] from ``position`` on.
+
+        Returns:
+            The user sample at which a voice began, if that became certain in whole windows that
+            :meth:`look` had not seen; it looks no further then.
+        """
+        voice = dataclasses.replace(self.voice)
+        for index in range(block.size // WINDOW):
+            new = index == len(self._seen)
+            if new:
+                window = torch.from_numpy(block[index * WINDOW : (index + 1) * WINDOW])
+                self._seen += self._probabilities(window)
+            what = self._see(voice, self._seen[index], self.position + index * WINDOW)
+            if new and what == "started":
+                return voice.began
+        return None
+
+    def skip(self, samples: int) -> None:
+        """Samples that nobody hears."""
+        self.position += samples
+        self._seen.clear()
+
+    def _probabilities(self, wave: Tensor) -> list[float]:
+        """Of voice in each window of a wave [S]."""
+        if not wave.numel():
+            return []
         if self._state is None:
             self._state = self.vad.init_state(1)
-        windows = F.pad(chunk.wave, (0, -chunk.wave.numel() % WINDOW)).unsqueeze(0)
+        windows = F.pad(wave, (0, -wave.numel() % WINDOW)).unsqueeze(0)
         found, self._state = self.vad.step(windows, self._state)
+        return [float(probability) for probability in found[0]]
+
+    def _see(self, voice: Voice, probability: float, start: int) -> str | None:
+        """One window; "started", "stopped" or None."""
+        level = self.cfg.threshold - (HYSTERESIS if voice.run else 0.0)
         onset = round(self.cfg.onset_ms / WINDOW_MS)
         silence = round(self.cfg.silence_ms / WINDOW_MS)
-        for index, probability in enumerate(found[0].tolist()):
-            level = self.cfg.threshold - (HYSTERESIS if self.voice.run else 0.0)
-            start = chunk.start + index * WINDOW
-            what = self.voice.see(probability > level, start, onset, silence)
+        return voice.see(probability > level, start, onset, silence)
+
+    def _detect(self, chunk: AudioChunk) -> None:
+        seen, self._seen = self._seen, []
+        found = seen + self._probabilities(chunk.wave[len(seen) * WINDOW :])
+        for index, probability in enumerate(found):
+            what = self._see(self.voice, probability, chunk.start + index * WINDOW)
             chunk.voiced |= self.voice.speaking and self.voice.run > 0
             chunk.started |= what == "started"
             chunk.stopped = what == "stopped" or (chunk.stopped and what != "started")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from fo_core.dialogue.settings import TurnConfig
 from fo_core.dialogue.tool_calls import ToolConfig
+from fo_core.models.voices import VoiceChoice
 
 Role = Literal["user", "assistant"]
 
@@ -74,6 +75,7 @@ class Respond(Queued):
     tools: ToolConfig | None = None  # functions that this reply may call; None: as configured
     apart: bool = False  # out of band: the history keeps nothing of it
     messages: Sequence[tuple[Role, str]] | None = None  # apart: read instead of the history
+    voice: VoiceChoice = None  # of this reply; None: as configured
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Configure(Command):
 
     turn: TurnConfig | None = None  # turn taking
     system: str | None = None  # the history is read again (a prefill) before the next answer
-    voice: Sequence[int] | None = None  # global tokens
+    voice: VoiceChoice = None  # of the replies that begin from now on; "default": the model's own
     speak: bool | None = None  # whether replies are spoken
     max_tokens: int | None = None  # longest answer, LLM tokens
     temperature: float | None = None  # of the text

@@ -20,9 +20,9 @@ from fo_core.dialogue.history import Turn
 from fo_core.dialogue.listener import AdaptedChunk, Listener
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.settings import DialogueConfig, effective_context
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.dialogue.states import StateProbabilities
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.dialogue.writer import Answer
 from fo_core.models.encoder.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.chat import ChatParts, encode
@@ -64,7 +64,9 @@ class Conversation:
         self.turns: list[Turn] = []
         self.forgotten = 0  # turns that are no longer in the list
         self.cache = model.llm.init_state(1, ROOM)
-        self._listener = Listener(model)
+        self.listener = Listener(model)
+        self._held: list[Tensor] = []  # heard of the newest turn's end, and not read yet
+        self._reading = False  # all of it is being read again
 
     def use(self, system: str | None, tools: ToolConfig) -> bool:
         """Have a system text (None: the model's own) and functions; whether ids differ by it."""
@@ -75,23 +77,32 @@ class Conversation:
         return parts is None or parts.system_ids != self.parts.system_ids
 
     def fork(self) -> Conversation:
-        """A copy that can hear the user while this one's answer goes on."""
+        """A copy, to hear the user while this one's answer goes on, or to answer on trial.
+
+        Only one of the two may be in a model step at a time.
+        """
         twin = copy.copy(self)
-        twin.cache = self.cache.fork(ROOM)
+        twin.cache = self.cache.branch()
         twin.turns = [turn.copy() for turn in self.turns]
-        twin._listener = self._listener.fork()
+        twin.listener, twin._held = self.listener.fork(), [*self._held]
         return twin
 
     def fresh(self) -> Conversation:
         """Another one of the same kind in which nothing was said; :meth:`refeed` is due."""
         twin = copy.copy(self)
         twin.cache, twin.turns = self.model.llm.init_state(1, 0), []
+        twin._held = []
         return twin
 
     @property
     def length(self) -> int:
         """Positions of the LLM's cache in use."""
         return self.cache.length
+
+    @property
+    def skips_silence(self) -> bool:
+        """Whether silence adds nothing to what the LLM reads."""
+        return self.model.adapter.requires_ctc
 
     @property
     def crowded(self) -> bool:
@@ -106,7 +117,7 @@ class Conversation:
         turn = Turn(self.length, number, open=True)
         self.turns.append(turn)
         official = self.cfg.compat == "official"
-        self._listener = Listener(self.model, self._listener if official else None)
+        self.listener = Listener(self.model, self.listener if official else None)
         return turn
 
     def hear(self, chunk: Tensor) -> Steps[StateProbabilities]:
@@ -133,6 +144,7 @@ class Conversation:
 
     def read_text(self, number: int, text: str) -> Steps[None]:
         """A typed message in place of a spoken one."""
+        yield from self.hear_rest()
         self.turns.append(self.text_turn(number, text))
         self.turns[-1].open = True
         yield from self._feed(self._opening(), self.turns[-1].heard)
@@ -145,6 +157,7 @@ class Conversation:
 
     def read_results(self, number: int, results: Sequence[ToolResult]) -> Steps[None]:
         """What functions gave back, in place of a question."""
+        yield from self.hear_rest()
         self.turns.append(self.results_turn(number, results))
         yield from self._feed(self.turns[-1].heard)
 
@@ -162,16 +175,17 @@ class Conversation:
         convolutional one gives vectors for any sound: there the voice activity detector says it.
         """
         turn = self.turns[-1]
-        if not self.model.adapter.requires_ctc:
+        if not self.skips_silence:
             return turn.voiced
-        return bool(turn.heard) or self._listener.fork().flush().shape[1] > 0
+        return bool(turn.heard) or self.listener.fork().flush().shape[1] > 0
 
     def drop_turn(self) -> None:
         """The running turn wants no answer, or is given up: it leaves no trace."""
         turn = self.turns.pop()
         self.forgotten += 1
         self.cache.crop(min(self.length, turn.start))
-        self._listener.flush()  # nor in the turn before, if that one waits for its answer
+        self._held.clear()
+        self.listener.flush()  # nor in the turn before, if that one waits for its answer
 
     @property
     def words(self) -> str:
@@ -179,7 +193,7 @@ class Conversation:
         classes = self.turns[-1].classes
         if not classes:
             return ""
-        listener = self._listener.fork()
+        listener = self.listener.fork()
         listener.flush()  # also the word that is not complete yet
         if listener.text is not None:
             return listener.text
@@ -187,24 +201,44 @@ class Conversation:
 
     def read_end(self) -> Steps[Tensor]:
         """Read the end of the newest turn; the state [1, 1, H] that predicts the answer."""
-        hidden = yield from self._feed(self._rest(), self._suffix(self.turns[-1]))
+        self._flush()
+        hidden = yield from self._feed(self._unread_end(), self._suffix(self.turns[-1]))
+        self._held.clear()
         assert hidden is not None, "a template has something before the assistant's words"
         return hidden
 
+    def _unread_end(self) -> list[Tensor]:
+        """What is read with the newest turn's end: all since the voice, however long ago it was."""
+        turn = self.turns[-1]
+        if turn.last_voice is None or not self.skips_silence:
+            return self._held
+        length, count = turn.last_voice
+        self.cache.crop(min(self.length, length))
+        return turn.heard[count:]
+
     def hear_rest(self) -> Steps[None]:
         """Hear the newest turn to its end, though it is not answered now."""
-        yield from self._feed(self._rest())
+        self._flush()
+        yield from self._feed(self._held)
+        self._held.clear()
 
-    def _rest(self) -> list[Tensor]:
-        """What the adapter still held back of the newest turn."""
-        turn = self.turns[-1]
-        rest = [self._listener.flush()] if turn.chunks else []
-        turn.heard += [vectors for vectors in rest if vectors.shape[1]]
-        return rest
+    def _flush(self) -> None:
+        """Keep what the adapter held back of the newest turn; it is still to be read."""
+        turn = self.turns[-1] if self.turns else None
+        if turn is not None and turn.chunks:
+            rest = self.listener.flush()
+            if rest.shape[1]:
+                turn.heard.append(rest)
+                self._held.append(rest)
+
+    def _flush_closed(self) -> None:
+        """The same, unless the user may still add to the turn."""
+        if self.turns and not self.turns[-1].open:
+            self._flush()
 
     def _hear(self, chunk: Tensor) -> AdaptedChunk:
         """Keep what the LLM reads of a chunk, to read it again."""
-        turn, heard = self.turns[-1], self._listener.hear(chunk)
+        turn, heard = self.turns[-1], self.listener.hear(chunk)
         if heard.embeds.shape[1]:
             turn.heard.append(heard.embeds)
         if heard.classes is not None:
@@ -253,6 +287,7 @@ class Conversation:
 
         :meth:`refeed` is due afterwards.
         """
+        self._flush_closed()
         ids = encode(self.model.llm.tokenizer, text)
         answer = Answer(self.length, list(ids), ended=True, text=text)
         said = [turn for turn in self.turns if not turn.open]
@@ -280,11 +315,18 @@ class Conversation:
         turn = self.find(number)
         if turn is None or turn.answer is None or tokens >= len(turn.answer.token_ids):
             return True
-        newest = turn is self.turns[-1]
+        newest = turn is self.turns[-1] and not self._reading
         if newest:
             self.cache.crop(min(self.length, turn.answer.start + tokens))
         turn.cut(tokens, self.model.llm.tokenizer)
         return newest
+
+    def take_answer(self, other: Conversation, number: int) -> None:
+        """Have a turn's answer as another conversation has it; :meth:`refeed` is due."""
+        ours, theirs = self.find(number), other.find(number)
+        if ours is not None and theirs is not None and theirs.answer is not None:
+            whole = theirs.copy()
+            ours.answer, ours.pieces = whole.answer, whole.pieces
 
     # --- the context ---
 
@@ -314,11 +356,22 @@ class Conversation:
     def refeed(self, size: int, prefixes: Prefixes) -> Steps[None]:
         """Read the system text and all turns into an empty cache.
 
+        Given up half-way, it is to be done again.
+
         Args:
             size: Positions a step.
             prefixes: States that have read a system text: one of them to start from, or one more.
         """
+        self._reading = True
+        try:
+            yield from self._read_all(size, prefixes)
+        finally:
+            self._reading = False
+
+    def _read_all(self, size: int, prefixes: Prefixes) -> Steps[None]:
         llm, ids = self.model.llm, self.parts.system_ids
+        self._flush_closed()
+        self._held.clear()  # it is read with its turn
         known = prefixes.get(tuple(ids))
         self.cache = llm.init_state(1, ROOM) if known is None else known.fork(ROOM)
         if known is None and ids:
@@ -329,7 +382,7 @@ class Conversation:
                     prompt_cache.keep(llm, ids, self.cache, size)
             prefixes[tuple(ids)] = self.cache.fork(0)
         for turn in self.turns:
-            turn.start = self.length
+            turn.start, turn.last_voice = self.length, None
             rows = [] if turn.results else self._opening(turn)
             rows += turn.heard
             if turn.answer is not None:

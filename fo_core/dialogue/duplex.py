@@ -31,6 +31,7 @@ from fo_core.engines.vad import Vad
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.tools import ToolResult
 from fo_core.models.steps import Steps
+from fo_core.models.voices import VoiceChoice
 
 
 class Duplex:
@@ -40,7 +41,7 @@ class Duplex:
         model: Shared; in eval mode.
         cfg: How it talks and takes turns.
         system: System text instead of the model's own.
-        voice: Global tokens instead of the model's own voice.
+        voice: Name or global tokens of another voice than the model's own.
         turn: Turn taking instead of the config's.
         speak: False: replies are text only.
         vad: Voice activity detector, shared; None: the config's.
@@ -50,7 +51,7 @@ class Duplex:
         prefixes: System texts that were read already, shared by the users of a model.
 
     Raises:
-        ConfigError: The voice does not fit the codec.
+        ConfigError: The model has no such voice.
         CheckpointError: Replies are spoken, and a part for that is not trained.
     """
 
@@ -60,7 +61,7 @@ class Duplex:
         cfg: DialogueConfig | None = None,
         *,
         system: str | None = None,
-        voice: Sequence[int] | None = None,
+        voice: VoiceChoice = None,
         turn: TurnConfig | None = None,
         speak: bool = True,
         vad: Vad | None = None,
@@ -69,7 +70,7 @@ class Duplex:
         prefixes: Prefixes | None = None,
     ) -> None:
         cfg = cfg or DialogueConfig()
-        model.check_voice(voice)
+        tokens = model.find_voice(voice)
         if speak:
             model.require("speech_decoder", "codec")
         self.model, taking = model, turn or cfg.duplex.turn
@@ -78,11 +79,11 @@ class Duplex:
         self.tasks = TaskScheduler(self, eager)
         self.engine = DialogueEngine(
             cfg,
-            Conversation(model, cfg, system, voice),
+            Conversation(model, cfg, system, tokens),
             self.turns,
             self.tasks,
             self.emit,
-            now or (lambda: audio.position),
+            now or (lambda: audio.looked),
             new_prefixes() if prefixes is None else prefixes,
             speak,
         )
@@ -111,10 +112,10 @@ class Duplex:
         """Take note of a command.
 
         Raises:
-            ConfigError: A voice does not fit the codec.
+            ConfigError: The model has no such voice.
         """
-        if isinstance(command, do.Configure):
-            self.model.check_voice(command.voice)
+        if isinstance(command, do.Configure | do.Respond):
+            self.model.find_voice(command.voice)
         # Respond is refused at once while a reply is made, then queued
         self.tasks.send(command, at_once=isinstance(command, do.Respond))
 
@@ -132,18 +133,20 @@ class Duplex:
             if step is not None:
                 steps = None if steps is None else steps - 1
                 try:
+                    began = time.perf_counter()
                     result = step.run()
+                    self.tasks.charge(time.perf_counter() - began)
                 except Exception as error:  # the dialogue says it and goes on
                     self.tasks.fail(error)
             yield from self.take()
         if result is not None:
             self.tasks.finish(result)
-        self.engine.poll()
+        self.tasks.look()
         yield from self.take()
 
     def emit(self, event: ev.DuplexEvent) -> None:
         """Say that something happened."""
-        event.at, event.time = self.turns.audio.position, time.monotonic()
+        event.at, event.time = self.turns.audio.looked, time.monotonic()
         event.cause = event.cause or self.tasks.cause
         self._events.append(event)
 
@@ -164,6 +167,8 @@ class Duplex:
             command: With a handler below.
             before: Samples that nobody heard yet before it; None: it comes before any other work.
         """
+        if not isinstance(command, do.Played | do.Commit):
+            self.engine.speculation.drop("command")
         self._handlers[type(command)](self, command, before)
 
     # --- commands behind the sound that was pushed before ---
@@ -176,7 +181,7 @@ class Duplex:
             self.emit(ev.Error("empty_commit", "nothing was heard since the last turn"))
 
     def _clear(self, command: do.Clear, before: int) -> None:
-        self.turns.audio.position += self.tasks.queue.take(before).size
+        self.turns.audio.skip(self.tasks.queue.take(before).size)
         self._drop_spoken_turn()
         self.turns.audio.look_back()
         self.emit(ev.Cleared())
@@ -195,7 +200,12 @@ class Duplex:
         self.tasks.start_input(self._read_message(command.text, command.answer))
 
     def _read_message(
-        self, text: str, answer: bool, speak: bool | None = None, max_tokens: int | None = None
+        self,
+        text: str,
+        answer: bool,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        voice: Sequence[int] | None = None,
     ) -> Steps[None]:
         number, at = self.turns.number(), self.turns.audio.position
         yield from self.conversation.read_text(number, text)
@@ -203,7 +213,7 @@ class Duplex:
         self.emit(ev.Transcript(number, text))
         if answer:
             self.turns.go(Event.REPLY_START)
-            self.engine.start_reply(speak, max_tokens)
+            self.engine.start_reply(speak, max_tokens, voice=voice)
 
     def _say_text(self, command: do.SayText, before: int) -> None:
         if not command.text.strip():
@@ -216,6 +226,7 @@ class Duplex:
 
     def _respond(self, command: do.Respond, before: int | None) -> None:
         system, tools = command.system, command.tools
+        voice = self.model.find_voice(command.voice)
         if self.tasks.reply is not None:
             self.emit(ev.Error("reply_active", "a reply is on its way"))
         elif before is None:
@@ -227,10 +238,10 @@ class Duplex:
         elif self.conversation.pending:
             self._for_one_reply(system, tools)
             self.turns.go(Event.REPLY_START)
-            self.engine.start_reply(command.speak, command.max_tokens)
+            self.engine.start_reply(command.speak, command.max_tokens, voice=voice)
         elif system:
             self._for_one_reply(None, tools)
-            steps = self._read_message(system, True, command.speak, command.max_tokens)
+            steps = self._read_message(system, True, command.speak, command.max_tokens, voice)
             self.tasks.start_input(steps)
         else:
             self.emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
@@ -277,7 +288,7 @@ class Duplex:
             self.turns.configure(command.turn)
         if command.voice is not None:
             for conversation in engine.branches():
-                conversation.voice = tuple(command.voice)
+                conversation.voice = self.model.find_voice(command.voice)
         change = functools.partial(self._use, command.system, command.tools)
         engine.after_reply.append(change)
         if self.tasks.reply is None:  # the running reply keeps its own

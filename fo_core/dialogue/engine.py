@@ -2,20 +2,21 @@
 
 The user is heard chunk by chunk whatever the bot does. While it speaks, the user is heard on a
 fork of the conversation, a candidate for barge-in (paper, section 2.4): state 1 makes the fork the
-conversation, stops the speech and answers; state 2 drops the fork. The fork knows of the running
-answer what had been played when the user began to speak, so the history never holds what nobody
-heard.
+conversation, stops the speech and answers; state 2 drops the fork. Until then the bot gives way
+(:mod:`fo_core.dialogue.yielding`), if it is asked to. The fork knows of the running answer what had
+been played when the user began to speak, so the history never holds what nobody heard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from fo_core.config import replace
 from fo_core.dialogue import events as ev
+from fo_core.dialogue.apart import conversation_apart
 from fo_core.dialogue.audio_input import AudioChunk
 from fo_core.dialogue.commands import Respond
 from fo_core.dialogue.conversation import Conversation, Prefixes
@@ -23,10 +24,12 @@ from fo_core.dialogue.history import Spoken
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.reply import Calls, ReplyJob
 from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.speculation import Speculation
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.dialogue.states import DialogueState, Event
 from fo_core.dialogue.task_scheduler import Kind, TaskScheduler
 from fo_core.dialogue.turn_taking import TurnTaking
-from fo_core.dialogue.writer import Answer
+from fo_core.dialogue.yielding import Yielding
 from fo_core.models.steps import Steps
 from fo_core.streaming import CHUNK_SAMPLES, CHUNK_SECONDS
 
@@ -76,6 +79,10 @@ class DialogueEngine:
         self.calls: Calls = Recent(KEPT_REPLIES)
         self._turns, self._tasks, self._emit, self._now = turns, tasks, emit, now
         self._prefixes = prefixes
+        self.speculation = Speculation(
+            tasks, turns, emit, lambda twin, held: self._job(twin, held=held), self._end_reply
+        )
+        self.yielding = Yielding(turns, emit, now)
 
     # --- what the scheduler asks for ---
 
@@ -113,10 +120,22 @@ class DialogueEngine:
                 self._emit(ev.Played(self.reply.number))
             self.leave_reply()
 
+    def watch(self) -> None:
+        """Give way to a voice as soon as it begins: before its chunk is whole."""
+        reply = self.reply
+        if not self.yielding.watches(reply):
+            return
+        onset = self._turns.audio.look(self._tasks.queue.first(CHUNK_SAMPLES))
+        self.poll()  # time went on
+        if onset is not None and self.reply is reply:
+            self.yielding.give_way(reply, onset)
+
     def failed(self, kind: Kind, error: Exception) -> None:
         """A model step or what follows from it failed: the turn or the reply is given up."""
         if kind == "context":
             raise error
+        if kind == "spare":
+            return self.speculation.failed(error)
         self._emit(ev.Error("model", f"{type(error).__name__}: {error}"))
         if kind == "reply":
             self._end_reply("failed")
@@ -133,12 +152,14 @@ class DialogueEngine:
         """The next chunk [S], S <= 2560."""
         turns, cfg = self._turns, self._turns.cfg
         chunk, speaking = turns.audio.push(block), turns.state is DialogueState.SPEAKING
+        self.yielding.follow()
         if not turns.listening:
             deaf = speaking and cfg.interrupt == "never" and cfg.by_voice
             if deaf or (cfg.by_voice and not chunk.started):
                 turns.audio.keep(chunk.wave)
                 if deaf:
                     turns.audio.voice.forget()
+                self.yielding.go_on()
                 turns.check_idle()
                 return
             yield from self._begin_turn(cfg.by_voice)
@@ -165,11 +186,13 @@ class DialogueEngine:
             turns.go(Event.STOP)
         if turns.state is DialogueState.SPEAKING:
             twin, reply = self.conversation.fork(), self.reply
+            self.candidate = twin  # before anything is waited for: whatever happens, it is known
+            self.yielding.give_way(reply, turns.audio.voice.began)
+            self.yielding.resumed = False
             if reply is not None:
                 whole = reply.cut_to_heard(twin, reply.playback.position(self._now()))
                 if not whole:
-                    yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
-            self.candidate = twin
+                    yield from self._refeed(twin)
         elif self.stale or self.unread:
             yield from self._read_context()
         turns.go(Event.SPEECH_START)
@@ -187,6 +210,10 @@ class DialogueEngine:
         turn = active.turns[-1]
         turn.voiced |= chunk.voiced
         probabilities = yield from active.hear(chunk.wave)
+        if chunk.voiced:
+            turn.last_voice = active.length, len(turn.heard)
+        if not self.unread:
+            self.speculation.heard(self.cfg.speculate, active, chunk.voiced, probabilities)
         long = turn.chunks * CHUNK_SECONDS >= self.cfg.duplex.max_turn_seconds
         full = (long and cfg.detect != "file") or active.crowded
         how = self._turns.end_of_turn(turn.number, chunk, probabilities, full)
@@ -194,6 +221,9 @@ class DialogueEngine:
             return  # nothing was asked yet
         if how is not None:
             yield from self._end_turn(how, cfg.answer)
+        elif self._turns.state is DialogueState.OVERLAP and self.yielding.lasts(chunk, self.reply):
+            self.stop_reply("turn_detected")
+            self._turns.go(Event.REPLY_DONE)
 
     def _end_turn(self, how: ev.How, answer: bool) -> Steps[None]:
         """The user's turn is over."""
@@ -201,6 +231,8 @@ class DialogueEngine:
         turn = active.turns[-1]
         if how not in ev.DISMISSED and not active.was_heard():
             how = "unheard"
+        if how == "dismiss":
+            self.yielding.dismiss()
         turns.end(turn.number, how)
         if how in ev.DISMISSED:
             self.drop_turn(Event.DISMISS if how == "dismiss" else Event.DROP)
@@ -211,19 +243,28 @@ class DialogueEngine:
         turns.go(Event.INPUT_END)
         self._emit(ev.Transcript(turn.number, active.words))
         if answer:
-            self.start_reply()
+            job = None if self.unread else self.speculation.commit(active)
+            if job is None:
+                self.start_reply()
+            else:  # begun before
+                self.conversation, self.reply = job.conversation, job
+                self._emit(ev.ReplyStarted(job.number, job.speculated))
+                self.speculation.hand_over()
         else:
+            self.speculation.drop("given_up")
             turns.go(Event.STOP)
             yield from active.hear_rest()
 
     def drop_turn(self, event: Event) -> None:
         """The user's running turn, if there is one, leaves no trace."""
+        self.speculation.drop("given_up")
         turns = self.conversation.turns
         if turns and turns[-1].open:
             self.conversation.drop_turn()
         self.candidate = None
         if self._turns.listening:
             self._turns.go(event)
+        self.yielding.go_on()
 
     # --- replying ---
 
@@ -232,41 +273,47 @@ class DialogueEngine:
         speak: bool | None = None,
         max_tokens: int | None = None,
         conversation: Conversation | None = None,
+        voice: Sequence[int] | None = None,
     ) -> None:
-        """Answer the newest turn, of another conversation than the user's if one is given."""
+        """Answer the newest turn, of another conversation than the user's if one is given.
+
+        ``voice``: global tokens for this reply, instead of the conversation's.
+        """
+        self.speculation.drop("changed")
+        talk = conversation or self.conversation
+        self.reply = self._job(talk, speak, max_tokens, voice=voice)
+        self._emit(ev.ReplyStarted(self.reply.number))
+        self._tasks.start_reply(self._make_reply(self.reply))
+
+    def _job(
+        self,
+        conversation: Conversation,
+        speak: bool | None = None,
+        max_tokens: int | None = None,
+        voice: Sequence[int] | None = None,
+        held: int | None = None,
+    ) -> ReplyJob:
         cfg, limit = self.cfg, max_tokens or self.max_tokens
         if limit is not None:
             limit = min(limit, cfg.segmenter.max_tokens)
             cfg = replace(cfg, segmenter=replace(cfg.segmenter, max_tokens=limit))
         aloud = self.speak if speak is None else speak
-        conversation = conversation or self.conversation
-        self.reply = ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now)
-        self._emit(ev.ReplyStarted(self.reply.number))
-        self._tasks.start_reply(self._make_reply(self.reply))
+        return ReplyJob(conversation, cfg, aloud, self.calls, self._emit, self._now, voice, held)
 
     def reply_apart(self, command: Respond) -> Steps[None]:
         """Answer on a copy of the conversation, which goes with the answer."""
         if self.unread:
             yield from self._read_context()
-        talk, number = self.conversation, self._turns.number()
-        twin = talk.fork() if command.messages is None else talk.fresh()
-        for role, text in command.messages or ():
-            if role == "user":
-                twin.insert(twin.text_turn(number, text))
-            else:
-                twin.add_answer(text, lambda: number)
-        system = twin.system if command.system is None else command.system
-        if twin.use(system, command.tools or twin.tools) or command.messages is not None:
-            yield from twin.refeed(self.cfg.duplex.refeed, self._prefixes)
-        if twin.pending:
-            twin.turns[-1].number = number
-        elif command.system:
-            yield from twin.read_text(number, command.system)
-        else:
+        number, size = self._turns.number(), self.cfg.duplex.refeed
+        twin = yield from conversation_apart(
+            self.conversation, command, number, size, self._prefixes
+        )
+        if twin is None:
             self._emit(ev.Error("nothing_to_answer", "no turn waits for an answer"))
             return
         self._turns.go(Event.REPLY_START)
-        self.start_reply(command.speak, command.max_tokens, twin)
+        voice = self.conversation.model.find_voice(command.voice)
+        self.start_reply(command.speak, command.max_tokens, twin, voice)
 
     def _make_reply(self, reply: ReplyJob) -> Steps[None]:
         if self.unread:
@@ -298,9 +345,15 @@ class DialogueEngine:
         played, made = play.position(self._now()), self._tasks.cancel_reply()
         self.spoken[reply.number] = play.spoken
         if self.candidate is not None:
-            self.conversation, self.candidate = self.candidate, None
+            before, self.conversation, self.candidate = self.conversation, self.candidate, None
+            if self.yielding.resumed:  # more was heard than the candidate knows of
+                heard_last = played if self.yielding.reply is None else self.yielding.heard
+                self.conversation.take_answer(before, reply.number)
+                reply.cut_to_heard(self.conversation, heard_last)
+                self.unread = True
         elif not reply.cut_to_heard(self.conversation, played):
             self.stale = True
+        self.yielding.end()
         self.reply, turn = None, self.conversation.find(reply.number)  # None: deleted meanwhile
         heard = turn.answer.text if turn is not None and turn.answer is not None else ""
         self._emit(ev.Interrupted(reply.number, reason, played, heard))
@@ -311,6 +364,7 @@ class DialogueEngine:
     def leave_reply(self) -> None:
         """The bot has finished speaking."""
         self.reply = None
+        self.yielding.end()
         if self._turns.state in (DialogueState.SPEAKING, DialogueState.OVERLAP):
             if self.candidate is not None:
                 self.conversation, self.candidate = self.candidate, None
@@ -333,4 +387,11 @@ class DialogueEngine:
 
     def _read_context(self) -> Steps[None]:
         self.unread = self.stale = False
-        yield from self.conversation.refeed(self.cfg.duplex.refeed, self._prefixes)
+        yield from self._refeed(self.conversation)
+
+    def _refeed(self, conversation: Conversation) -> Steps[None]:
+        try:
+            yield from conversation.refeed(self.cfg.duplex.refeed, self._prefixes)
+        except BaseException:  # given up half-way
+            self.unread = True
+            raise

@@ -7,6 +7,7 @@ reply positions are samples at the codec's rate (24 kHz) since the beginning of 
 Order within a turn: ``SpeechStarted``, ``ChunkState`` for every chunk, ``SpeechStopped`` (unless
 the state head was quicker), ``TurnEnded``; if it is answered ``Transcript``, ``ReplyStarted``,
 ``TextDelta`` before its ``AudioDelta``s, ``ReplyDone``, and ``Played`` when the user has heard all.
+While a reply is heard it may give way to a voice (``Yielded``, then ``Resumed`` unless it ends).
 An interrupted reply gets ``Interrupted`` and, if it was still being made, ``ReplyDone`` with
 "cancelled"; no ``AudioDelta`` of it follows.
 """
@@ -25,6 +26,13 @@ How = Literal[
     "text",
 ]  # fmt: skip
 DISMISSED = ("dismiss", "no_decision", "unheard")  # turns that leave no trace and get no reply
+# whether a reply was begun in the pause before the turn ended: "exact": it is what it would be
+# without | "early": it does not know the silence that was heard since, and may differ
+Speculated = Literal["no", "exact", "early"]
+Outcome = Literal["committed", "dropped"]
+# "turn_ended" | "voice": the user spoke on | "changed": more was heard, or the history is another |
+# "command": the application asked for something | "failed": a model step did | "given_up": the turn
+Why = Literal["turn_ended", "voice", "changed", "command", "failed", "given_up"]
 Status = Literal["completed", "incomplete", "cancelled", "failed"]
 
 
@@ -95,14 +103,34 @@ class StateChanged(DuplexEvent):
 
 @dataclass
 class ReplyStarted(DuplexEvent):
-    """The model begins to answer."""
+    """The model begins to answer, or lets go what it began in the pause before (speculation)."""
+
+    turn: int
+    speculated: Speculated = "no"
+
+
+@dataclass
+class SpeculationBegun(DuplexEvent):
+    """A reply was begun though the turn may go on; nothing of it is handed out yet."""
 
     turn: int
 
 
 @dataclass
+class SpeculationEnded(DuplexEvent):
+    """The turn is over and the reply goes on ("committed"), or it was for nothing ("dropped")."""
+
+    turn: int
+    outcome: Outcome
+    why: Why
+    text_tokens: int  # of the LLM, made before
+    speech_tokens: int
+    milliseconds: float  # of computing before
+
+
+@dataclass
 class TextDelta(DuplexEvent):
-    """A piece of the answer, before its audio."""
+    """A piece of the answer, or the next chunk of one, before its audio."""
 
     turn: int
     part: int  # piece of the answer, from 0
@@ -131,13 +159,16 @@ class FunctionCall(DuplexEvent):
 
 @dataclass
 class Usage:
-    """Positions of the LLM's context that a reply read and wrote."""
+    """Positions of the LLM's context that a reply read and wrote, and how its audio came."""
 
     cached: int = 0  # of those read, before this turn
     input_text: int = 0
     input_audio: int = 0  # vectors of speech
     output_text: int = 0  # LLM tokens
     output_audio: int = 0  # speech tokens
+    # audio that came after all before it had been played, if played at once; and the silence in it
+    underruns: int = field(default=0, compare=False)
+    underrun_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass
@@ -159,6 +190,24 @@ class Interrupted(DuplexEvent):
     reason: Literal["turn_detected", "client"]
     played: int  # reply samples taken as played
     text: str  # what the history keeps of the answer
+
+
+@dataclass
+class Yielded(DuplexEvent):
+    """A voice began: pause or duck the reply, until ``Resumed``, ``Interrupted`` or ``Played``."""
+
+    turn: int
+    by: Literal["pause", "duck"]
+    onset: int  # user sample at which the voice began
+    played: int  # reply samples taken as played
+
+
+@dataclass
+class Resumed(DuplexEvent):
+    """The voice wanted nothing, or fell silent: play on with the sample after the last one."""
+
+    turn: int
+    played: int  # reply samples taken as played
 
 
 @dataclass

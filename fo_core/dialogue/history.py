@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fo_core.dialogue.segmenter import Tokenizer
-from fo_core.dialogue.writer import Answer, Part
+from fo_core.dialogue.speech.segmenter import Segment, Tokenizer
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.models.llm.tools import ToolResult
 
 
@@ -23,11 +23,13 @@ class Turn:
     chunks: int = 0  # heard
     voiced: bool = False  # a voice was found in it
     heard: list[Tensor] = field(default_factory=list)  # [1, N, H] each: what the LLM read of it
+    # when a voice was found in it last: positions of the LLM's cache, and entries of ``heard``
+    last_voice: tuple[int, int] | None = None
     classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
     results: tuple[ToolResult, ...] = ()  # of function calls: ``heard`` is then the whole message
     suffix_ids: list[int] | None = None  # before the assistant speaks; None: as after audio
     answer: Answer | None = None
-    parts: list[Part] = field(default_factory=list)  # pieces of the answer, as written so far
+    pieces: list[Segment] = field(default_factory=list)  # of the answer, as written so far
 
     def copy(self) -> Turn:
         """A copy whose answer can be cut without changing this one's."""
@@ -35,13 +37,13 @@ class Turn:
             self.answer, token_ids=[*self.answer.token_ids]
         )
         return dataclasses.replace(
-            self, parts=[*self.parts], answer=answer, heard=[*self.heard], classes=[*self.classes]
+            self, pieces=[*self.pieces], answer=answer, heard=[*self.heard], classes=[*self.classes]
         )
 
     def cut(self, tokens: int, tokenizer: Tokenizer) -> None:
         """Keep the first ``tokens`` of the answer."""
         assert self.answer is not None
-        self.parts = [part for part in self.parts if part.segment.stop <= tokens]
+        self.pieces = [piece for piece in self.pieces if piece.stop <= tokens]
         del self.answer.token_ids[tokens:]
         self.answer.text = tokenizer.decode(self.answer.token_ids, skip_special_tokens=True)
 
@@ -75,8 +77,7 @@ def tokens_heard(
     """
     if turn.answer is None:
         return 0
-    for part, sound in zip(turn.parts, spoken, strict=False):
-        segment = part.segment
+    for segment, sound in zip(turn.pieces, spoken, strict=False):
         if sound.whole and played >= sound.stop:
             continue
         count = segment.stop - segment.start
@@ -86,11 +87,11 @@ def tokens_heard(
         share = max(0, played - sound.start) / max(length, 1)
         tokens = segment.start + min(count, int(share * count))
         return _whole_words(turn.answer.token_ids, segment.start, tokens, segment.stop, tokenizer)
-    if len(spoken) < len(turn.parts):  # the next piece is written and has no audio yet
-        return turn.parts[len(spoken)].segment.start
+    if len(spoken) < len(turn.pieces):  # the next piece is written and has no audio yet
+        return turn.pieces[len(spoken)].start
     if turn.answer.ended:
         return len(turn.answer.token_ids)
-    return turn.parts[-1].segment.stop if turn.parts else 0
+    return turn.pieces[-1].stop if turn.pieces else 0
 
 
 def _whole_words(ids: list[int], start: int, tokens: int, stop: int, tokenizer: Tokenizer) -> int:

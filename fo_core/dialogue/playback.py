@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from fo_core.dialogue.commands import Truncate
@@ -10,12 +11,31 @@ from fo_core.streaming import SAMPLE_RATE
 
 
 @dataclass
+class Underruns:
+    """How often audio came after what was made before it had been played.
+
+    Playing is taken to begin with the first audio and to go on without a break.
+    """
+
+    count: int = 0
+    seconds: float = 0.0  # of silence, together
+    _end: float = 0.0  # when what was made will have been played, time.monotonic()
+
+    def add(self, seconds: float, now: float) -> None:
+        """So much audio comes at a time."""
+        if self._end and now > self._end:
+            self.count += 1
+            self.seconds += now - self._end
+        self._end = max(now, self._end) + seconds
+
+
+@dataclass
 class Playback:
     """The playback position of one reply.
 
     A user interface that tells how much it played moves the position (:meth:`tell`). Without such
     words it is taken to play in real time from the first audio on, and to wait where the audio is
-    not made yet.
+    not made yet, and while it is paused.
 
     Args:
         rate: Samples a second of the reply.
@@ -26,9 +46,15 @@ class Playback:
     done: bool = False  # nothing more will be made
     spoken: list[Spoken] = field(default_factory=list)  # of every piece of the answer
     truncated: Truncate | None = None  # the user heard no more than that, whatever is still made
+    underruns: Underruns = field(default_factory=Underruns)
     _position: float = 0.0
     _clock: int = 0  # user samples at which the position was what it is
     _told: bool = False
+    _paused: bool = False
+
+    def start(self, clock: int) -> None:
+        """What was made so far is handed out only now, at a time in user samples."""
+        self._position, self._clock = 0.0, clock
 
     def begin_part(self) -> None:
         """The audio of the next piece of the answer begins."""
@@ -37,6 +63,7 @@ class Playback:
     def add(self, samples: int, clock: int) -> int:
         """More audio, at a time in user samples; its first reply sample."""
         self.position(clock)
+        self.underruns.add(samples / self.rate, time.monotonic())
         start, self.made = self.made, self.made + samples
         self.spoken[-1].stop = self.made
         return start
@@ -44,10 +71,20 @@ class Playback:
     def position(self, clock: int) -> int:
         """Reply samples played at a time in user samples."""
         if not self._told:
-            passed = max(0, clock - self._clock) * self.rate / SAMPLE_RATE
+            passed = 0 if self._paused else max(0, clock - self._clock) * self.rate / SAMPLE_RATE
             self._position = min(float(self.made), self._position + passed)
             self._clock = max(self._clock, clock)
         return int(self._position)
+
+    def pause(self, clock: int) -> None:
+        """It stands still from a time in user samples on."""
+        self.position(clock)
+        self._paused = True
+
+    def resume(self, clock: int) -> None:
+        """It goes on, at a time in user samples, with the sample after the last one."""
+        self.position(clock)
+        self._paused = False
 
     def tell(self, position: int) -> None:
         """The user interface has played ``position`` samples."""

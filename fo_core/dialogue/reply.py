@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +18,11 @@ from fo_core.dialogue.conversation import Conversation
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.recent import Recent
-from fo_core.dialogue.segmenter import Segmenter
 from fo_core.dialogue.settings import DialogueConfig
-from fo_core.dialogue.speaker import Speaker
+from fo_core.dialogue.speech.segmenter import Segment, Segmenter
+from fo_core.dialogue.speech.speaker import Speaker
+from fo_core.dialogue.speech.writer import Answer, Part, Writer
 from fo_core.dialogue.tool_calls import CallSegmenter
-from fo_core.dialogue.writer import Answer, Part, Writer
 from fo_core.models.llm.tools import ToolCall
 from fo_core.models.steps import Steps
 
@@ -39,10 +39,15 @@ class ReplyJob:
         calls: Takes the function calls that are made.
         emit: Takes what happens.
         now: Time in user samples, for the playback position.
+        voice: Global tokens; None: the conversation's.
+        held_tokens: Its output is held back until :meth:`release`; before that it has no more LLM
+            tokens than so many. None: nothing is held back.
 
     Attributes:
+        speaks: Whether it is spoken.
         asked: When it began, time.monotonic(); 0: not yet.
         read: When the LLM had read the question to its end.
+        speculated: Whether it was begun before the turn was known to be over.
     """
 
     def __init__(
@@ -53,14 +58,38 @@ class ReplyJob:
         calls: Calls,
         emit: Callable[[ev.DuplexEvent], None],
         now: Callable[[], int],
+        voice: Sequence[int] | None = None,
+        held_tokens: int | None = None,
     ) -> None:
         self.conversation, self.turn = conversation, conversation.turns[-1]
         self.number = self.turn.number
         self.playback = Playback(conversation.model.codec.sample_rate)
         self.speaker: Speaker | None = None
         self.asked = self.read = 0.0
-        self._cfg, self._speak = cfg, speak
+        self.speculated: ev.Speculated = "no"
+        self._cfg, self.speaks, self._voice = cfg, speak, voice
         self._calls, self._emit, self._now = calls, emit, now
+        self._held_tokens = held_tokens or 0
+        self._held: list[ev.DuplexEvent] | None = None if held_tokens is None else []
+
+    @property
+    def enough(self) -> bool:
+        """Whether so much is held back that more would be of no use yet: the first audio."""
+        answer, made = self.turn.answer, self.playback.made if self.speaks else bool(self._held)
+        return bool(made) or len(answer.token_ids if answer else ()) >= self._held_tokens
+
+    def release(self) -> None:
+        """Hand out what was held back, and from now on what is made."""
+        held, self._held = self._held or [], None
+        self.playback.start(self._now())
+        for event in held:
+            self._emit(event)
+
+    def _tell(self, event: ev.DuplexEvent) -> None:
+        if self._held is None:
+            self._emit(event)
+        else:
+            self._held.append(event)
 
     def steps(self) -> Steps[ev.Status]:
         """Make all of it; how it ended.
@@ -69,7 +98,7 @@ class ReplyJob:
             CheckpointError: It is to be spoken and a part for that is not trained.
         """
         self.asked = time.monotonic()
-        if self._speak:
+        if self.speaks:
             self.conversation.model.require("speech_decoder", "codec")
             self.speaker = self._make_speaker()
         hidden = yield from self.conversation.read_end()
@@ -78,24 +107,33 @@ class ReplyJob:
         answer = self.turn.answer = writer.answer
         while not writer.done:
             parts = yield from writer.advance()
-            self.turn.parts += parts
             for part in parts:
-                self._emit(ev.TextDelta(self.number, part.index, part.segment.text_raw))
+                self._keep(part.segment)
+            for part in parts:
+                self._tell(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
                     yield from self._say(part, self.speaker)
             self._tell_calls(writer)
         ended = answer.ended or (answer.calls and not self.conversation.tools.parallel)
         return "completed" if ended else "incomplete"
 
+    def _keep(self, segment: Segment) -> None:
+        """A chunk goes on with the piece before it."""
+        if segment.joined and self.turn.pieces:
+            segment = self.turn.pieces.pop().extended(segment)
+        self.turn.pieces.append(segment)
+
     def _say(self, part: Part, speaker: Speaker) -> Steps[None]:
-        self.playback.begin_part()
+        """Say a piece, or as much of it as is written."""
+        if not part.segment.joined:
+            self.playback.begin_part()
         utterance = speaker.begin(part)
         while not utterance.done:
             for audio in (yield from speaker.advance(utterance)):
                 start = self.playback.add(audio.numel(), self._now())
                 samples = audio.float().cpu().numpy()
-                self._emit(ev.AudioDelta(self.number, part.index, start, samples))
-        self.playback.spoken[-1].whole = True
+                self._tell(ev.AudioDelta(self.number, part.index, start, samples))
+        self.playback.spoken[-1].whole = not part.segment.more
 
     def _tell_calls(self, writer: Writer) -> None:
         """Tell of the functions that the answer has called since the last time."""
@@ -105,9 +143,9 @@ class ReplyJob:
             writer.answer.calls = True
             id_ = f"call_{secrets.token_hex(8)}"
             self._calls[id_] = call
-            self._emit(ev.FunctionCall(self.number, id_, call.name, call.arguments))
+            self._tell(ev.FunctionCall(self.number, id_, call.name, call.arguments))
         while writer.calls.faults:
-            self._emit(ev.Error("bad_call", writer.calls.faults.pop(0)))
+            self._tell(ev.Error("bad_call", writer.calls.faults.pop(0)))
 
     def _make_writer(self, hidden: Tensor) -> Writer:
         conversation, cfg = self.conversation, self._cfg
@@ -125,7 +163,7 @@ class ReplyJob:
         )
 
     def _make_speaker(self) -> Speaker:
-        model, voice = self.conversation.model, self.conversation.voice
+        model, voice = self.conversation.model, self._voice or self.conversation.voice
         codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
         return Speaker(model, self._cfg.speaker, self._generator(1), codes)
 
@@ -164,4 +202,13 @@ class ReplyJob:
         speech = sum(v.shape[1] for t in conversation.turns if t.chunks for v in t.heard)
         spoken = sum(len(part.tokens) for part in self.speaker.parts) if self.speaker else 0
         read, speech = answer.start, min(speech, answer.start)
-        return ev.Usage(turn.start, read - speech, speech, len(answer.token_ids), spoken)
+        late = self.playback.underruns
+        return ev.Usage(
+            turn.start,
+            read - speech,
+            speech,
+            len(answer.token_ids),
+            spoken,
+            late.count,
+            late.seconds,
+        )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fo_core.config import config, load, renamed, replace, to_dict
-from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.calibration import Calibration
+from fo_core.dialogue.speech.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import write_json
@@ -37,9 +38,14 @@ class TurnConfig:
     # "semantic": silence that ends a turn on which the state head made no decision
     end_of_turn_timeout_ms: float = 4000.0
     answer: bool = True  # reply by itself when a turn ends
-    # while the bot speaks: "state": only a finished question stops it (paper) | "voice": any speech
-    # does, at once | "never": the bot hears nothing while it speaks
-    interrupt: Literal["state", "voice", "never"] = "state"
+    # while the bot speaks: "yield": it gives way to a voice at once, and goes on where it was if
+    # the voice wants no answer | "state": only a finished question stops it (paper) | "voice": any
+    # speech does, at once and for good | "never": the bot hears nothing while it speaks
+    interrupt: Literal["yield", "state", "voice", "never"] = "yield"
+    # how it gives way: "pause": it stands still | "duck": it goes on in a low voice | "none": it
+    # goes on as it is (a player that can do neither), and only yield_ms and a question stop it
+    yield_by: Literal["pause", "duck", "none"] = "pause"
+    yield_ms: float = 2000.0  # "yield": a longer voice stops the bot for good
     idle_ms: float = 0.0  # silence after a reply that is reported once; 0 = never
 
     @property
@@ -50,7 +56,7 @@ class TurnConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold < 1.0:
             raise ConfigError(f"turn.threshold is {self.threshold}", possible="between 0 and 1")
-        for name in ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "idle_ms"):
+        for name in ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "yield_ms", "idle_ms"):
             if not 0.0 <= getattr(self, name) <= 600_000:
                 raise ConfigError(
                     f"turn.{name} is {getattr(self, name)}", possible="0 to 600000 ms"
@@ -78,6 +84,27 @@ class DuplexConfig:
 
 
 @config
+class SpeculateConfig:
+    """A reply that is begun in a pause of the user, before the turn is known to be over."""
+
+    # "exact": where it is what it would be without, to the bit (adapters that give nothing for
+    # silence) | "any": also where it is not; such a reply is marked | "off"
+    how: Literal["exact", "any", "off"] = "exact"
+    threshold: float = 0.001  # probability of state 1 in a pause above which it is begun
+    per_turn: int = 3  # replies that are begun for one turn of the user, at most
+    max_tokens: int = 64  # LLM tokens that are written before the turn is over, at most
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold < 1.0:
+            raise ConfigError(f"speculate.threshold is {self.threshold}", possible="0 to below 1")
+        for name in ("per_turn", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"speculate.{name} is {getattr(self, name)}", possible="1 or more"
+                )
+
+
+@config
 class DialogueConfig:
     """How a model talks."""
 
@@ -87,6 +114,8 @@ class DialogueConfig:
     segmenter: SegmenterConfig = SegmenterConfig()  # where pieces to speak end; longest answer
     speaker: SpeakerConfig = SpeakerConfig()  # speech tokens, chunks and cuts of the audio
     duplex: DuplexConfig = DuplexConfig()  # turn taking of a live talk, and its context
+    calibration: Calibration | None = None  # how ``states`` was found; `fo models calibrate`
+    speculate: SpeculateConfig = SpeculateConfig()  # replies that are begun in pauses
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
 
@@ -123,6 +152,19 @@ def read_dialogue(folder: str | Path, overrides: Sequence[str] = ()) -> Dialogue
 def write_dialogue(folder: str | Path, cfg: DialogueConfig) -> None:
     """Write ``dialogue.json``."""
     write_json(Path(folder) / FILE, to_dict(cfg))
+
+
+def write_calibration(folder: str | Path, states: StateRule, found: Calibration) -> None:
+    """Change what ``dialogue.json`` says of ``states`` and ``calibration``, and nothing else.
+
+    Raises:
+        CheckpointError: The file is not JSON.
+        ConfigError: A key or value of it is wrong.
+    """
+    read_dialogue(folder)
+    path = Path(folder) / FILE
+    data = renamed(read_json(path)) if path.is_file() else {}
+    write_json(path, {**data, "states": to_dict(states), "calibration": to_dict(found)})
 
 
 def official_server(fields: Mapping[str, Any]) -> DialogueConfig:

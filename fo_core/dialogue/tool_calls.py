@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fo_core.dialogue.segmenter import Segment, Segmenter
+from fo_core.dialogue.speech.segmenter import Segment, Segmenter
 from fo_core.errors import DataError
 from fo_core.models.llm import chat
 from fo_core.models.llm.tools import Tool, ToolCall, ToolFormat, read_calls

@@ -2,11 +2,19 @@
 
 All keys and values are kept, also those that a layer with a sliding window no longer sees: so a
 cache can be cropped to any length, and the window is a matter of the mask alone.
+
+A branch of a cache (:meth:`KVCache.branch`) writes into the same memory behind what both have in
+common. Whoever takes a step has its rows there; those of the others that lie in its way are put
+aside and come back with their own next step. So a branch copies nothing when it begins, and a
+change of turns copies what the two do not share, however long the common beginning is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -58,13 +66,37 @@ class LlamaConfig:
 
 
 @dataclass
+class _Aside:
+    """Rows of a branch that another one has written over."""
+
+    start: int
+    keys: Tensor  # [L, B, Hkv, n, dh]
+    values: Tensor  # [L, B, Hkv, n, dh]
+    places: Tensor | None  # [B, n]
+
+    def upto(self, stop: int) -> _Aside:
+        """Without the rows from position ``stop`` on."""
+        n = stop - self.start
+        places = None if self.places is None else self.places[:, :n]
+        return _Aside(self.start, self.keys[:, :, :, :n], self.values[:, :, :, :n], places)
+
+
+@dataclass(eq=False)
 class KVCache:
-    """Keys and values of all layers; what lies beyond ``length`` is scratch."""
+    """Keys and values of all layers; what lies beyond ``length`` is scratch.
+
+    The tensors may be read after :meth:`claim` (a step claims by itself).
+    """
 
     keys: Tensor  # [L, B, Hkv, Tmax, dh]
     values: Tensor  # [L, B, Hkv, Tmax, dh]
     length: int = 0  # positions in use
     places: Tensor | None = None  # [B, Tmax] rotary position of each, where windows ask for it
+    # branches that write into the same memory, this one among them; None: there are no others
+    _branches: weakref.WeakSet[KVCache] | None = field(default=None, repr=False)
+    _claimed: bool = field(default=True, repr=False)  # all rows up to ``length`` are in place
+    _intact: int = field(default=0, repr=False)  # else: so many of the first ones
+    _aside: list[_Aside] = field(default_factory=list, repr=False)  # the others, in any order
 
     @classmethod
     def empty(
@@ -92,11 +124,62 @@ class KVCache:
 
     def reserve(self, count: int) -> None:
         """Make room for ``count`` more positions; a full cache doubles, up to ``GROWTH`` more."""
+        self.claim()
         need = self.length + count
         if need <= self.capacity:
             return
         wider = self._copy(max(need, self.capacity + min(self.capacity, GROWTH)))
         self.keys, self.values, self.places = wider.keys, wider.values, wider.places
+        self._leave()
+
+    def branch(self) -> KVCache:
+        """Another cache with the same content in the same memory; nothing is copied.
+
+        The two are independent of each other, but only one of them may be in a step at a time: for
+        two strands of one user's talk, not for two users.
+        """
+        self.claim()
+        self._branches = self._branches or weakref.WeakSet((self,))
+        twin = copy.copy(self)
+        twin._claimed, twin._intact, twin._aside = False, self.length, []
+        self._branches.add(twin)
+        return twin
+
+    def claim(self) -> None:
+        """Have all rows in place; the step that follows may write behind them."""
+        if self._branches is not None:
+            with torch.inference_mode():
+                self._swap_in(self._branches)
+
+    def _swap_in(self, branches: Iterable[KVCache]) -> None:
+        start = self.length if self._claimed else self._intact
+        others = [branch for branch in branches if branch is not self]
+        for other in others:
+            other._put_aside(start)
+        for piece in self._aside:
+            rows = slice(piece.start, piece.start + piece.keys.shape[3])
+            self.keys[:, :, :, rows], self.values[:, :, :, rows] = piece.keys, piece.values
+            if self.places is not None and piece.places is not None:
+                self.places[:, rows] = piece.places
+        self._claimed, self._aside = True, []
+        if not others:
+            self._leave()
+
+    def _put_aside(self, start: int) -> None:
+        """Another branch writes from position ``start`` on."""
+        stop = self.length if self._claimed else self._intact
+        self._claimed, self._intact = False, min(start, stop)
+        if start < stop:
+            rows = slice(start, stop)
+            places = None if self.places is None else self.places[:, rows].clone()
+            keys, values = self.keys[:, :, :, rows].clone(), self.values[:, :, :, rows].clone()
+            self._aside.append(_Aside(start, keys, values, places))
+
+    def _leave(self) -> None:
+        """Have no branches any more; all rows are in place."""
+        if self._branches is not None:
+            self._branches.discard(self)
+            self._branches = None
 
     def note(self, positions: Tensor | int, count: int) -> Tensor | None:
         """Keep the positions of the next ``count`` entries (room is reserved), where windows ask.
@@ -136,22 +219,29 @@ class KVCache:
         """Forget everything from position ``length`` on; nothing is copied."""
         assert 0 <= length <= self.length, "a cache is cropped to a part of itself"
         self.length = length
+        if not self._claimed:
+            self._intact = min(self._intact, length)
+            kept = [piece for piece in self._aside if piece.start < length]
+            self._aside = [piece.upto(length) for piece in kept]
 
     def expand(self, batch: int, capacity: int) -> KVCache:
         """A copy of a one-row cache for ``batch`` rows, with room for ``capacity`` positions."""
+        self.claim()
         keys, values = (part.expand(-1, batch, -1, -1, -1) for part in (self.keys, self.values))
         places = None if self.places is None else self.places.expand(batch, -1)
         return KVCache(keys, values, self.length, places)._copy(capacity)
 
     def select(self, rows: Tensor, capacity: int = 0) -> KVCache:
         """A copy of some rows [B'] of the batch, with room for ``capacity`` positions."""
+        self.claim()
         used = slice(0, self.length)
         keys, values = self.keys[:, rows, :, used], self.values[:, rows, :, used]
         places = None if self.places is None else self.places[rows, used]
         return KVCache(keys, values, self.length, places)._copy(capacity)
 
     def fork(self, room: int = 64) -> KVCache:
-        """A copy of the used part with ``room`` free positions, for a speculative branch."""
+        """A copy of the used part with ``room`` free positions, which shares nothing with this."""
+        self.claim()
         return self._copy(self.length + room)
 
     def _copy(self, capacity: int) -> KVCache:

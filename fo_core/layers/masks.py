@@ -104,9 +104,19 @@ def valid_rows(lens: Tensor | None, batch: int, size: int, device: torch.device)
     return torch.arange(size, device=device) < lens.to(device).unsqueeze(1)
 
 
-def full_mask(valid: Tensor | None) -> Tensor | None:
-    """[B, 1, T, T]: everyone sees the valid ones, and itself so that no row is empty."""
-    if valid is None:
+def full_mask(valid: Tensor | None, chunks: Tensor | None = None) -> Tensor | None:
+    """[B, 1, T, T]: everyone sees the valid ones, and itself so that no row is empty.
+
+    Args:
+        valid: [B, T], or None: all are.
+        chunks: Chunk of each row [B, T], or None: none sees a later chunk.
+    """
+    if valid is None and chunks is None:
         return None
-    eye = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    return (valid[:, None, :] | eye).unsqueeze(1)
+    seen = None if valid is None else valid[:, None, :]
+    if chunks is not None:
+        own = chunks[:, None, :] <= chunks[:, :, None]
+        seen = own if seen is None else own & seen
+    assert seen is not None
+    eye = torch.eye(seen.shape[2], dtype=torch.bool, device=seen.device)
+    return (seen | eye).unsqueeze(1)

@@ -23,6 +23,7 @@ from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import make_extractor
 from fo_core.io.checkpoint import load_into, load_tensors, save_tensors
 from fo_core.io.files import write_json
+from fo_core.models import voices
 from fo_core.models.adapter.conv_adapter import ConvAdapter, ConvAdapterConfig
 from fo_core.models.adapter.ctc_adapter import CtcAdapter, CtcAdapterConfig
 from fo_core.models.adapter.speech_adapter import SpeechAdapter
@@ -54,6 +55,7 @@ from fo_core.models.model_config import (
 )
 from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.state_head import StateHead
+from fo_core.models.voices import VoiceChoice
 from fo_core.streaming import FRAMES_PER_CHUNK
 
 PARTS = (
@@ -164,10 +166,19 @@ class FreezeOmni(nn.Module):
 
         Stage ``output-3`` trains it; until then such a decoder reads no hidden states at all.
         """
-        cfg = self.config.speech_decoder
-        if cfg.prefix:
-            return
-        cfg = replace(cfg, prefix=True)
+        if not self.config.speech_decoder.prefix:
+            self._grow_decoder(prefix=True)
+
+    def add_drafts(self, count: int) -> None:
+        """Let the speech decoder guess ``count`` tokens ahead, by a head with initial weights.
+
+        Stage ``output-2`` trains it; a head that is there stays and guesses so many from now on.
+        """
+        if self.config.speech_decoder.drafts != count:
+            self._grow_decoder(drafts=count)
+
+    def _grow_decoder(self, **changes: Any) -> None:
+        cfg = replace(self.config.speech_decoder, **changes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             grown = _make_decoder(cfg).to(self.device).eval()
@@ -180,20 +191,20 @@ class FreezeOmni(nn.Module):
         ids = self.config.voice or (0,) * self.codec.cfg.global_quantizer.groups
         return torch.tensor([[list(ids)]], device=self.device).expand(batch_size, -1, -1)
 
-    def check_voice(self, voice: Sequence[int] | None) -> None:
-        """Refuse a voice that is none of the codec's; None is the model's own.
+    def find_voice(self, voice: VoiceChoice) -> tuple[int, ...] | None:
+        """Global tokens of a voice that is named or given; None is the model's own.
 
         Raises:
-            ConfigError: The number of codes, or a code, is wrong.
+            ConfigError: There is none of this name, or they are no tokens of the codec.
         """
-        if voice is None:
-            return
-        groups, codes = (
-            self.codec.cfg.global_quantizer.groups,
-            self.codec.cfg.global_quantizer.codes,
-        )
-        if len(voice) != groups or not all(0 <= code < codes for code in voice):
-            raise ConfigError(f"voice {list(voice)}", f"{groups} codes of 0 to {codes - 1}")
+        found = voices.find(self.config, voice)
+        sizes = self.codec.cfg.global_quantizer
+        if found is not None and (
+            len(found) != sizes.groups or not all(0 <= code < sizes.codes for code in found)
+        ):
+            possible = f"{sizes.groups} codes of 0 to {sizes.codes - 1}"
+            raise ConfigError(f"voice {list(found)}", possible)
+        return found
 
     def save(
         self, folder: str | Path, parts: Iterable[str] | None = None, with_config: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,6 +77,14 @@ class StateHeadConfig:
     probe_hidden: int = 128  # width of the probe's inner layer
 
 
+@config
+class VoiceConfig:
+    """A voice that the codec can speak with."""
+
+    global_tokens: tuple[int, ...]  # of the codec
+    source: str = ""  # whose it is, where it is from
+
+
 Encoder = Annotated[SpeechEncoderConfig | WhisperEncoderConfig, Field(discriminator="type")]
 Adapter = Annotated[
     ConvAdapterConfig | CtcAdapterConfig | WordAdapterConfig, Field(discriminator="type")
@@ -98,6 +107,7 @@ class FreezeOmniConfig:
     speech_decoder: Decoder = SpeechDecoderConfig()
     codec: Codec = TiCodecConfig()
     voice: tuple[int, ...] = ()  # global tokens of the assistant's voice
+    voices: dict[str, VoiceConfig] = field(default_factory=dict)  # by name, for sessions to choose
 
 
 def read_config(folder: str | Path, overrides: Sequence[str] = ()) -> FreezeOmniConfig:

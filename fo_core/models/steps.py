@@ -1,14 +1,14 @@
 """Work of a session as a coroutine that asks for one model step after the other.
 
 Whoever drives the coroutine decides when a step runs, and with whose: :func:`drive` runs each at
-once, the pool (:mod:`fo_core.dialogue.pool`) runs those of several sessions in one batch.
+once, the pool (:mod:`fo_core.dialogue.sessions.pool`) runs those of several sessions in one batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,16 +41,22 @@ class LLMRequest:
 
 @dataclass(frozen=True)
 class DecoderRequest:
-    """Feed a speech token to the speech decoder; gives the next one's logits [1, S]."""
+    """Feed speech tokens to the speech decoder; gives the logits behind each, [n, S]."""
 
     model: SpeechDecoder
-    token: Tensor  # [1]
+    token: Tensor  # [n], most often one
     state: SpeechState  # of one sentence; extended in place
-    rows: ClassVar[int] = 1  # new positions
+
+    @property
+    def rows(self) -> int:
+        """New positions."""
+        return len(self.token)
 
     @torch.inference_mode()
     def run(self) -> Tensor:
         """The step alone."""
+        if len(self.token) > 1:
+            return self.model.step_tokens(self.token, self.state)
         return self.model.step(self.token, self.state)[0]
 
 

@@ -1,12 +1,12 @@
-"""The web application: Realtime at /v1/realtime, Socket.IO, the page, /v1/models, /metrics ..."""
+"""The web application: Realtime over WebSocket and WebRTC, Socket.IO, the page, /metrics ..."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
+import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -17,35 +17,28 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from fo_core.dialogue.pool import Pool, PoolFull, Talk
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.sessions.pool import Pool, PoolFull, Talk
+from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.errors import FoError
+from fo_core.server.access.answers import refusal
+from fo_core.server.access.keys import Access
+from fo_core.server.access.routes import add_secrets
 from fo_core.server.beta import PROTOCOL
 from fo_core.server.budget import Budget
 from fo_core.server.connection import ERROR, POLICY, TRY_LATER, Connection, ServeConfig
 from fo_core.server.drain import SAYS, Drain
 from fo_core.server.logs import request_id, say
-from fo_core.server.messages import new_id
+from fo_core.server.messages import Refused, new_id
 from fo_core.server.metrics import Metrics
 from fo_core.server.origins import allowed_origin
-from fo_core.server.settings import SessionSettings, detection
+from fo_core.server.settings import SessionSettings, for_player, own_detection
 from fo_core.server.socketio import Dialect
 from fo_core.server.translate import error
+from fo_core.server.webrtc.routes import Calls
 
 __all__ = ["ServeConfig", "make_app"]
-KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser sends a key: a subprotocol of this name
+NO_LIVE = "no OpenAI Live dialect here; possible: /v1/realtime by WebSocket, /v1/realtime/calls"
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds
-
-
-def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """The API key that a client sent: as bearer, as a subprotocol, or in the query."""
-    bearer = headers.get("authorization", "")
-    if bearer.lower().startswith("bearer "):
-        return bearer[7:].strip()
-    for protocol in headers.get("sec-websocket-protocol", "").split(","):
-        if protocol.strip().startswith(KEY_PROTOCOL):
-            return protocol.strip()[len(KEY_PROTOCOL) :]
-    return query.get("api_key", "")
 
 
 def make_app(
@@ -71,31 +64,31 @@ def make_app(
     def ready() -> bool:
         return not leaving.begun and pool.stats().sessions < pool.cfg.max_sessions
 
-    def open_talk() -> Talk:
+    def open_talk(turn: TurnConfig | None = None) -> Talk:
         if leaving.begun:
             raise PoolFull(SAYS, do="try again later")
-        return pool.open()
+        return pool.open(turn=turn)
 
     metrics = Metrics(pool.stats, pool.cfg.max_sessions, ready)
 
-    def allowed(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-        sent = key_of(headers, query)
-        return cfg.api_key is None or hmac.compare_digest(sent.encode(), cfg.api_key.encode())
+    def first_settings() -> SessionSettings:
+        shown, turn = own_detection(dialogue.duplex.turn)
+        return SessionSettings(name, system, turn, shown, voices=pool.voices, voice=pool.voices[0])
+
+    access = Access(cfg, first_settings)
+    calls = Calls(access, open_talk, pool.working, cfg, leaving, metrics)
 
     def environ_allowed(environ: dict[str, Any]) -> bool:
         headers = {"authorization": environ.get("HTTP_AUTHORIZATION", "")}
         asked = parse_qs(environ.get("QUERY_STRING", ""))
-        return allowed(headers, {key: values[0] for key, values in asked.items()})
-
-    def first_settings() -> SessionSettings:
-        shown, turn = detection({"type": "semantic_vad"}, dialogue.duplex.turn)
-        return SessionSettings(name, system, turn, shown)
+        return access.has_key(headers, {key: values[0] for key, values in asked.items()})
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         waiting = asyncio.create_task(dialect.leave(leaving, pool.working))
         yield
         waiting.cancel()
+        await calls.close()
         await asyncio.to_thread(pool.close)
         say("server ended")
 
@@ -132,9 +125,9 @@ def make_app(
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     def locked(request: Request) -> JSONResponse | None:
-        if allowed(request.headers, request.query_params):
+        if access.has_key(request.headers, request.query_params):
             return None
-        return JSONResponse(error("the API key is wrong or missing", "invalid_api_key"), 401)
+        return refusal(Refused("the API key is wrong or missing", code="invalid_api_key"))
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:
@@ -146,7 +139,8 @@ def make_app(
 
     @app.get("/v1/models")
     async def models(request: Request) -> Response:
-        data = [{"id": name, "object": "model", "created": started, "owned_by": "freeze-omni"}]
+        about = {"id": name, "object": "model", "created": started, "owned_by": "freeze-omni"}
+        data = [about | {"voices": list(pool.voices)}]  # an extension
         return locked(request) or JSONResponse({"object": "list", "data": data})
 
     @app.websocket("/v1/realtime")
@@ -164,31 +158,50 @@ def make_app(
             await socket.send_json({"event_id": new_id("event"), **error(message, code)})
             await socket.close(close, message[:120])
 
-        origin, host = socket.headers.get("origin"), socket.headers.get("host")
-        if not allowed_origin(origin, host, cfg.origins):
-            what = f"pages of {origin} may not talk to {host} (fo serve --origin {origin})"
-            await refuse(what, "wrong_origin", POLICY)
-            return
-        if not allowed(socket.headers, socket.query_params):
-            await refuse("the API key is wrong or missing", "invalid_api_key", POLICY)
+        if "call_id" in socket.query_params:
+            await refuse("no second connection to a call (call_id) here", "unsupported", POLICY)
             return
         try:
-            talk = open_talk()
+            host = socket.headers.get("host")
+            settings = access.session(socket.headers, socket.query_params, host)
+            turn = for_player(settings.turn, socket.query_params.get("yield"))
+            settings = dataclasses.replace(settings, turn=turn)
+        except Refused as wrong:
+            await refuse(str(wrong), wrong.code, POLICY)
+            return
+        try:
+            talk = open_talk(settings.turn)
         except FoError as wrong:
             full = isinstance(wrong, PoolFull)
             code = "server_shutdown" if leaving.begun else "too_many_sessions" if full else "model"
             await refuse(str(wrong), code, TRY_LATER if full else ERROR)
             return
         try:
-            connection = Connection(socket, talk, first_settings(), cfg, leaving, metrics)
+            connection = Connection(socket, talk, settings, cfg, leaving, metrics)
             await connection.serve(known, lambda: pool.working(talk) or bool(talk.backlog))
         finally:
             talk.close("client")
 
+    @app.websocket("/v1/live/sessions")
+    async def live_session(socket: WebSocket) -> None:
+        await socket.accept()
+        told = error(NO_LIVE, "unsupported")["error"] | {"client_event_id": None}
+        told = {"event_id": new_id("event"), "type": "error", "error": told}
+        metrics.refused("unsupported")
+        await socket.send_json(told)
+        await socket.close(POLICY, NO_LIVE[:120])
+
+    @app.post("/v1/live/{rest:path}")
+    async def live_post(rest: str) -> Response:
+        metrics.refused("unsupported")
+        return refusal(Refused(NO_LIVE, code="unsupported"))
+
+    calls.add_routes(app)
+    add_secrets(app, access)
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(
-        open_talk,
+        lambda asked: open_talk(for_player(dialogue.duplex.turn, asked)),
         environ_allowed,
         lambda: Budget(cfg.messages_per_second, cfg.burst),
         lambda origin, environ: allowed_origin(origin, environ.get("HTTP_HOST"), cfg.origins),

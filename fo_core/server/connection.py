@@ -1,4 +1,4 @@
-"""One WebSocket of the Realtime protocol: what a client says, what it is told, and how it ends."""
+"""One connection of the Realtime protocol: what a client says, what it is told, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from starlette.websockets import WebSocketDisconnect
 
 from fo_core.config import config
-from fo_core.dialogue.pool import Talk
+from fo_core.dialogue.sessions.pool import Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import wants_beta
 from fo_core.server.budget import Budget
@@ -20,6 +20,7 @@ from fo_core.server.logs import say
 from fo_core.server.metrics import Metrics
 from fo_core.server.realtime import Realtime
 from fo_core.server.settings import SessionSettings
+from fo_core.server.webrtc.media import Media
 
 GOING_AWAY, POLICY, ERROR, TRY_LATER = 1001, 1008, 1011, 1013  # close codes of WebSocket
 CUT_SECONDS = 2.0  # for the end of a reply that is cut off to reach its client
@@ -37,6 +38,8 @@ class ServeConfig:
     messages_per_second: float = 400.0  # of one client, sustained
     burst: int = 2000  # messages at once
     send_seconds: float = 20.0  # a client that takes nothing for so long is put out
+    connect_seconds: float = 15.0  # a WebRTC caller that is not connected by then is put out
+    client_secrets: int = 1000  # that are valid at a time
     certificate: Path | None = None  # PEM file for TLS
     private_key: Path | None = None  # PEM file for TLS
     origins: tuple[str, ...] = ()  # pages of other sites that may talk (https://example.com)
@@ -52,6 +55,7 @@ class Connection:
         cfg: Limits.
         drain: Says when the server is about to end.
         metrics: Told of each event that is sent.
+        media: Carries the audio, where it does not come in messages.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class Connection:
         cfg: ServeConfig,
         drain: Drain,
         metrics: Metrics,
+        media: Media | None = None,
     ) -> None:
         self._socket, self._cfg, self._drain, self._metrics = socket, cfg, drain, metrics
+        self._media = media
         self._budget = Budget(cfg.messages_per_second, cfg.burst)
         self._replies, self._begun = 0, 0.0
         self._client = Realtime(
@@ -75,6 +81,7 @@ class Connection:
             wants_beta(socket.headers),
             lambda: [self._budget.shown()],
             self._saw,
+            media,
         )
 
     async def serve(self, request_id: str, working: Callable[[], bool]) -> None:
@@ -89,7 +96,9 @@ class Connection:
         tasks: list[asyncio.Task[tuple[int, str]]] = []
         try:
             await client.hello()
-            parts = (self._listen(), self._speak(), self._leave(working))
+            parts = [self._listen(), self._speak(), self._leave(working)]
+            if self._media is not None:
+                parts += self._media.parts(client)
             tasks = [asyncio.create_task(part) for part in parts]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             code, why = next(iter(done)).result()

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from fo_core.dialogue.pool import PoolStats
+from fo_core.dialogue.sessions.pool import PoolStats
 
 FIRST_AUDIO = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # seconds
 REPLY = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
@@ -74,12 +74,27 @@ class Metrics:
         yield GaugeMetricFamily("fo_sessions_limit", "Most sessions at a time", self._limit)
         yield GaugeMetricFamily("fo_sessions_working", "Sessions with work to do", stats.working)
         yield CounterMetricFamily("fo_sessions_opened", "Sessions that were opened", stats.opened)
+        about = "Pieces of audio made after all before them had been played"
+        yield CounterMetricFamily("fo_underruns", about, stats.underruns)
         for name, label, about, values in (
             ("fo_sessions_closed", "reason", "Sessions that ended", stats.closed),
             ("fo_replies", "status", "Replies", stats.replies),
             ("fo_model_batches", "kind", "Runs of a model for several sessions", stats.batches),
             ("fo_model_steps", "kind", "Steps of sessions in them", stats.steps),
             ("fo_work_seconds", "kind", "Seconds that workers computed", stats.seconds),
+            ("fo_speculations", "outcome", "Replies begun in pauses", stats.speculations),
+            (
+                "fo_speculation_seconds",
+                "outcome",
+                "Seconds computed for them before their turn was over",
+                stats.speculation_seconds,
+            ),
+            (
+                "fo_speculation_discarded_tokens",
+                "kind",
+                "Tokens made for replies that were dropped",
+                stats.discarded_tokens,
+            ),
         ):
             family = CounterMetricFamily(name, about, labels=[label])
             for key, value in values.items():

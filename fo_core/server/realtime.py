@@ -1,12 +1,14 @@
-"""One client of the Realtime protocol (OpenAI's names of its general availability, over WebSocket).
+"""One client of the Realtime protocol (OpenAI's names of its general availability).
 
 What a client says becomes commands of its ``Talk``, what happens there becomes events; see
-docs/serving.md for what is left out of the protocol.
+docs/serving.md for what is left out of the protocol. Over WebSocket the audio is in the events,
+over WebRTC it has tracks of its own and only the events pass here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,7 +18,7 @@ import numpy as np
 
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Talk
+from fo_core.dialogue.sessions.pool import Overflow, Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import from_beta, to_beta
 from fo_core.server.items import Item
@@ -32,6 +34,8 @@ from fo_core.server.settings import (
 )
 from fo_core.server.tools import read_tools
 from fo_core.server.translate import Asked, Translator, error
+from fo_core.server.voices import wanted_voice
+from fo_core.server.webrtc.media import TRACK_RATE, Media
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, from_base64
 from fo_core.streaming import SAMPLE_RATE
 
@@ -52,6 +56,7 @@ class Realtime:
         beta: Send events by the names of the protocol's beta.
         limits: Gives the client's ``rate_limits``.
         saw: Told of each event that is sent.
+        media: Takes the audio of replies; None: it is sent as events, and the client's comes so.
     """
 
     def __init__(
@@ -64,17 +69,22 @@ class Realtime:
         beta: bool = False,
         limits: Callable[[], list[Event]] = list,
         saw: Callable[[Event], None] = lambda event: None,
+        media: Media | None = None,
     ) -> None:
-        self.talk, self.settings = talk, settings
+        self.talk, self.settings = talk, copy.copy(settings)  # those of a key are of many sessions
         self.id = new_id("sess")
         self._send, self._beta, self._saw = send, beta, saw
         self._expires_at = int(time.time() + seconds)
-        self._out = Translator(lambda: self.settings, states, limits)
-        self._resampler = Resampler(settings.audio_in.rate, SAMPLE_RATE)
+        self._out = Translator(lambda: self.settings, states, limits, audio=media is None)
+        self._media = media
+        rate = settings.audio_in.rate if media is None else TRACK_RATE
+        self._resampler = Resampler(rate, SAMPLE_RATE)
         self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
 
     async def hello(self) -> None:
-        """The first events of a connection."""
+        """The first events of a connection, and the talk's first settings."""
+        if self.settings.first is not None:
+            self.talk.send(self.settings.changes(self.settings.first))
         session = self.settings.to_dict(self.id, self._expires_at)
         conversation = {"id": self._out.id, "object": "realtime.conversation"}
         await self._emit(
@@ -89,9 +99,30 @@ class Realtime:
         async for event in self.talk:
             if isinstance(event, ev.Closed):
                 return event.reason
+            if self._media is not None:
+                self._media.follow(event)
+            if isinstance(event, ev.AudioDelta):
+                self.settings.heard = True
             async with self._lock:
                 await self._emit(self._out.translate(event))
+                if self._media is not None:
+                    if isinstance(event, ev.ReplyStarted):
+                        self._media.responses[event.turn] = self._out.newest
+                    await self._emit(self._media.changes())
         return "client"
+
+    async def report(self) -> None:
+        """Send what became of the audio buffer, where the audio has a track of its own."""
+        async with self._lock:
+            await self._emit(() if self._media is None else self._media.changes())
+
+    def hear(self, wave: np.ndarray) -> None:
+        """Sound of the client's track: float32 [S] at 48 kHz.
+
+        Raises:
+            Overflow: There is no room for it.
+        """
+        self._push(self._resampler, wave)
 
     async def receive(self, message: str | bytes) -> None:
         """Obey one message; whatever is wrong with it becomes an error event."""
@@ -144,21 +175,15 @@ class Realtime:
             what = f"{wrong}; nothing of this update was applied"
             raise Refused(what, wrong.param, wrong.code) from wrong
         self.settings = new
-        if new.audio_in != old.audio_in:
+        if self._media is None and new.audio_in != old.audio_in:
             self._resampler = Resampler(new.audio_in.rate, SAMPLE_RATE)
-        self.talk.send(
-            do.Configure(
-                turn=new.turn if new.turn != old.turn else None,
-                system=new.instructions if new.instructions != old.instructions else None,
-                speak=new.speak,
-                max_tokens=new.max_tokens or MAX_TOKENS,  # None would leave an older limit
-                temperature=new.temperature,
-                tools=new.tools if new.tools != old.tools else None,
-            )
-        )
+        self.talk.send(new.changes(old))
         yield {"type": "session.updated", "session": new.to_dict(self.id, self._expires_at)}
 
     def _append(self, event: Any) -> Iterable[Event]:
+        if self._media is not None:
+            what = "over WebRTC sound comes by the audio track"
+            raise Refused(what, "type", "unsupported")
         wave = self.settings.audio_in.decode(from_base64(event.audio, MAX_AUDIO))
         if len(wave):
             self._push(self._resampler, wave)
@@ -289,7 +314,7 @@ class Realtime:
             what = "a transcription session answers nothing"
             raise Refused(what, "response", "unsupported")
         wanted = Wanted(now.speak, now.max_tokens)
-        system = tools = messages = None
+        system = tools = messages = voice = None
         asked = event.response
         if asked is not None:
             for name in ("prompt", "reasoning"):
@@ -316,14 +341,20 @@ class Realtime:
                 where = "response.audio.output.format"
                 wanted.audio_out = wire_format(fmt.to_dict(), where)
             given = asked.to_dict()
+            named = ((given.get("audio") or {}).get("output") or {}).get("voice")
+            where = "response.audio.output.voice"
+            voice = wanted_voice(named, now.voices, now.voice, now.heard, where)
             if {"tools", "tool_choice", "parallel_tool_calls"} & set(given):
                 tools = read_tools(given, now.tools, "response")
             wanted.metadata = dict(asked.metadata or {})
         wanted.tools = bool((tools or now.tools).offered)
         command = self._out.ask(Asked(event.event_id, wanted=wanted))
-        limit = wanted.max_tokens or MAX_TOKENS
+        if voice not in (None, now.voice):  # a session has one voice: this is it from now on
+            now.voice = voice
+            self.talk.send(do.Configure(voice=voice))
+        limit, apart = wanted.max_tokens or MAX_TOKENS, wanted.apart
         self.talk.send(
-            do.Respond(wanted.speak, limit, system, tools, wanted.apart, messages, id=command)
+            do.Respond(wanted.speak, limit, system, tools, apart, messages, voice, id=command)
         )
         return ()
 
@@ -350,7 +381,8 @@ class Realtime:
     def _silence(self, event: Any) -> Iterable[Event]:
         if self._out.speaking:
             self.talk.send(do.Interrupt())
-        yield {"type": "output_audio_buffer.cleared", "response_id": self._out.newest}
+        if self._media is None or not self._media.cut():  # which it tells itself
+            yield {"type": "output_audio_buffer.cleared", "response_id": self._out.newest}
 
     _handlers: dict[str, Callable[[Realtime, Any], Iterable[Event]]] = {
         "input_audio_buffer.append": _append,

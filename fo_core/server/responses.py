@@ -142,14 +142,19 @@ class Reply:
         name = "output_audio_transcript" if self.speak else "output_text"
         yield {"type": f"response.{name}.delta", **self._content(item), "delta": text}
 
-    def audio(self, wave: np.ndarray) -> Iterator[Event]:
-        """Some audio, float32 [S] at 24 kHz; nothing if all of it stays in the resampler."""
+    def audio(self, wave: np.ndarray, told: bool = True) -> Iterator[Event]:
+        """Some audio, float32 [S] at 24 kHz; nothing if all of it stays in the resampler.
+
+        Args:
+            wave: The samples.
+            told: Send them as events; False: they go another way.
+        """
         yield from self._open_message()
         item = self._message
         assert item is not None
         self._spoken += len(wave)
         item.milliseconds = -(-1000 * self._spoken // SPEECH_RATE)
-        rest = self._resampler.step(wave)
+        rest = self._resampler.step(wave if told else wave[:0])
         if len(rest):
             yield self._delta(item, rest)
 

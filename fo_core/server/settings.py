@@ -2,7 +2,8 @@
 
 A client's ``session.update`` is checked by the openai package's own types. What this server cannot
 do is an error that names the field (prompts, MCP tools), or is shown as it is in the session that
-is sent back (a voice of another provider becomes the model's own, tracing is null).
+is sent back (a built-in voice of the protocol's first provider leaves the voice as it is, tracing
+is null).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fo_core.config import replace
+from fo_core.dialogue.commands import Configure
 from fo_core.dialogue.settings import TurnConfig
 from fo_core.dialogue.tool_calls import ToolConfig
 from fo_core.errors import DataError
+from fo_core.models.voices import OWN
 from fo_core.server.beta import from_beta
 from fo_core.server.messages import Refused, checked
 from fo_core.server.tools import read_tools, shown
+from fo_core.server.voices import wanted_voice
 from fo_core.server.wire import WireFormat
 
 Detect = Literal["semantic_vad", "server_vad"]
@@ -64,6 +68,10 @@ class SessionSettings:
     tools: ToolConfig = ToolConfig()  # functions that the model may call
     temperature: float | None = None  # of the text; None = the model's own
     kind: Literal["realtime", "transcription"] = "realtime"  # transcription: nothing is answered
+    voices: tuple[str, ...] = (OWN,)  # of the model, its own first
+    voice: str = OWN  # one of them
+    heard: bool = False  # audio was sent: the voice is settled
+    first: SessionSettings | None = None  # as the server begins a session; None: these are they
 
     def updated(self, session: dict[str, Any]) -> SessionSettings:
         """These settings with what a ``session.update`` changes.
@@ -73,6 +81,7 @@ class SessionSettings:
         """
         session = from_beta(session, "session")
         new = copy.copy(self)
+        new.first = self.first or self
         new.kind = session.get("type", self.kind)
         new.temperature = _temperature(session.pop("temperature", self.temperature))
         audio = _part(session, "audio", "session")
@@ -84,6 +93,8 @@ class SessionSettings:
             new.audio_in = wire_format(heard["format"], "session.audio.input.format")
         if "format" in spoken:
             new.audio_out = wire_format(spoken["format"], "session.audio.output.format")
+        where = "session.audio.output.voice"
+        new.voice = wanted_voice(spoken.get("voice"), self.voices, self.voice, self.heard, where)
         _check_types(session, new.kind)
         for name in CANNOT:
             if session.get(name):
@@ -106,6 +117,18 @@ class SessionSettings:
             new.turn = replace(new.turn, answer=False)
             new.transcribe = new.transcribe or {}
         return new
+
+    def changes(self, old: SessionSettings) -> Configure:
+        """What a talk that has the old settings is to be told."""
+        return Configure(
+            turn=self.turn if self.turn != old.turn else None,
+            system=self.instructions if self.instructions != old.instructions else None,
+            voice=self.voice if self.voice != old.voice else None,
+            speak=self.speak,
+            max_tokens=self.max_tokens or MAX_TOKENS,  # None would leave an older limit
+            temperature=self.temperature,
+            tools=self.tools if self.tools != old.tools else None,
+        )
 
     def to_dict(self, id: str, expires_at: int) -> dict[str, Any]:  # noqa: A002 the protocol's word
         """The session as the protocol shows it."""
@@ -137,7 +160,7 @@ class SessionSettings:
             "truncation": "auto",
             "audio": {
                 "input": heard,
-                "output": {"format": said(self.audio_out), "voice": "default", "speed": 1.0},
+                "output": {"format": said(self.audio_out), "voice": self.voice, "speed": 1.0},
             },
         }
 
@@ -147,8 +170,9 @@ def detection(
 ) -> tuple[dict[str, Any] | None, TurnConfig]:
     """The protocol's turn detection as ours; returns it with every default filled in, and ours.
 
-    ``semantic_vad`` is the state head: while the model speaks, only a finished turn that wants an
-    answer interrupts it. With ``server_vad`` any voice does.
+    ``semantic_vad`` is the state head: while the model speaks, it gives way to a voice, and only a
+    turn that wants an answer, or a long one, interrupts it (``state`` of the model's own settings
+    stays: then it does not give way). With ``server_vad`` any voice interrupts it.
     """
     if asked is None:
         return None, replace(turn, detect="manual", answer=False)
@@ -162,7 +186,7 @@ def detection(
             turn,
             detect="semantic",
             end_of_turn_timeout_ms=TIMEOUT_MS[eagerness],
-            interrupt="state" if stops else "never",
+            interrupt=("state" if turn.interrupt == "state" else "yield") if stops else "never",
             idle_ms=0,
         )
     else:
@@ -183,6 +207,33 @@ def detection(
         )
     told = {"type": kind, **full, "create_response": answer, "interrupt_response": stops}
     return told, replace(ours, answer=answer)
+
+
+def own_detection(turn: TurnConfig) -> tuple[dict[str, Any], TurnConfig]:
+    """The model's own turn taking in the protocol's words, and as a session begins with it."""
+    if turn.detect == "server":
+        shown, _ = detection({"type": "server_vad"}, turn)
+        silence = round(turn.silence_ms)
+        own = {"threshold": turn.threshold, "silence_duration_ms": silence}
+        return {**(shown or {}), **own}, turn
+    shown, turn = detection({"type": "semantic_vad"}, turn)
+    return shown or {}, turn
+
+
+def for_player(turn: TurnConfig, asked: str | None) -> TurnConfig:
+    """Turn taking with a player that pauses and ducks when it is told to, or that cannot.
+
+    Args:
+        turn: Turn taking.
+        asked: The client's query parameter ``yield``: "1" if it can; None: it does not say.
+
+    Raises:
+        Refused: It is something else.
+    """
+    if asked not in (None, "0", "1"):
+        what = f"yield={asked[:20]} is neither 1 (this client pauses when it is told to) nor 0"
+        raise Refused(what, "yield")
+    return turn if asked == "1" else replace(turn, yield_by="none")
 
 
 def speaks(modalities: Any, param: str) -> bool:

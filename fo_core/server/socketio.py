@@ -1,9 +1,11 @@
 """The Socket.IO dialect of the published Freeze-Omni demo, so that its clients run unchanged.
 
 From a client: ``recording-started``, ``recording-stopped``, ``prompt_text`` (str), ``audio`` (a
-JSON string ``{"audio": [bytes of int16, little-endian], "sample_rate": 16000}``). To a client:
-``audio`` (bytes, int16 at 24 kHz), ``stop_tts``, ``prompt_success``, ``out_time`` (the session was
-too long or idle), ``too_many_users``.
+JSON string ``{"audio": [bytes of int16, little-endian], "sample_rate": 16000}``), and as an
+extension ``voice`` (str, one of the model's). To a client: ``audio`` (bytes, int16 at 24 kHz),
+``stop_tts``, ``prompt_success``, ``voice_success`` or ``voice_error`` (str), ``out_time`` (the
+session was too long or idle), ``too_many_users``. A client that connects with ``?yield=1`` is
+also told when to pause: ``pause_tts`` ("pause" or "duck"), then ``resume_tts`` or ``stop_tts``.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Clear, Configure, Interrupt
-from fo_core.dialogue.pool import PoolFull, Talk
+from fo_core.dialogue.sessions.pool import PoolFull, Talk
 from fo_core.errors import DataError, FoError
 from fo_core.server.budget import Budget
 from fo_core.server.drain import Drain
+from fo_core.server.messages import Refused
 from fo_core.server.settings import MAX_TEXT
 from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat
 from fo_core.streaming import SAMPLE_RATE
@@ -65,7 +69,8 @@ class Dialect:
     """The server side; one of these serves all clients.
 
     Args:
-        open_talk: Gives a new user's talk, or raises ``PoolFull``.
+        open_talk: Gives the talk of a new user whose player pauses when it is told to, or does not
+            ("1" or None); raises ``PoolFull``, or ``Refused`` for anything else.
         allowed: Whether a client with these query parameters and headers may connect.
         budget: Gives a new client's budget of messages.
         allowed_page: Whether a page of this origin, with this environment, may connect.
@@ -73,7 +78,7 @@ class Dialect:
 
     def __init__(
         self,
-        open_talk: Callable[[], Talk],
+        open_talk: Callable[[str | None], Talk],
         allowed: Callable[[dict[str, Any]], bool],
         budget: Callable[[], Budget],
         allowed_page: Callable[[str | None, dict[str, Any]], bool],
@@ -94,12 +99,16 @@ class Dialect:
         on("recording-stopped", self._stopped)
         on("prompt_text", self._prompt)
         on("audio", self._audio)
+        on("voice", self._voice)
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> bool | None:
         if not self._allowed(environ):
             return False
         try:
-            talk = self._open()
+            talk = self._open(parse_qs(environ.get("QUERY_STRING", "")).get("yield", [None])[0])
+        except Refused as wrong:
+            log.warning("Socket.IO client %s: %s", sid, wrong)
+            return False
         except PoolFull:
             # as the published server does: connected, told, put out
             asyncio.get_running_loop().create_task(self._refuse(sid))
@@ -120,6 +129,10 @@ class Dialect:
                     await self.server.emit("audio", _OUT.encode(event.audio), to=sid)
                 elif isinstance(event, ev.Interrupted):
                     await self.server.emit("stop_tts", to=sid)
+                elif isinstance(event, ev.Yielded):
+                    await self.server.emit("pause_tts", event.by, to=sid)
+                elif isinstance(event, ev.Resumed):
+                    await self.server.emit("resume_tts", to=sid)
                 elif isinstance(event, ev.Closed):
                     reason = event.reason
         finally:
@@ -165,6 +178,18 @@ class Dialect:
             return
         client.talk.send(Configure(system=text))
         await self.server.emit("prompt_success", to=sid)
+
+    async def _voice(self, sid: str, name: Any = None, *_: Any) -> None:
+        client = await self._within_budget(sid)
+        if client is None:
+            return
+        try:
+            client.talk.send(Configure(voice=str(name)))
+        except FoError as error:
+            await self.server.emit("voice_error", str(error), to=sid)
+            await self._count(sid, client, str(error))
+            return
+        await self.server.emit("voice_success", to=sid)
 
     async def _audio(self, sid: str, message: Any = None, *_: Any) -> None:
         client = await self._within_budget(sid)

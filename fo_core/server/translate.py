@@ -16,6 +16,7 @@ from fo_core.server.settings import SessionSettings
 from fo_core.server.wire import SPEECH_RATE
 from fo_core.streaming import SAMPLE_RATE
 
+KEPT_TURNS = 64  # whose events may still come
 KEPT_COMMANDS = 256  # commands of a client whose events may still come
 CODES = {  # of the talk's errors, in the protocol's words
     "empty_commit": "input_audio_buffer_commit_empty",
@@ -41,12 +42,14 @@ class Translator:
     """Turns of a talk to items and responses of a conversation.
 
     With ``semantic_vad`` a voice over the model's own may be a cough: ``speech_started``, at which
-    clients stop playing, is held back until the state head has found a turn that wants an answer.
+    clients stop playing, is held back until the state head has found a turn that wants an answer,
+    or the voice has stopped the model for good.
 
     Args:
         settings: Gives the settings in force now.
         limits: Gives the client's ``rate_limits``.
         states: Also send the dialogue state of every chunk (an extension, for our own page).
+        audio: Send the audio of replies as events; False: it goes another way.
     """
 
     def __init__(
@@ -54,18 +57,20 @@ class Translator:
         settings: Callable[[], SessionSettings],
         states: bool = False,
         limits: Callable[[], list[Event]] = list,
+        audio: bool = True,
     ) -> None:
         self._settings, self._states, self._limits = settings, states, limits
+        self._audio = audio
         self.id = new_id("conv")
         self.conversation = Conversation()
         self.reply: Reply | None = None  # while it is being made
         self.newest = ""  # id of the newest reply
         self.speaking = False  # a reply is being made or played
         self.asked: Recent[str, Asked] = Recent(KEPT_COMMANDS)  # by the id of the command
-        self._ids: dict[int, str] = {}  # turn -> id of its user item
+        self._ids: Recent[int, str] = Recent(KEPT_TURNS)  # turn -> id of its user item
         self._held: set[int] = set()  # turns whose start is not told yet
         self._open: set[int] = set()  # turns whose speech_started is out, speech_stopped not
-        self._starts: dict[int, int] = {}
+        self._starts: Recent[int, int] = Recent(KEPT_TURNS)  # turn -> user sample
         self._cut: dict[int, ev.Interrupted] = {}
         self._ended_at = 0.0  # when the newest turn ended, s
         self._trouble = ""  # the model's last error
@@ -91,7 +96,9 @@ class Translator:
         yield item_event("done", item)
 
     def _user_id(self, turn: int) -> str:
-        return self._ids.setdefault(turn, new_id("item"))
+        if turn not in self._ids:
+            self._ids[turn] = new_id("item")
+        return self._ids[turn]
 
     @singledispatchmethod
     def translate(self, event: ev.DuplexEvent) -> Iterator[Event]:
@@ -104,7 +111,8 @@ class Translator:
         now = self._settings()
         if now.detection is None:
             return
-        if self.speaking and now.turn.detect == "semantic" and now.turn.interrupt == "state":
+        by_state = now.turn.detect == "semantic" and now.turn.interrupt == "state"
+        if self.speaking and (by_state or now.turn.interrupt == "yield"):
             self._held.add(event.turn)
         else:
             yield self._started(event.turn)
@@ -189,6 +197,8 @@ class Translator:
         into = None if wanted.apart else self.conversation
         self.reply = Reply(event.turn, wanted, fmt, into, self.id)
         self.newest = self.reply.id
+        if event.speculated != "no":
+            self.reply.metadata["speculated"] = event.speculated
         yield self.reply.created()
         limits = self._limits()
         if limits:
@@ -207,7 +217,7 @@ class Translator:
         if "first_audio_ms" not in self.reply.metadata and event.time and self._ended_at:
             waited = 1000 * (event.time - self._ended_at)
             self.reply.metadata["first_audio_ms"] = f"{waited:.0f}"
-        yield from self.reply.audio(event.audio)
+        yield from self.reply.audio(event.audio, told=self._audio)
 
     @translate.register
     def _(self, event: ev.FunctionCall) -> Iterator[Event]:
@@ -238,10 +248,36 @@ class Translator:
     @translate.register
     def _(self, event: ev.Interrupted) -> Iterator[Event]:
         self.speaking = False
+        if event.reason == "turn_detected":  # by a long voice, whose turn goes on
+            for turn in sorted(self._held):
+                yield self._started(turn)
+            self._held.clear()
         if self.reply is not None and self.reply.turn == event.turn:
             self._cut[event.turn] = event
         else:
             yield from self._shortened(event)
+
+    @translate.register
+    def _(self, event: ev.Yielded) -> Iterator[Event]:
+        yield from self._playback(
+            "yielded", event, by=event.by, audio_start_ms=event.onset * 1000 // SAMPLE_RATE
+        )
+
+    @translate.register
+    def _(self, event: ev.Resumed) -> Iterator[Event]:
+        yield from self._playback("resumed", event)
+
+    def _playback(self, what: str, event: ev.Yielded | ev.Resumed, **more: Any) -> Iterator[Event]:
+        """An extension, for clients that pause and duck when they are told to (or want to know)."""
+        if not (self._audio or self._states):
+            return  # the server plays, and has paused itself
+        item = self.conversation.of(event.turn, "assistant")
+        yield {
+            "type": f"freeze_omni.playback_{what}",
+            "item_id": None if item is None else item.id,
+            "audio_end_ms": event.played * 1000 // SPEECH_RATE,
+            **more,
+        }
 
     def _shortened(self, cut: ev.Interrupted) -> Iterator[Event]:
         """The history holds what was played; the client may know better and truncate again."""

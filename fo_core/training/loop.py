@@ -19,6 +19,7 @@ from fo_core.config import to_dict
 from fo_core.errors import StageError
 from fo_core.io.checkpoint import load_tensors, read_json
 from fo_core.io.files import write_json
+from fo_core.progress import Bars
 from fo_core.training import checkpoints, report
 from fo_core.training.cache import ItemCache, place
 from fo_core.training.data_checks import check_data
@@ -34,13 +35,13 @@ from fo_core.training.distributed import DistributedContext, precision, speedups
 from fo_core.training.freeze import fingerprints, freeze_all_but, select, trained_state
 from fo_core.training.guard import Divergence, check_resume_settings, check_start, memory_guard
 from fo_core.training.logger import (
-    LiveLine,
     Meter,
     RunLogger,
     last_metrics,
     memory_gb,
     open_trackers,
     read_history,
+    said,
 )
 from fo_core.training.optim import ExponentialMovingAverage
 from fo_core.training.run_config import TrainConfig, resume_signature
@@ -159,12 +160,13 @@ class Run:
             return done
         self.set_up(saved)
         shown = self.team.main and progress is True
-        with LiveLine(self.stage.name, self.cfg.max_steps, self.step, shown) as live:
+        with Bars(shown) as bars:
+            bars(self.stage.name, self.step, self.cfg.max_steps)
             while self.step < self.cfg.max_steps:
                 raw = self.advance()
                 if callable(progress):
                     progress(self.step, self.cfg.max_steps)
-                self.log_and_checkpoint(raw, live)
+                self.log_and_checkpoint(raw, bars)
         self.logger.close()
         self.mean.put()
         self.export()
@@ -244,14 +246,14 @@ class Run:
         self.meter.add(values, raw)
         return raw
 
-    def log_and_checkpoint(self, raw: list[Batch], live: LiveLine) -> None:
+    def log_and_checkpoint(self, raw: list[Batch], bars: Bars) -> None:
         """Log, validate and save where this step's turn has come."""
         cfg, step, team = self.cfg, self.step, self.team
         last = step == cfg.max_steps
         if step % cfg.log_every == 0 or last:
             row = self.meter.take(team.gather(self.meter.sums))
             row |= {"memory_gb": memory_gb(team.device)}
-            live.update(step, row, self.metrics)
+            bars(self.stage.name, step, cfg.max_steps, said(row, self.metrics))
             self.logger.row(step, row | {"seconds": time.monotonic() - self.started})
             self.diverged.check(row, raw[-1], self.folder, self.stage.name, step - 1)
         if step % cfg.validate_every == 0 or last:
@@ -348,7 +350,7 @@ class Run:
         result = StageResult(self.metrics, history, trainable, frozen, seconds, prints)
         if self.team.main:
             if self.cfg.curves:
-                report.draw_curves(self.folder, self.stage.name, history)
+                report.draw_curves(self.folder, history)
             more = {"settings": self._settings(), "processes": self.team.size}
             more |= {"llm_sharded": self.team.sharded}
             report.write_result(self.folder, self.plan, result, **more)

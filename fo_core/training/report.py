@@ -13,6 +13,8 @@ from torch import nn
 from fo_core.io.checkpoint import read_json
 from fo_core.io.files import replacing, write_json, write_text
 from fo_core.models.freeze_omni import FreezeOmni, describe
+from fo_core.report.document import Document, Section, Table
+from fo_core.report.writer import markdown
 from fo_core.training.stage import Stage, StageResult, parameter_count
 
 
@@ -145,34 +147,20 @@ def read_result(folder: Path, history: Sequence[dict[str, float]]) -> StageResul
     return StageResult(history=list(history), **{name: data[name] for name in names})
 
 
-def draw_curves(folder: Path, name: str, history: Sequence[Mapping[str, float]]) -> Path | None:
+def draw_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> Path | None:
     """Draw training and held-out values over the steps into ``curves.png``."""
     keys = [k for k in dict.fromkeys(k for row in history for k in row) if _is_curve(k)]
     panels = list(dict.fromkeys(k.removeprefix("val_") for k in keys))
     if not panels:
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from fo_core.report.plots import curves, points
 
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for index, panel in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        for key, label in ((panel, "training"), (f"val_{panel}", "held out")):
-            points = [(row["step"], row[key]) for row in history if key in row]
-            if points:
-                marker = "o" if key.startswith("val_") else None
-                axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
-        axes.set_title(panel, fontsize=10)
-        axes.set_xlabel("step")
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-    figure.suptitle(name)
+    drawn = curves(
+        {name: (points(history, name), points(history, f"val_{name}")) for name in panels}, "png"
+    )
     path = folder / "curves.png"
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        temporary.write_bytes(drawn)
     return path
 
 
@@ -220,35 +208,29 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _card(model: FreezeOmni, stages: list[dict[str, Any]]) -> str:
-    parts = describe(model)
     llm = model.config.llm
-    lines = [
-        "# A Freeze-Omni model",
-        "",
-        f"Ears and a voice around the frozen LLM `{llm.spec}` ({llm.dtype}, `{llm.fingerprint}`),",
-        "which is referred to, not contained. Written by `fo train`.",
-        "",
-        "| part | type | parameters | trained |",
-        "|---|---|---:|---|",
-    ]
-    for name, part in parts.items():
-        state = "frozen" if name == "llm" else "yes" if part["trained"] else "no"
-        lines.append(f"| {name} | {part['class']} | {part['parameters']:,} | {state} |")
-    for stage in stages:
-        train, val = stage["train"], stage["val"]
-        frozen = "unchanged (SHA-256)" if stage["frozen_unchanged"] else "CHANGED"
-        lines += [
-            "",
-            f"## {stage['stage']}",
-            "",
-            f"{stage['summary'].capitalize()}. {stage['steps']:,} steps,"
-            f" {stage['trainable_parameters']:,} parameters, {stage['seconds']:,.0f} s,"
-            f" on {train['items']:,.0f} items ({train['hours']:.2f} h). Frozen weights {frozen}.",
-            "",
-            f"| on {val['items']:,.0f} held-out items ({val['hours']:.2f} h) | |",
-            "|---|---:|",
-        ]
-        lines += [
-            f"| {k.removeprefix('val_')} | {value:.4g} |" for k, value in stage["metrics"].items()
-        ]
-    return "\n".join([*lines, ""])
+    parts = [
+        (name, part["class"], f"{part['parameters']:,}",
+         "frozen" if name == "llm" else "yes" if part["trained"] else "no")
+        for name, part in describe(model).items()
+    ]  # fmt: skip
+    told = (
+        f"Ears and a voice around the frozen LLM `{llm.spec}` ({llm.dtype}, `{llm.fingerprint}`), "
+        "which is referred to, not contained. Written by `fo train`."
+    )
+    table = Table(("part", "type", "parameters", "trained"), parts, (2,))
+    sections = [Section("Parts", "", (table,)), *map(_stage_section, stages)]
+    return markdown(Document("A Freeze-Omni model", told, sections))
+
+
+def _stage_section(stage: Mapping[str, Any]) -> Section:
+    train, val = stage["train"], stage["val"]
+    frozen = "unchanged (SHA-256)" if stage["frozen_unchanged"] else "CHANGED"
+    told = (
+        f"{stage['summary'].capitalize()}. {stage['steps']:,} steps,"
+        f" {stage['trainable_parameters']:,} parameters, {stage['seconds']:,.0f} s,"
+        f" on {train['items']:,.0f} items ({train['hours']:.2f} h). Frozen weights {frozen}."
+    )
+    rows = [(k.removeprefix("val_"), f"{value:.4g}") for k, value in stage["metrics"].items()]
+    head = (f"on {val['items']:,.0f} held-out items ({val['hours']:.2f} h)", "")
+    return Section(stage["stage"], told, (Table(head, rows, (1,)),))

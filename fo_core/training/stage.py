@@ -64,6 +64,8 @@ class Stage:
         begin: ``begin(model, loader)`` measures on training data, once before the first step.
         best: Held-out value by which the best weights are kept, and whether less or more is better.
         samples: ``samples(model, held-out batch, count)`` gives sounds to listen to.
+        finish: ``finish(model, items)`` sets what depends on the trained weights, once, at the end;
+            the items are of the training manifest.
         options: What the stage was built from, for the record: a run goes on with the same ones.
     """
 
@@ -79,6 +81,7 @@ class Stage:
     begin: Callable[[Any, Any], None] | None = None
     best: tuple[str, Literal["min", "max"]] = ("loss", "min")
     samples: Callable[[Any, Batch, int], Sounds] | None = None
+    finish: Callable[[Any, Any], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

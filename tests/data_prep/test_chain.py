@@ -149,13 +149,15 @@ def _noted(out: Path) -> int:
 
 
 def _kills(settings: dict[str, Any], tmp_path: Path, points: list[float]) -> int:
-    """Run whole; then with a kill at each share of what a whole run notes; compare all files."""
+    """Run whole, alone; then two processes, killed at each share of what a whole run notes; go on
+    alone; compare all files."""
     write_json(tmp_path / "run.yaml", settings)
     out = tmp_path / "data"
     command = [sys.executable, "-c", "from fo_cli.main import app; app()", "prepare-data", "all",
                "--config", str(tmp_path / "run.yaml"), "--out", str(out)]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    here = load(ChainConfig, {**settings, "run": {"workers": 1}})  # and in this process
+    run_chain(here, out)
     whole = _noted(out)
     out.rename(tmp_path / "ref")
     killed = 0
@@ -165,12 +167,12 @@ def _kills(settings: dict[str, Any], tmp_path: Path, points: list[float]) -> int
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         while child.poll() is None and _noted(out) < point * whole:
-            time.sleep(0.01)
+            time.sleep(0.05)
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             killed += 1
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    run_chain(here, out)
     assert files(out) == files(tmp_path / "ref")
     return killed
 

@@ -31,9 +31,9 @@ def tiny_model(tmp_path_factory):
     import torch
 
     from fo_core.config import load
-    from fo_core.dialogue.segmenter import SegmenterConfig
     from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, write_dialogue
-    from fo_core.dialogue.speaker import SpeakerConfig
+    from fo_core.dialogue.speech.segmenter import SegmenterConfig
+    from fo_core.dialogue.speech.speaker import SpeakerConfig
     from fo_core.dialogue.states import StateRule
     from fo_core.models import freeze_omni
 

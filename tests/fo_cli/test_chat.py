@@ -163,7 +163,7 @@ def test_again_answers_every_line_and_goes_on_after_a_bad_one(tiny_model, questi
 
 def test_again_is_one_talk(tiny_model):
     """The second typed question is answered knowing the first, as a session would."""
-    from fo_core.dialogue.answer import ask_text, file_talk
+    from fo_core.dialogue.drivers.answer import ask_text, file_talk
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.models import freeze_omni
     from fo_core.models.packing import pack_for_inference

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fo_core import shipped
-from fo_core.dialogue.answer import ask_wave, file_talk
+from fo_core.dialogue.drivers.answer import ask_wave, file_talk
 from fo_core.errors import CheckpointError
 from fo_core.io import audio
 from fo_core.models import freeze_omni
@@ -72,7 +72,7 @@ def test_the_transcript_of_a_question_holds_its_last_word() -> None:
     wave = torch.from_numpy(audio.read(shipped.recording("example"), 16000))
     found = ask_wave(talk, wave)
     assert found.text and found.question == talk.conversation.words
-    assert found.question == talk.conversation._listener.text  # of after the answer
+    assert found.question == talk.conversation.listener.text  # of after the answer
 
 
 def test_an_unknown_name_lists_what_the_caller_takes_too() -> None:

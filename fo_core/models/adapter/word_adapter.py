@@ -30,6 +30,7 @@ from fo_core.models.encoder.piece_lm import PieceLM
 from fo_core.models.encoder.vocabulary import PieceVocabulary
 from fo_core.models.llm.chat import encode
 
+SILENT = 0.01  # chance of being no blank below which a frame leaves no mark on the word before
 BEFORE = "a"  # stands before a word to see how the tokenizer writes it inside a text
 
 
@@ -201,6 +202,7 @@ class _Row:
         """One frame: its log-probability of blank, and of its likeliest classes."""
         adapter, stream = self.adapter, self.stream
         sounding = -math.expm1(silent)  # chance of being no blank
+        sounding = 0.0 if sounding < SILENT else sounding
         self.frame = self.frame + sounding * self.x[place].float()
         blanks = stream.blanks + 1 if which[0] == 0 else 0
         frame = [(0, silent)]

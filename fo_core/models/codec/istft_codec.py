@@ -123,6 +123,8 @@ class IstftCodec(TokenCodec):
         cfg: Sizes.
     """
 
+    token_parts = ("encoder_in.*", "encoder.[0-9]*", "encoder_norm.*", "to_code.*", "quantizer.*")
+
     def __init__(self, cfg: IstftCodecConfig) -> None:
         super().__init__()
         self.cfg = cfg

@@ -156,6 +156,14 @@ class TiCodec(TokenCodec):
         cfg: Sizes.
     """
 
+    token_parts = (
+        "encoder.conv_*",
+        "encoder.ups.*",
+        "encoder.resblocks.*",
+        "encoder.normalize.*",
+        "quantizer.*",
+    )
+
     def __init__(self, cfg: TiCodecConfig) -> None:
         super().__init__()
         self.cfg = cfg

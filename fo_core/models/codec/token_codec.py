@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,8 @@ class TokenCodec(nn.Module, ABC):
     cfg: Any  # sizes; ``quantizer`` and ``global_quantizer`` among them
     quantizer: Quantizer
     global_quantizer: Quantizer
+    # globs of the parameters that tokens depend on: frozen where only voices are learned
+    token_parts: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def features(self, wave: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +100,15 @@ class TokenCodec(nn.Module, ABC):
         """Tokens ``[B, T, K]`` and global codes ``[B, 1, G]`` of ``wave [B, S]`` at 24 kHz."""
         x, g = self.features(wave)
         return self.quantizer.encode(x), self.global_quantizer.encode(g)
+
+    @torch.no_grad()
+    def voice_of(self, waves: Iterable[Tensor]) -> tuple[int, ...]:
+        """Global tokens [G] of the voice that speaks in waves [S] at 24 kHz, one or more.
+
+        They are of the mean of the waves' global vectors, each of which is a mean over time.
+        """
+        vectors = torch.stack([self.features(wave[None])[1] for wave in waves])  # [N, 1, 1, D]
+        return tuple(self.global_quantizer.encode(vectors.mean(0)).flatten().tolist())
 
     @torch.no_grad()
     def decode(

@@ -10,9 +10,10 @@ streaming run the same stacks; ``forward == prefill + steps`` is tested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +22,16 @@ from torch import Tensor, nn
 from fo_core.config import config
 from fo_core.errors import ConfigError
 from fo_core.layers.masks import full_mask, valid_rows
-from fo_core.layers.packed_rows import quick_norm
-from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
+from fo_core.models.decoder.chunk_layout import Ends, chunk_layout
+from fo_core.models.decoder.drafts import DraftHead, SpeechLoss, draft_loss
+from fo_core.models.decoder.streaming import SPECIALS, Past, Sentence, StreamingDecoder
 from fo_core.models.llm.chat import encode
-from fo_core.models.steps import DecoderRequest, Steps, drive
-from fo_core.sampling import Compat, SamplingConfig, penalise, sample
+from fo_core.sampling import Compat
 from fo_core.text import speakable
+from fo_core.text_chunks import TextChunk
 
-SPECIALS = 4  # bos, sos, eos, pad follow the codes
+__all__ = ["Sentence", "SpeechDecoder", "SpeechDecoderConfig", "SpeechLoss", "SpeechState"]
 
 
 @config
@@ -46,6 +48,10 @@ class SpeechDecoderConfig:
     prefix: bool = True  # whether the LLM's hidden states are read
     dropout: float = 0.1  # on text and speech vectors and before the output, in training
     token_noise: float = 0.0  # share of the speech tokens read in training that are replaced
+    # speech tokens spoken for each text vector, while text comes by the chunk and more is to come
+    chunk_ratio: float = 2.0
+    drafts: int = 0  # tokens guessed ahead of each step, which verifies them; 0 = none
+    draft_weight: float = 0.3  # of the loss of the guesses
     compat: Compat = "none"  # "official": quirks of the published engine
 
 
@@ -54,42 +60,20 @@ class SpeechState:
     """What one sentence's decoding remembers."""
 
     cache: KVCache  # keys and values of [prefix, bos, text, sos, tokens ..]
-    shift: int  # position = cache.length - shift
+    reader: KVCache | None = None  # those of the pre-network
+    shift: int = 0  # position = cache.length - shift
+    prefix: Past | None = None  # keys and values of the prefix so far
+    hidden: Tensor | None = None  # [1, n, D] outputs of the newest rows
+    text: int = 0  # text vectors read
+    begun: bool = False  # bos was read
 
 
-@dataclass
-class Sentence:
-    """A sentence that is being spoken."""
-
-    state: SpeechState
-    token: Tensor  # [1] the newest token, sos first
-    sampling: SamplingConfig
-    limit: int  # tokens at most
-    generator: torch.Generator | None = None  # source of randomness
-    recent: Tensor | None = None  # [1, window] tokens that are penalised
-    count: int = 0  # tokens so far
-
-
-@dataclass
-class SpeechLoss:
-    """Cross-entropy on the speech tokens and the end token."""
-
-    loss: Tensor  # [] mean per valid target, with the weighted terms
-    total: Tensor  # [] sum over valid targets
-    accuracy: Tensor  # [] share of valid targets that are the best guess
-    count: Tensor  # [] valid targets
-    terms: dict[str, Tensor] = field(default_factory=dict)  # further losses by name, not weighted
-
-
-class SpeechDecoder(nn.Module):
+class SpeechDecoder(StreamingDecoder):
     """Pre-network, prefix stack, main stack and output layer.
 
     Letters: N text vectors (several for a token where the LLM is wider), P prefix vectors, T speech
     tokens, S = codes + 4 token ids (bos = codes, then sos, eos, pad).
     """
-
-    compat: ClassVar[Compat] = "none"  # how tokens are drawn, see fo_core.sampling
-    counts_prefix: ClassVar[bool] = False  # positions start behind a prefix that is not read, too
 
     def __init__(self, cfg: SpeechDecoderConfig) -> None:
         super().__init__()
@@ -107,9 +91,9 @@ class SpeechDecoder(nn.Module):
         self.decoder = LlamaStack(self._shape(cfg.layers))
         self.norm = nn.RMSNorm(cfg.dim, eps=1e-6)
         self.out = nn.Linear(cfg.dim, size)
-        self.forbidden: Tensor
         self.register_buffer("forbidden", self._forbidden(size), persistent=False)
         self._init_weights()
+        self.drafts = DraftHead(cfg.dim) if cfg.drafts else None
 
     def _forbidden(self, size: int) -> Tensor:
         """What is added to the logits [S]: -inf for the specials that are never spoken."""
@@ -164,28 +148,95 @@ class SpeechDecoder(nn.Module):
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return padded.to(self.embedding.weight.dtype), lens
 
-    def read_text(self, text: Tensor, text_valid: Tensor | None = None) -> Tensor:
-        """Pre-network: text vectors [B, N, D] → [B, N, D], bidirectional."""
+    def chunk_input(self, llm: Any, chunk: TextChunk, ids: Sequence[int]) -> Any:
+        """What the decoder reads of a chunk of a text.
+
+        Args:
+            llm: The ``FrozenLLM``.
+            chunk: The text, and what is written behind it.
+            ids: Its token ids.
+
+        Returns:
+            For :meth:`begin` and :meth:`extend`; here text vectors ``[1, N, D]``.
+        """
+        if not ids:
+            return self.embedding.weight.new_zeros(1, 0, self.cfg.dim)
+        return self.text_input(llm, [chunk.text], [ids])[0]
+
+    def chunked_input(
+        self, llm: Any, texts: Sequence[Sequence[TextChunk]]
+    ) -> tuple[Any, Tensor, Ends | None]:
+        """What the decoder reads of texts that come by the chunk, for training.
+
+        Args:
+            llm: The ``FrozenLLM``.
+            texts: The chunks of each.
+
+        Returns:
+            As :meth:`text_input`, and ``text_ends`` of :meth:`loss`.
+        """
+        ids = [[encode(llm.tokenizer, chunk.text) for chunk in text] for text in texts]
+        whole = ["".join(chunk.text for chunk in text) for text in texts]
+        rows, lens = self.text_input(llm, whole, [sum(text, []) for text in ids])
+        width = llm.width // self.cfg.dim  # vectors of a token
+        ends = [[width * n for n in accumulate(map(len, text))] for text in ids]
+        return rows, lens, ends
+
+    def read_text(
+        self,
+        text: Tensor,
+        text_valid: Tensor | None = None,
+        chunks: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Pre-network: text vectors [B, N, D] → [B, N, D], bidirectional.
+
+        Args:
+            text: Text vectors.
+            text_valid: [B, N], or None.
+            chunks: Chunk of each [B, N], or None: none sees a later chunk.
+            cache: Of the chunks before; extended in place.
+        """
         if self.pre_network is None:
             return text
-        mask = full_mask(text_valid)
-        return self.pre_network(text, positions=0, mask=mask, causal=False)
+        mask = full_mask(text_valid, chunks)
+        return self.pre_network(text, positions=None, mask=mask, cache=cache, causal=False)
 
     def read_prefix(
-        self, prefix: Tensor, valid: Tensor | None = None
-    ) -> tuple[Tensor, Tensor] | None:
-        """Hidden states [B, P, D] → keys, values [L, B, heads, P, dh]; None without the stack."""
+        self,
+        prefix: Tensor,
+        valid: Tensor | None = None,
+        chunks: Tensor | None = None,
+        before: Past | None = None,
+    ) -> Past | None:
+        """Hidden states [B, P, D] → keys, values [L, B, heads, P, dh]; None without the stack.
+
+        Args:
+            prefix: Hidden states.
+            valid: [B, P], or None.
+            chunks: Chunk of each [B, P], or None: none sees a later chunk.
+            before: Keys and values of the chunks before.
+        """
         if self.prefix is None or prefix.shape[1] == 0:
             return None
-        mask = full_mask(valid)
-        return self.prefix.keys_values(prefix, positions=0, mask=mask, causal=False)
+        start = 0 if before is None else before[0].shape[3]
+        mask = full_mask(valid, chunks)
+        return self.prefix.keys_values(prefix, start, mask, before, causal=False)
 
     def _bos(self, batch: int) -> Tensor:
         return self.embedding.weight[self.bos].expand(batch, 1, -1)
 
     # --- training ---
 
-    def forward(
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Logits [B, T + 1, S] of the outputs of :meth:`run`, whose arguments it takes."""
+        return self.finish(self.run(*args, **kwargs)[0])
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Outputs of the main stack [..., D] → logits [..., S]."""
+        return self.out(self._drop(self.norm(hidden)))
+
+    def run(
         self,
         text: Tensor,
         text_lens: Tensor | None,
@@ -193,7 +244,9 @@ class SpeechDecoder(nn.Module):
         token_lens: Tensor | None,
         prefix: Tensor | None = None,
         prefix_lens: Tensor | None = None,
-    ) -> Tensor:
+        text_ends: Ends | None = None,
+        prefix_ends: Ends | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Teacher forcing: text rows see prefix and text; speech rows also earlier speech.
 
         Args:
@@ -204,38 +257,54 @@ class SpeechDecoder(nn.Module):
             prefix: LLM hidden states [B, P, D].
             prefix_lens: [B], or None.
 
+            text_ends: Text vectors up to each chunk's end, where texts come by the chunk.
+            prefix_ends: The same of the prefix.
+
         Returns:
-            Logits [B, T + 1, S]: row t predicts token t, the row after the last one eos.
+            Outputs of the main stack [B, T + 1, D], not normed: row t predicts token t, the row
+            after the last one eos. And its inputs there, [B, T + 1, D].
         """
         B, N, _ = text.shape
         T, device = tokens.shape[1], text.device
         text_valid = valid_rows(text_lens, B, N, device)
         token_valid = valid_rows(token_lens, B, T, device)
-        past = None
+        past, layout = None, None
         P = prefix.shape[1] if prefix is not None else 0
+        if text_ends is not None:
+            counts, sizes = token_valid.sum(dim=1).tolist(), (N, T + 1)
+            layout = chunk_layout(
+                text_ends, self.cfg.chunk_ratio, counts, sizes, prefix_ends, P, device
+            )
+        of_prefix, of_text = (layout.prefix, layout.text) if layout else (None, None)
         prefix_valid = valid_rows(prefix_lens, B, P, device)
         if prefix is not None:
-            past = self.read_prefix(prefix, prefix_valid if prefix_lens is not None else None)
+            known = prefix_valid if prefix_lens is not None else None
+            past = self.read_prefix(prefix, known, of_prefix)
         if past is None:
             prefix_valid = prefix_valid[:, :0]
 
-        read = self.read_text(self._drop(text), text_valid if text_lens is not None else None)
-        speech = self.embedding(self._inputs(tokens, token_valid))  # [B, T+1, D]
-        x = torch.cat((self._bos(B), read, self._drop(speech)), dim=1)  # [B, N+T+2, D]
+        known = text_valid if text_lens is not None else None
+        read = self.read_text(self._drop(text), known, of_text)
+        speech = self._drop(self.embedding(self._inputs(tokens, token_valid)))  # [B, T+1, D]
+        x = torch.cat((self._bos(B), read, speech), dim=1)  # [B, N+T+2, D]
 
-        text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos
-        text_size = self._speech_start(text_size, N)
         rows = torch.arange(T + 1, device=device)
-        at_text = torch.arange(N + 1, device=device).expand(B, -1)
-        at_speech = text_size + rows  # [B, T+1]
+        if layout is None:
+            at_text = torch.arange(N + 1, device=device).expand(B, -1)
+            text_size = text_valid.sum(dim=1, keepdim=True) + 1  # with bos
+            at_speech = self._speech_start(text_size, N) + rows  # [B, T+1]
+        else:
+            at_text, at_speech = layout.at_text, layout.at_speech
         positions = torch.cat((at_text, at_speech), dim=1)
 
         seen = torch.cat((prefix_valid, text_valid.new_ones(B, 1), text_valid), dim=1)  # [B, P+N+1]
         causal = rows.unsqueeze(1) >= rows  # [T+1, T+1]
         later = torch.cat((causal.new_zeros(N + 1, T + 1), causal))  # [N+T+2, T+1]
         mask = torch.cat((seen[:, None].expand(B, N + T + 2, -1), later.expand(B, -1, -1)), dim=2)
+        if layout is not None:
+            mask = layout.restrict(mask, prefix_valid.shape[1])
         hidden = self.decoder(x, positions=positions, mask=mask.unsqueeze(1), past=past)
-        return self.out(self._drop(self.norm(hidden[:, N + 1 :])))
+        return hidden[:, N + 1 :], speech
 
     def loss(
         self,
@@ -245,9 +314,14 @@ class SpeechDecoder(nn.Module):
         token_lens: Tensor | None,
         prefix: Tensor | None = None,
         prefix_lens: Tensor | None = None,
+        text_ends: Ends | None = None,
+        prefix_ends: Ends | None = None,
     ) -> SpeechLoss:
         """Cross-entropy on the tokens and then eos; arguments as in :meth:`forward`."""
-        logits = self(text, text_lens, tokens, token_lens, prefix, prefix_lens)
+        hidden, x = self.run(
+            text, text_lens, tokens, token_lens, prefix, prefix_lens, text_ends, prefix_ends
+        )
+        logits = self.finish(hidden)
         B, T = tokens.shape
         valid = valid_rows(token_lens, B, T, text.device)
         lens = valid.sum(dim=1, keepdim=True)
@@ -262,7 +336,18 @@ class SpeechDecoder(nn.Module):
         real = targets != self.pad
         count = real.sum()
         right = ((logits.argmax(dim=-1) == targets) & real).sum()
-        return SpeechLoss(total / count, total, right / count, count)
+        found = SpeechLoss(total / count, total, right / count, count)
+        return self.with_drafts(found, hidden, x, targets)
+
+    def with_drafts(
+        self, found: SpeechLoss, hidden: Tensor, x: Tensor, targets: Tensor
+    ) -> SpeechLoss:
+        """A loss with that of the guesses, where the decoder makes any."""
+        if self.drafts is None:
+            return found
+        guesses = self.cfg.drafts, self.pad
+        loss, right = draft_loss(self.drafts, self.finish, hidden, x, targets, *guesses)
+        return found.joined(self.cfg.draft_weight * loss, draft=loss, draft_accuracy=right)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.cfg.dropout, self.training)
@@ -276,125 +361,33 @@ class SpeechDecoder(nn.Module):
             tokens = torch.where(hit & valid, noise, tokens)
         return F.pad(tokens, (1, 0), value=self.sos)
 
-    def prefill(
-        self, text: Tensor, prefix: Tensor | None = None, capacity: int = 1000
-    ) -> SpeechState:
-        """Read one sentence.
+    # --- streaming ---
 
-        Args:
-            text: Text vectors [B, N, D], not padded.
-            prefix: LLM hidden states [B, P, D], not padded.
-            capacity: Room for speech tokens.
+    def start(self, capacity: int, batch: int = 1) -> SpeechState:
+        """See :meth:`StreamingDecoder.start`."""
+        reader = self.pre_network.init_cache(batch, 64) if self.pre_network else None
+        return SpeechState(self.decoder.init_cache(batch, capacity), reader)
 
-        Returns:
-            The state before sos.
+    def read_more(self, state: SpeechState, text: Tensor, prefix: Tensor | None = None) -> None:
+        """Read text vectors [B, N, D], or those of the next chunk.
+
+        They see all that was read and spoken, and each other.
         """
         B, N, _ = text.shape
-        P = prefix.shape[1] if prefix is not None else 0
-        past = self.read_prefix(prefix) if prefix is not None else None
-        cached = 0 if past is None else P
-        cache = self.decoder.init_cache(B, cached + N + 2 + capacity)
-        x = torch.cat((self._bos(B), self.read_text(text)), dim=1)
-        keys_values = self.decoder.keys_values(x, positions=0, past=past, causal=False)
-        if past is not None:
-            cache.append(*past)
-        cache.append(*keys_values)
-        return SpeechState(cache, P if self.counts_prefix else cached)
+        state.cache.reserve(N + 1 + (0 if prefix is None else prefix.shape[1]))
+        self.read_more_prefix(state, prefix)
+        x, cache = self.read_text(text, cache=state.reader) if N else text, state.cache
+        if not state.begun:
+            x = torch.cat((self._bos(B), x), dim=1)
+        start = cache.length - state.shift if state.begun else 0
+        state.begun, state.text = True, state.text + N
+        if not x.shape[1]:
+            return
+        past = None
+        if cache.length:
+            past = cache.keys[:, :, :, : cache.length], cache.values[:, :, :, : cache.length]
+        cache.append(*self.decoder.keys_values(x, positions=start, past=past, causal=False))
 
-    def step(self, token: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
-        """One token further.
-
-        Args:
-            token: [B], sos first.
-            state: Extended in place.
-
-        Returns:
-            Logits of the next token [B, S], and the state.
-        """
-        x = self.row(token, state)
-        hidden = self.decoder(x, positions=state.cache.length - state.shift, cache=state.cache)
-        return self.out(quick_norm(self.norm, hidden[:, 0])), state
-
-    def step_many(self, tokens: Sequence[Tensor], states: Sequence[SpeechState]) -> list[Tensor]:
-        """:meth:`step` of several sentences in one ragged batch.
-
-        Args:
-            tokens: [1] each.
-            states: Theirs, of one row each; extended in place.
-
-        Returns:
-            Logits of each one's next token, [1, S] each.
-        """
-        rows = [self.row(*one) for one in zip(tokens, states, strict=True)]  # [1, 1, D] each
-        caches, shifts = [state.cache for state in states], [state.shift for state in states]
-        found = run_ragged(self.decoder, rows, caches, shifts)
-        logits = self.out(quick_norm(self.norm, torch.cat(found, dim=1)[0]))  # [B, S]
-        return list(logits.split(1))
-
-    def row(self, token: Tensor, state: SpeechState) -> Tensor:
-        """Input vector [B, 1, D] of the newest token [B]."""
-        return self.embedding(token).unsqueeze(1)
-
-    @torch.inference_mode()
-    def generate(
-        self,
-        text: Tensor,
-        prefix: Tensor | None = None,
-        sampling: SamplingConfig | None = None,
-        max_tokens: int = 1000,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[int]:
-        """Speak one sentence, token by token (one wait for the device each); see :meth:`begin`.
-
-        Yields:
-            Codec tokens, eos excluded.
-        """
-        sentence = self.begin(text, prefix, sampling, max_tokens, generator)
-        while (code := drive(self.next_token(sentence))) is not None:
-            yield code
-
-    def begin(
-        self,
-        text: Tensor,
-        prefix: Tensor | None = None,
-        sampling: SamplingConfig | None = None,
-        max_tokens: int = 1000,
-        generator: torch.Generator | None = None,
-    ) -> Sentence:
-        """Read one sentence, to speak it with :meth:`next_token`.
-
-        Args:
-            text: Text vectors [1, N, D].
-            prefix: LLM hidden states [1, P, D].
-            sampling: Default: the best of two, no penalty.
-            max_tokens: Stop after so many.
-            generator: Source of randomness, on this model's device.
-        """
-        how = sampling or SamplingConfig(top_k=2)
-        state = self.prefill(text, prefix, max_tokens)
-        token = torch.full((1,), self.sos, device=self.embedding.weight.device)
-        recent = None
-        if how.window > 0 and how.penalty != 1.0:
-            recent = token.new_full((1, how.window), self.cfg.codes + SPECIALS)
-        return Sentence(state, token, how, max_tokens, generator, recent)
-
-    def next_token(self, sentence: Sentence) -> Steps[int | None]:
-        """The next codec token of a sentence; None at its end."""
-        how, recent = sentence.sampling, sentence.recent
-        if sentence.count >= sentence.limit:
-            return None
-        logits = yield DecoderRequest(self, sentence.token, sentence.state)
-        if recent is not None:
-            recent[:, sentence.count % how.window] = sentence.token
-            logits = penalise(logits, recent, how.penalty, self.compat)
-        logits = logits + self.forbidden
-        token = sample(
-            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.compat
-        )
-        sentence.token = token
-        sentence.count += 1
-        code = int(token)
-        if code == self.eos:
-            sentence.limit = 0
-            return None
-        return code
+    def ready(self, state: SpeechState, more: bool) -> int | None:
+        """So many for each text vector, until all of the text is there."""
+        return int(state.text * self.cfg.chunk_ratio) if more else None

@@ -25,8 +25,14 @@ class LLMState:
         """Back to a snapshot: forget everything from position ``length`` on."""
         self.cache.crop(length)
 
+    def branch(self) -> LLMState:
+        """Another strand of the same talk: of speech that is judged while the answer goes on, of an
+        answer that is begun on trial. Nothing is copied; one strand at a time may take a step.
+        """
+        return LLMState(self.cache.branch())
+
     def fork(self, room: int = 64) -> LLMState:
-        """An independent copy, to judge speech while the answer goes on."""
+        """An independent copy, for another talk."""
         return LLMState(self.cache.fork(room))
 
     def expand(self, batch: int, capacity: int) -> LLMState:

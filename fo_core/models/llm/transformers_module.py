@@ -48,8 +48,14 @@ class HFCache:
                 self.places = self.places[:, :length]
 
     def fork(self, room: int = 0) -> HFCache:
-        """A copy for a speculative branch."""
-        return HFCache(copy.deepcopy(self.cache), self.length, self.places)
+        """An independent copy; layers that grow by new tensors share what they have so far."""
+        twin = copy.copy(self.cache)
+        twin.layers = [_twin(layer) for layer in self.cache.layers]
+        return HFCache(twin, self.length, self.places)
+
+    def branch(self) -> HFCache:
+        """As :meth:`KVCache.branch`."""
+        return self.fork()
 
     def expand(self, batch: int, capacity: int) -> HFCache:
         """A copy of a one-row cache for ``batch`` rows."""
@@ -64,6 +70,13 @@ class HFCache:
         some.cache.batch_select_indices(rows)
         some.places = None if self.places is None else self.places[rows]
         return some
+
+
+def _twin(layer: Any) -> Any:
+    """A copy of a layer's cache that can grow and be cropped without changing the layer's own."""
+    from transformers.cache_utils import DynamicLayer
+
+    return copy.copy(layer) if type(layer) is DynamicLayer else copy.deepcopy(layer)
 
 
 class _Given(nn.Module):

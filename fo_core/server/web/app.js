@@ -3,14 +3,15 @@
 import { Microphone, Speaker, fromBase64, toBase64 } from "./audio.js";
 import { Realtime } from "./realtime.js";
 import { Timeline } from "./timeline.js";
+import { Call } from "./webrtc.js";
 
 const el = (id) => document.getElementById(id);
 const timeline = new Timeline(el("timeline"));
 const MAX_WAITING = 256 * 1024; // bytes; a stalled network loses the newest audio, not the page
 
-let line = null; // the connection
+let line = null; // the connection: Realtime, or a Call, which carries the audio itself
 let microphone = null;
-let speaker = null;
+let speaker = null; // of a Realtime connection
 let heardEnd = 0; // when the user's speech ended, ms of performance.now()
 let response = null; // {id, item, done, text: HTMLElement, note: HTMLElement, first}
 const entries = new Map(); // item id -> list entry
@@ -43,20 +44,25 @@ function configure(update = {}) {
   const session = { type: "realtime", ...update };
   session.audio = {
     input: {
-      ...(microphone ? { format: { type: "audio/pcm", rate: microphone.rate } } : {}),
+      ...(microphone && speaker ? { format: { type: "audio/pcm", rate: microphone.rate } } : {}),
       transcription: { model: "self" },
       turn_detection: kind === "manual" ? null : { type: kind },
     },
   };
+  if (!el("voice").disabled) session.audio.output = { voice: el("voice").value };
   const instructions = el("instructions").value.trim();
   if (instructions) session.instructions = instructions;
   line.send("session.update", { session });
   el("commit").disabled = kind !== "manual";
 }
 
-/** Silence the loudspeaker and tell the server how much of the answer was heard. */
+/** Whether the model's voice is still to be heard. */
+const playing = () => (speaker ? speaker.rest > 0 : line?.playing);
+
+/** Silence the model; over WebSocket the server is told how much of the answer was heard. */
 function hush() {
-  if (!response?.item) return;
+  if (!speaker) line?.clear();
+  if (!speaker || !response?.item) return;
   const rest = speaker.rest ?? 0;
   speaker.clear();
   if (response.done && rest <= 0) return;
@@ -68,13 +74,29 @@ function hush() {
   entries.get(response.item)?.row.classList.add("cut");
 }
 
+function firstAudio(item) {
+  if (!response?.first) return;
+  response.first = false;
+  el("voice").disabled = true; // a session has one voice
+  say("Speaking.");
+  if (heardEnd && item) {
+    const wait = Math.round(performance.now() - heardEnd);
+    entry(item, "assistant").note.textContent = `first audio after ${wait} ms`;
+  }
+}
+
+function yourTurn() {
+  el("interrupt").disabled = true;
+  say("Your turn.");
+}
+
 const handlers = {
   "session.created": ({ session }) => {
     el("model").textContent = `Model: ${session.model ?? "unknown"}`;
     if (!el("instructions").value) el("instructions").placeholder = session.instructions ?? "";
   },
   "input_audio_buffer.speech_started": () => {
-    hush();
+    if (speaker) hush(); // over WebRTC the server has stopped already
     say("Listening to you.");
   },
   "input_audio_buffer.speech_stopped": () => {
@@ -101,47 +123,80 @@ const handlers = {
     entry(item_id, "assistant").words.textContent += delta;
   },
   "response.output_audio.delta": ({ item_id, delta }) => {
-    if (response.first) {
-      response.first = false;
-      say("Speaking.");
-      if (heardEnd) {
-        const wait = Math.round(performance.now() - heardEnd);
-        entry(item_id, "assistant").note.textContent = `first audio after ${wait} ms`;
-      }
-    }
+    firstAudio(item_id);
     speaker.play(item_id, fromBase64(delta));
+  },
+  "output_audio_buffer.started": () => firstAudio(response?.item),
+  "output_audio_buffer.stopped": () => yourTurn(),
+  "output_audio_buffer.cleared": () => {
+    if (response?.done) el("interrupt").disabled = true;
   },
   "response.done": ({ response: made }) => {
     if (response) response.done = true;
-    el("interrupt").disabled = !(speaker.rest > 0);
+    el("interrupt").disabled = !playing();
     heardEnd = 0;
     if (made.status === "cancelled") entries.get(response?.item)?.row.classList.add("cut");
     if (made.status === "failed") say(`Failed: ${made.status_details?.error?.message ?? "no reason given"}`);
-    else if (!(speaker.rest > 0)) say("Your turn.");
+    else if (!playing()) say("Your turn.");
   },
   "conversation.item.truncated": ({ item_id }) => entries.get(item_id)?.row.classList.add("cut"),
+  "freeze_omni.playback_yielded": ({ by }) => {
+    speaker?.giveWay(by);
+    say("Listening to you; the answer waits.");
+  },
+  "freeze_omni.playback_resumed": () => {
+    speaker?.goOn();
+    say("Speaking.");
+  },
   "freeze_omni.dialogue_state": ({ state }) => timeline.add("state", state),
   error: ({ error }) => say(`Error: ${error.message}`),
 };
 
+/** Offer the model's voices, its own first. */
+async function listVoices() {
+  const key = el("key").value;
+  const headers = key ? { authorization: `Bearer ${key}` } : {};
+  const found = await fetch("v1/models", { headers }).catch(() => null);
+  if (!found?.ok) return; // the model's own voice is there all the same
+  const { data } = await found.json();
+  const names = data[0]?.voices ?? [];
+  const chosen = el("voice").value;
+  el("voice").replaceChildren(
+    ...names.map((name, at) => new Option(name === "default" ? "the model's own" : name, at ? name : "default")),
+  );
+  if (names.slice(1).includes(chosen)) el("voice").value = chosen;
+}
+
+/** Connect; returns what a person should know about it. */
 async function connect() {
   say("Connecting.");
-  speaker = new Speaker(({ rest, level }) => {
-    speaker.rest = rest;
-    timeline.add("bot", level);
-    if (line && rest <= 0 && response?.done) {
-      el("interrupt").disabled = true;
-      say("Your turn.");
+  const told = ({ detail }) => handlers[detail.type]?.(detail);
+  const key = el("key").value;
+  let note = "";
+  if (el("transport").value === "webrtc") {
+    const onLevel = (level) => timeline.add("bot", level);
+    try {
+      line = await Call.open(key, told, microphone?.stream, onLevel);
+    } catch (error) {
+      note = `WebSocket in place of WebRTC: ${error.message}`;
     }
-  });
-  await speaker.open();
-  line = await Realtime.open(el("key").value, ({ detail }) => handlers[detail.type]?.(detail));
+  }
+  if (!line) {
+    speaker = new Speaker(({ rest, level }) => {
+      if (speaker) speaker.rest = rest;
+      timeline.add("bot", level);
+      if (line && rest <= 0 && response?.done) yourTurn();
+    });
+    await speaker.open();
+    line = await Realtime.open(key, told);
+  }
   const mine = line;
   line.addEventListener("closed", ({ detail }) => {
     if (line === mine) stop(detail || "Connection closed."); // else it was we who closed it
   });
   el("type").querySelector("button").disabled = false;
   timeline.start();
+  return note;
 }
 
 async function start() {
@@ -152,16 +207,16 @@ async function start() {
       for (const value of samples) peak = Math.max(peak, Math.abs(value));
       el("level").value = peak;
       timeline.add("you", peak);
-      if (line?.open && line.waiting < MAX_WAITING) {
+      if (speaker && line?.open && line.waiting < MAX_WAITING) {
         line.send("input_audio_buffer.append", { audio: toBase64(samples) });
       }
     });
     await microphone.open(!el("headphones").checked);
-    if (!line) await connect();
+    const note = line ? "" : await connect();
     configure();
     el("talk").textContent = "Stop talking";
     el("talk").setAttribute("aria-pressed", "true");
-    say("Speak whenever you like.");
+    say(note || "Speak whenever you like.");
   } catch (error) {
     await stop(error.name === "NotAllowedError" ? "The microphone was not allowed." : error.message);
   }
@@ -170,13 +225,14 @@ async function start() {
 
 async function stop(reason = "Stopped.") {
   const [old, mic, out] = [line, microphone, speaker];
-  line = microphone = response = null;
+  line = microphone = speaker = response = null;
   old?.close();
   timeline.stop();
   await Promise.allSettled([mic?.close(), out?.close()]);
   for (const id of ["interrupt", "commit"]) el(id).disabled = true;
   el("type").querySelector("button").disabled = true;
   el("level").value = 0;
+  el("voice").disabled = false;
   el("talk").textContent = "Start talking";
   el("talk").setAttribute("aria-pressed", "false");
   say(reason);
@@ -193,6 +249,7 @@ el("commit").onclick = () => {
   line?.send("response.create");
 };
 el("detection").onchange = () => line && configure();
+el("voice").onchange = () => line && configure();
 el("instructions").onchange = () => line && configure();
 el("type").onsubmit = (event) => {
   event.preventDefault();
@@ -209,4 +266,8 @@ el("type").onsubmit = (event) => {
   el("text").value = "";
 };
 el("key").value = sessionStorage.getItem("key") ?? "";
-el("key").onchange = () => sessionStorage.setItem("key", el("key").value);
+el("key").onchange = () => {
+  sessionStorage.setItem("key", el("key").value);
+  listVoices();
+};
+listVoices();

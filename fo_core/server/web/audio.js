@@ -71,6 +71,16 @@ export class Speaker {
     this.node?.port.postMessage({ clear: true });
   }
 
+  /** Stand still, or speak in a low voice, until {@link goOn}. @param {"pause" | "duck"} by */
+  giveWay(by) {
+    this.node?.port.postMessage({ yield: by });
+  }
+
+  /** Go on with the sample after the last one. */
+  goOn() {
+    this.node?.port.postMessage({ yield: null });
+  }
+
   /** Milliseconds of an item that were played. */
   playedMs(item) {
     return Math.floor(((this.played.get(item) ?? 0) * 1000) / OUT_RATE);

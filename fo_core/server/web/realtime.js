@@ -8,7 +8,7 @@ export class Realtime extends EventTarget {
    * @returns {Promise<Realtime>}
    */
   static open(key, listener) {
-    const url = new URL("v1/realtime?states=1", location.href);
+    const url = new URL("v1/realtime?states=1&yield=1", location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const protocols = ["realtime"];
     // A browser cannot set headers on a WebSocket; the key travels as a subprotocol instead.

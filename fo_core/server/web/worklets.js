@@ -26,10 +26,14 @@ class Capture extends AudioWorkletProcessor {
   }
 }
 
+const DUCK_GAIN = 0.2; // of a low voice
+const DUCK_SECONDS = 0.01; // in which the voice is lowered and raised
+
 /**
  * Plays what it is sent, piece after piece, and says how much of each item was heard.
  *
- * In: {item, samples} or {clear: true}. Out: {item, played, rest, level} about every 20 ms; `played`
+ * In: {item, samples}, {clear: true} or {yield: "pause" | "duck" | null}: stand still, speak in a low
+ * voice, or go on with the sample after the last one. Out: {item, played, rest, level} about every 20 ms; `played`
  * counts this item's samples that left the queue.
  */
 class Playback extends AudioWorkletProcessor {
@@ -41,11 +45,18 @@ class Playback extends AudioWorkletProcessor {
     this.item = null;
     this.since = 0;
     this.peak = 0;
+    this.yielded = null;
+    this.gain = 1;
     this.port.onmessage = ({ data }) => {
       if (data.clear) {
         this.report();
         this.queue = [];
         this.offset = 0;
+        this.yielded = null;
+        this.gain = 1;
+      } else if ("yield" in data) {
+        this.yielded = data.yield;
+        this.report();
       } else {
         this.queue.push(data);
       }
@@ -61,8 +72,10 @@ class Playback extends AudioWorkletProcessor {
 
   process(_, [output]) {
     const out = output[0];
+    const step = 1 / (DUCK_SECONDS * sampleRate);
+    const to = this.yielded === "duck" ? DUCK_GAIN : 1;
     let i = 0;
-    while (i < out.length && this.queue.length) {
+    while (i < out.length && this.queue.length && this.yielded !== "pause") {
       const piece = this.queue[0];
       if (piece.item !== this.item) {
         this.item = piece.item;
@@ -70,7 +83,9 @@ class Playback extends AudioWorkletProcessor {
       }
       const count = Math.min(out.length - i, piece.samples.length - this.offset);
       for (let k = 0; k < count; k++) {
-        const value = piece.samples[this.offset + k];
+        if (this.gain > to) this.gain = Math.max(to, this.gain - step);
+        else if (this.gain < to) this.gain = Math.min(to, this.gain + step);
+        const value = this.gain * piece.samples[this.offset + k];
         out[i + k] = value;
         this.peak = Math.max(this.peak, Math.abs(value));
       }

@@ -1,14 +1,16 @@
 """What the frozen LLM reads while training: parts of a dialogue packed into one padded batch.
 
 A row is: ids of system, earlier turns and opening, prompt vectors, speech vectors, suffix ids,
-answer ids. Where all rows begin with the same ids, the LLM reads these once for all (their keys and
-values come from :meth:`FrozenLLM.cached_prefix`) and they are not in the rows. Behind the rows may
-stand probes: vectors that look at a row up to some place and that nothing looks at (the state head
-reads one a chunk where the adapter emits nothing in silence).
+answer ids. The ids that all rows begin with (system text and shots, whatever was said before each
+turn) the LLM reads once for all: their keys and values come from :meth:`FrozenLLM.cached_prefix`,
+and they are not in the rows. Behind the rows may stand probes: vectors that look at a row up to
+some place and that nothing looks at (the state head reads one a chunk where the adapter emits
+nothing in silence).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,9 +94,11 @@ def pack(
     llm = model.llm
     rows, starts, targets = [], [], []
     begin = [[*part.system_ids, *part.opening(True)] for part in parts]
-    past = llm.cached_prefix(begin[0]) if all(ids == begin[0] for ids in begin) else None
+    shared = os.path.commonprefix(begin)  # it takes any sequences
+    past = llm.cached_prefix(shared)
     for part, ids, vectors, answer in zip(parts, begin, speech, answers, strict=True):
-        before = llm.embed([] if past else ids)[0].to(vectors.dtype)
+        own = ids[len(shared) :] if past else ids
+        before = llm.embed(own)[0].to(vectors.dtype)
         pieces = [before] if prompt is None else [before, prompt.to(vectors.dtype)]
         starts.append(sum(len(p) for p in pieces))
         pieces.append(vectors)

@@ -5,25 +5,30 @@ Paper, section 2.3. The terms of the losses are in :mod:`fo_core.training.losses
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fo_core.config import config, to_dict
+from fo_core.config import config, replace, to_dict
 from fo_core.data.manifest import Item
 from fo_core.engines import dnsmos
-from fo_core.errors import EngineError
+from fo_core.errors import ConfigError, EngineError
 from fo_core.io import audio
 from fo_core.io.audio import Wave
 from fo_core.models.codec.discriminators import Discriminators, DiscriminatorsConfig
+from fo_core.models.codec.istft_codec import IstftCodec
+from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.model_config import VoiceConfig
 from fo_core.streaming import SAMPLE_RATE
 from fo_core.training.losses.codec import CodecLossConfig, CodecLosses
 from fo_core.training.losses.error_rate import word_errors
+from fo_core.training.losses.voices import VoicesLoss, VoicesMetrics, voices_sounds
 from fo_core.training.optim import OptimConfig
 from fo_core.training.stage import Batch, Objective, Ratio, Sounds, Stage, StageOptions
 
@@ -93,6 +98,43 @@ def whole_tokens(wave: Tensor, hop: int) -> Tensor:
 
 
 log = logging.getLogger(__name__)
+CLIPS = 20  # recordings of a speaker of which the voice is taken
+
+
+def name_voices(
+    model: FreezeOmni, items: Sequence[Item], own: str = "", every: bool = False
+) -> None:
+    """Find the voices anew in a codec that was trained: global tokens of before mean nothing now.
+
+    Args:
+        model: Its config gets them; one without a voice gets its own later, of its answers.
+        items: Of the training manifest.
+        own: Speaker of the model's own voice; "": the one with most items.
+        every: Give every speaker's voice a name; False: only those that had one.
+    """
+    cfg, by_speaker = model.config, dict[str, list[Item]]()
+    for item in items:
+        by_speaker.setdefault(item.speaker, []).append(item)
+    if not by_speaker or not (cfg.voice or every):
+        return
+    if own not in by_speaker:
+        most = max(by_speaker, key=lambda name: len(by_speaker[name]))
+        if own:
+            log.warning("no speaker %r in the data: the model's own voice is %s", own, most)
+        own = most
+    kept = [name for name in by_speaker if name != own and name and (every or name in cfg.voices)]
+    gone = sorted(set(cfg.voices) - set(by_speaker))
+    if gone:
+        log.warning("voices that the training data lacks are gone: %s", ", ".join(gone))
+    found = {}
+    for name in (own, *kept):
+        rate, clips = model.codec.sample_rate, by_speaker[name][:CLIPS]
+        waves = (torch.from_numpy(item.load_audio(rate)).to(model.device) for item in clips)
+        source = f"{len(clips)} recordings of {name} in the training data"
+        found[name] = VoiceConfig(model.codec.voice_of(waves), source)
+    named = {name: voice for name, voice in found.items() if name}
+    voices = named if every or cfg.voices else {}
+    model.config = replace(cfg, voice=found[own].global_tokens, voices=voices)
 
 
 Heard = TypeVar("Heard")
@@ -208,6 +250,10 @@ class Output1(StageOptions):
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)  # weights of the terms
     gan_from: int | None = 20000  # first step with discriminators; None = never
     exchange_voices: bool = False  # a crop's halves are spoken with each other's global tokens
+    # learn voices alone: items carry the tokens of the same sentence in the model's own voice, said
+    # at the same time; tokens stay what they are, so the speech decoder goes on with all voices
+    voices_only: bool = False
+    own_voice: str = ""  # speaker whose voice is the model's own; "": the one with most items
     judge: str = ""  # ASR engine whose WER of reconstruction and original is a metric; "" = none
     dnsmos: bool = True  # DNSMOS of both is a metric too; where it is not installed, this is said
     discriminators: DiscriminatorsConfig = field(default_factory=DiscriminatorsConfig)
@@ -221,6 +267,8 @@ class Output1(StageOptions):
     def build(self) -> Stage:
         """The stage."""
         terms = CodecLosses(self.losses)
+        if self.voices_only:
+            return self._voices_stage(terms)
         generator = CodecGeneratorLoss(terms, self.gan_from, self.exchange_voices)
         objectives = [Objective("codec", ("codec.*",), generator, self.optim)]
         if self.gan_from is not None:
@@ -243,6 +291,25 @@ class Output1(StageOptions):
             samples=codec_sounds,
             best=("mel_distance", "min"),
             helpers=None if self.gan_from is None else self._helpers,
+            finish=functools.partial(name_voices, own=self.own_voice),
+        )
+
+    def _voices_stage(self, terms: CodecLosses) -> Stage:
+        if self.gan_from is not None:
+            raise ConfigError("stage.voices_only with discriminators", "stage.gan_from: null")
+        tokens = (part for codec in (IstftCodec, TiCodec) for part in codec.token_parts)
+        trained = ("codec.*", *(f"!codec.{part}" for part in tokens))
+        return Stage(
+            name=self.type,
+            options=to_dict(self),
+            summary="codec learns more voices for the tokens that it has",
+            objectives=(Objective("codec", trained, VoicesLoss(terms), self.optim),),
+            data="voices",
+            starts_from=("codec",),
+            metrics=VoicesMetrics(terms),
+            samples=voices_sounds,
+            best=("mel_distance", "min"),
+            finish=functools.partial(name_voices, own=self.own_voice, every=True),
         )
 
     def _helpers(self, model: FreezeOmni) -> dict[str, nn.Module]:

@@ -21,7 +21,7 @@ from fo_core.training.losses.listening import (
 from fo_core.training.losses.llm_rows import Dialogues, pack, run
 from fo_core.training.optim import OptimConfig
 from fo_core.training.stage import Batch, Objective, Stage, StageOptions
-from fo_core.training.stages.output_2 import SpeechLoss, SpeechSounds
+from fo_core.training.stages.output_2 import SpeechLoss, SpeechSounds, check_share
 
 Context = Literal["typed", "spoken", "both"]  # how the LLM reads the question
 
@@ -92,7 +92,11 @@ class Output3(StageOptions):
     new_llm: ClassVar = "the prefix reads the LLM's hidden states"
     type: Literal["output-3"] = "output-3"
     context: Context = "typed"  # the LLM reads the question typed (paper), spoken, or either
+    chunks: float = 0.0  # share of the items whose text comes by the chunk (segmenter.chunk)
     optim: OptimConfig = OptimConfig(lr=5e-5)
+
+    def __post_init__(self) -> None:
+        check_share(self.chunks)
 
     def prepare(self, model: FreezeOmni) -> None:
         """The prefix stack, where the model has none yet."""
@@ -107,7 +111,10 @@ class Output3(StageOptions):
             summary="prefix stack learns to use the LLM's hidden states while the decoder speaks",
             objectives=(
                 Objective(
-                    "prefix", ("speech_decoder.prefix.*",), SpeechLoss(prefix=True), self.optim
+                    "prefix",
+                    ("speech_decoder.prefix.*",),
+                    SpeechLoss(prefix=True, chunks=self.chunks),
+                    self.optim,
                 ),
             ),
             data="tts" if self.context == "typed" else "reply",

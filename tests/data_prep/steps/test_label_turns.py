@@ -17,9 +17,11 @@ from data_prep.steps.label_turns import Labelling, TurnStatesConfig, run
 from fo_core.config import replace
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
+from fo_core.errors import DataError
 from fo_core.io import audio
 
 ALL = TurnStatesConfig(hesitation=1.0, incomplete=1.0, backchannel=1.0, aside=1.0, noise=1.0,
+                       background=0.0, behind=0.0, follows=0.0, interrupts=0.0,
                        compose=StatesConfig(pause_share=0.0), val=0.25)  # fmt: skip
 SPAN = 0.3  # s of a word of the canned voice
 
@@ -94,7 +96,7 @@ def test_each_class_is_built_from_the_turn_and_ends_in_its_state(
         assert item.role == "user" and len(item.states) * CHUNK == item.num_samples
         change = -(-round(item.speech_end * RATE) // CHUNK)
         assert item.states == (0,) * change + (ends[item.kind],) * (len(item.states) - change)
-        assert 0.5 < item.duration - item.speech_end < 1.3
+        assert 0.5 < item.duration - item.speech_end < 1.7
     for item in (i for i in made if i.kind == "incomplete"):
         whole = next(i for i in made if i.id == f"{item.dialogue}-{item.turn:02d}")
         assert item.extra["whole_text"] == whole.text and item.answer == ""
@@ -117,7 +119,8 @@ def test_each_class_is_built_from_the_turn_and_ends_in_its_state(
 
 
 def test_shares_are_those_asked_for_and_the_seed_s(source: Path, tmp_path: Path) -> None:
-    only = TurnStatesConfig(hesitation=0, incomplete=0, backchannel=0, aside=0, noise=0.5)
+    only = TurnStatesConfig(hesitation=0, incomplete=0, backchannel=0, aside=0, noise=0.5,
+                            background=0)  # fmt: skip
     go(only, source, tmp_path / "a")
     kinds = Counter(i.kind for i in manifest.read(tmp_path / "a" / "manifest.jsonl"))
     assert kinds["question"] == 8 and 0 < kinds["noise"] < 8 and len(kinds) == 2
@@ -179,8 +182,97 @@ def test_an_item_that_lhotse_reads(source: Path, tmp_path: Path) -> None:
     assert isinstance(manifest.read(tmp_path / "user" / "train.jsonl")[0], Item)
 
 
-def test_after_a_turn_that_nobody_answered_nothing_was_said() -> None:
+def test_after_a_turn_that_nobody_answered_nothing_was_said(tmp_path: Path) -> None:
     turn = Item("a", "a.wav", 16000, 16000, "Hello there.", "Anna", role="user")
-    assert Labelling._after(turn).messages == ()
-    answered = Labelling._after(replace(turn, answer="Hi."))
+    work, draw = Labelling(ALL, tmp_path), np.random.default_rng(0)
+    assert work._after(turn, draw).messages == ()
+    answered = work._after(replace(turn, answer="Hi."), draw)
     assert [m["role"] for m in answered.messages] == ["user", "assistant"]
+
+
+BESIDE = replace(ALL, hesitation=0.0, incomplete=0.0, noise=0.0, background=1.0, behind=1.0,
+                 recorded_share=1.0)  # fmt: skip
+
+
+def own(tmp_path: Path, kind: str, *speakers: str, seconds: float = 0.6, split: str = "") -> str:
+    """A manifest of own recordings."""
+    items = []
+    for number, speaker in enumerate(speakers):
+        path = tmp_path / "own" / f"{kind}{number}.wav"
+        audio.write(path, words(max(1, round(seconds / 0.36))), RATE)
+        extra = {"split": split} if split else {}
+        found = manifest.describe(path, id=f"{kind}{number}", text="Yeah.", speaker=speaker)
+        items.append(replace(found, extra=extra))
+    manifest.write(tmp_path / f"{kind}.jsonl", items)
+    return str(tmp_path / f"{kind}.jsonl")
+
+
+def test_own_recordings_are_dismissed_and_a_voice_in_the_background_while_it_speaks(
+    source: Path, tmp_path: Path
+) -> None:
+    recorded = {
+        "backchannel": (own(tmp_path, "backchannel", "flite/slt", "Bob"),),
+        "background": (own(tmp_path, "background", "flite/slt", "Bob", seconds=2.0),),
+    }
+    go(replace(BESIDE, aside=0.0, recorded=recorded), source, tmp_path / "user")
+    made = manifest.read(tmp_path / "user" / "manifest.jsonl")
+    by_kind = {k: [i for i in made if i.kind == k] for k in ("backchannel", "background")}
+    assert [len(items) for items in by_kind.values()] == [8, 8]
+    for item in by_kind["backchannel"]:  # the turn's own speaker; state 2 behind the end
+        assert item.extra["recorded"] == "backchannel0" and item.speaker == "flite/slt"
+        assert item.text == "Yeah." and item.states[-1] == 2
+    for item in by_kind["background"]:  # somebody else; state 2 from 0.6 s on
+        assert item.extra["recorded"] == "background1" and item.speaker == "Bob"
+        known = -(-round((item.speech_start + 0.6) * RATE) // CHUNK)
+        assert item.states == (0,) * known + (2,) * (len(item.states) - known)
+        assert (known + 1) * CHUNK < item.speech_end * RATE
+    for item in (i for i in made if i.kind == "question"):  # the labels are the user's
+        assert item.extra["behind"] == "Bob"
+        end = -(-round(item.speech_end * RATE) // CHUNK)
+        assert item.states == (0,) * end + (1,) * (len(item.states) - end)
+    states = json.loads((tmp_path / "user" / "report.json").read_text())["states"]
+    assert states["with"]["own_recordings"] == 16 and states["with"]["voice_behind"] == 8
+
+
+def test_what_comes_in_between_may_come_in_the_middle_of_the_answer(
+    source: Path, tmp_path: Path
+) -> None:
+    go(replace(ALL, interrupts=1.0), source, tmp_path / "user")
+    made = manifest.read(tmp_path / "user" / "manifest.jsonl")
+    for item in (i for i in made if i.kind in ("backchannel", "aside", "noise")):
+        assert item.messages[-1] == {"role": "assistant", "content": "an"}  # of "an answer"
+
+
+def test_first_turns_come_after_another_s_question_and_answer(source: Path, tmp_path: Path) -> None:
+    go(replace(ALL, follows=1.0), source, tmp_path / "user")
+    made = manifest.read(tmp_path / "user" / "manifest.jsonl")
+    first = [i for i in made if i.kind == "question" and i.turn == 0]
+    later = [i for i in made if i.kind == "question" and i.turn > 0]
+    behind = [i for i in first if i.messages]
+    assert behind and all(
+        i.messages == ({"role": "user", "content": "text 2"},
+                       {"role": "assistant", "content": "an answer"}) for i in behind
+    )  # fmt: skip
+    assert all(len(i.messages) == i.turn for i in later)  # these have their own dialogue
+
+
+def test_own_recordings_of_another_split_are_left_alone(source: Path, tmp_path: Path) -> None:
+    kept = own(tmp_path, "backchannel", "Bob", split="heldout-speakers")
+    cfg = replace(BESIDE, aside=0.0, background=0.0, behind=0.0, recorded={"backchannel": (kept,)})
+    go(cfg, source, tmp_path / "user")
+    made = manifest.read(tmp_path / "user" / "manifest.jsonl")
+    assert not any("recorded" in i.extra for i in made)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ({"backchanel": ("x.jsonl",)}, "no kind 'backchanel'.*backchannel"),
+        ({"noise": ("gone.jsonl",)}, "recorded.noise: there is no gone.jsonl.*import folder"),
+    ],
+)
+def test_own_recordings_that_cannot_be_used_are_one_line(
+    source: Path, tmp_path: Path, recorded: Any, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        go(replace(ALL, recorded=recorded), source, tmp_path / "user")

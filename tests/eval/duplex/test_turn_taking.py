@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eval.duplex.recordings import read_states
+from eval.duplex.talk import _Tape
 from eval.duplex.turn_taking import evaluation, in_sound, nods, score, stretches, takes_turn
 from eval.harness import Pass, run
 from eval.sets.full_duplex_bench import read
@@ -103,6 +104,65 @@ def test_a_voice_that_is_not_meant_for_the_model(
 
 
 @pytest.mark.parametrize(
+    ("yields", "stops", "expected"),
+    [
+        ([[4.2, 5.4]], [], {"talking": 1, "held": 1, "silence": 1.2}),
+        # it went on, and then answered all the same
+        ([[4.2, 5.4]], [5.8], {"talking": 1, "held": 0, "stop_latency": 0.2, "spoke_again": 1,
+                               "response_latency": 1.0}),
+        ([[4.2, None]], [], {"talking": 1, "held": 0, "stop_latency": 0.2, "spoke_again": 1,
+                             "response_latency": 1.0}),
+        # what the state head decides behind the end is for good: no 0.2 s of grace
+        ([], [5.16], {"talking": 1, "held": 0, "stop_latency": 1.16, "spoke_again": 1,
+                      "response_latency": 1.0}),
+    ],
+)  # fmt: skip
+def test_a_model_that_gives_way_and_goes_on_has_held_the_floor(
+    yields: Any, stops: Any, expected: dict[str, float]
+) -> None:
+    row = {"kind": "talk", "task": "user_backchannel", "words": [], "stops": stops,
+           "speech": [(1.0, 4.3), (6.0, 8.0)], "yields": yields, "start": 4.0, "end": 5.0,
+           "seconds": 10.0}  # fmt: skip
+    found = {k.split("/")[1]: v[0] for k, v in score(row).items()}
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("how", "answered"), [("dismiss", 0.0), ("respond", 1.0)])
+def test_an_answer_to_what_was_not_meant_for_the_model(how: str, answered: float) -> None:
+    turns = [{"how": "respond", "at": 1.0}, {"how": how, "at": 5.4}]
+    row = {"kind": "talk", "task": "user_backchannel", "words": [], "speech": [], "stops": [],
+           "turns": turns, "start": 4.0, "end": 5.0, "seconds": 10.0}  # fmt: skip
+    assert score(row)["user_backchannel/answered"] == (answered, 1.0)
+
+
+def test_the_stop_is_when_the_model_gives_way() -> None:
+    gave = row("user_interruption", [], start=3.0, end=4.4, stops=[4.8], yields=[[3.2, None]])
+    assert score(gave)["user_interruption/stop_latency"] == (pytest.approx(0.2), 1.0)
+
+
+def test_a_reply_that_gives_way_is_heard_later_or_in_a_low_voice() -> None:
+    tape = _Tape(400, 100)  # 4 s
+    tape.lay(np.arange(1, 101, dtype="f4"), 0.5)
+    tape.give_way(1.0, "pause")
+    tape.lay(np.arange(101, 151, dtype="f4"), 1.2)
+    assert tape.wave[100:].max() == 0
+    tape.go_on(2.0)
+    assert np.array_equal(tape.wave[50:100], np.arange(1, 51))
+    assert np.array_equal(tape.wave[200:300], np.arange(51, 151))
+    tape.give_way(2.5, "pause")
+    tape.stop(2.6)
+    tape.lay(np.ones(10, "f4"), 3.0)  # of the next reply
+    assert tape.wave[250:300].max() == 0 and tape.wave[300:310].min() == 1
+    low = _Tape(400, 100)
+    low.lay(np.ones(200, "f4"), 0.0)
+    low.give_way(0.5, "duck")
+    low.lay(np.ones(100, "f4"), 0.6)
+    low.go_on(1.0)
+    assert low.wave[:50].min() == 1 and low.wave[50:100] == pytest.approx(0.2)
+    assert low.wave[100:300] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
     ("words", "taken"),
     [
         ([], False),
@@ -188,11 +248,11 @@ def test_a_recording_is_answered_on_its_own_clock(clock: Any) -> None:
     from tiny_models import tiny_model
 
     from eval.duplex.talk import talk_through
-    from fo_core.dialogue.segmenter import SegmenterConfig
     from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
-    from fo_core.dialogue.speaker import SpeakerConfig
+    from fo_core.dialogue.speech.segmenter import SegmenterConfig
+    from fo_core.dialogue.speech.speaker import SpeakerConfig
+    from fo_core.dialogue.speech.vocoder import VocoderConfig
     from fo_core.dialogue.states import StateRule
-    from fo_core.dialogue.vocoder import VocoderConfig
     from fo_core.models.freeze_omni import PARTS
 
     model = tiny_model().eval()

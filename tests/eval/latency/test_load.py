@@ -9,11 +9,11 @@ import pytest
 from tiny_models import tiny_model
 
 from eval.latency.load import Reply, User, alone, run, script
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import FoError
 from fo_core.models.freeze_omni import PARTS
 from fo_core.sampling import SamplingConfig

@@ -135,7 +135,7 @@ def test_what_is_spoken_first_has_ten_tokens(monkeypatch):
             finally:
                 reply = self.engine.reply
                 if reply is not None:
-                    sizes.append(reply.turn.parts[0].segment.stop)
+                    sizes.append(reply.turn.pieces[0].stop)
                     sizes.append(len(reply.speaker.parts[0].tokens))
 
     monkeypatch.setattr(latency_talk, "Duplex", Watched)

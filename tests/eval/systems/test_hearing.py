@@ -7,7 +7,7 @@ from tiny_models import say, tiny_model
 
 from eval.systems import hearing
 from eval.systems.hearing import Condition, conditions, encode, hear, readings_of
-from fo_core.dialogue.transcribe import transcribe
+from fo_core.dialogue.drivers.transcribe import transcribe
 from fo_core.errors import CheckpointError, ConfigError
 
 WAVE = say("abcdefgh", 16000)[: 16000 + 777]

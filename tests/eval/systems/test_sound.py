@@ -7,7 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from eval.systems import naturalness, sound, speaker
+from eval.systems import naturalness, sound
+from fo_core.engines import speaker_similarity as speaker
 from fo_core.errors import EngineError
 from fo_core.io import audio
 

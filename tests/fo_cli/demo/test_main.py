@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from eval.report.writer import write_report
 from fo_cli.demo import ask, config
 from fo_cli.demo import page as demo_page
 from fo_cli.main import app
 from fo_core.errors import FoError
 from fo_core.io import audio
 from fo_core.io.files import only_run
+from fo_core.report.document import Document
+from fo_core.report.writer import write_document
 
 
 def run(*args: str) -> Any:
@@ -178,13 +179,10 @@ def test_the_page_counts_right_and_wrong_answers_and_shows_states(tmp_path: Path
     scores: dict[str, Any] = {"items": 2, "input1_wer": 0.5}
     report = {"asked_right": 1, "asked_judged": 2, "start": scores, "after": scores}
     rows = [row, wrong, said]
-    paths = write_report(
-        tmp_path,
-        report,
-        {"input-1": [{"step": 1, "loss": 1.0}]},
-        [demo_page._sample(each) for each in rows],
-        demo_page.sections(report, rows),
-    )
+    samples = [demo_page._sample(each) for each in rows]
+    curves = {"input-1": [{"step": 1, "loss": 1.0}]}
+    found = demo_page.sections(report, rows, curves, samples)
+    paths = write_document(tmp_path, Document("Demo", "", found), report)
     page, text = paths["html"].read_text(), paths["md"].read_text()
     assert "Of 2 bundled questions 1 got an answer" in page and "What is &lt;2&gt;?" in page
     assert "0.00 s: continue; 0.16 s: respond" in page and page.count("<svg role") == 3

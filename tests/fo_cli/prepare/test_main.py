@@ -4,9 +4,14 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from data_prep.chain import ChainConfig
 from fo_cli.main import app
 from fo_cli.prepare import main as prepare_data
+from fo_cli.prepare import sets as prepare_sets
+from fo_cli.prepare import speech as prepare_speech
 from fo_cli.prepare.options import chain_config
+from fo_core.config import load
+from fo_core.errors import FoError
 from fo_core.models.llm import wheels
 
 run = CliRunner().invoke
@@ -25,6 +30,35 @@ def test_the_demos_domain_is_sampled_and_found_done_again(tmp_path):
     assert run(app, args).exit_code == 0
     assert made.read_bytes() == before
     assert (tmp_path / "d" / "sample" / "journal.jsonl").read_bytes() == journal
+
+
+@pytest.mark.parametrize(
+    ("args", "source"),
+    [(["all"], "domain"), (["sample"], "domain"), (["regenerate"], "moss"), (["encode"], "moss"),
+     (["synthesize"], "moss"), (["label-states"], "moss"),
+     (["speak", "texts.txt", "--voice", "flite/slt"], "texts")],
+)  # fmt: skip
+def test_what_is_not_said_on_a_second_run_stays_as_it_was(args, source, tmp_path, monkeypatch):
+    """`speak` without --seed, --val and --language once put its defaults over settings.json."""
+    begun = {
+        "source": source, "texts": {"input": ["texts.txt"], "language": "zh", "text": "said"},
+        "synthesize": {"seed": 3, "judge": {"engine": "pocketsphinx"},
+                       "readers": [{"engine": "flite", "voice": "slt", "language": "zh"}]},
+        "label_states": {"val": 0.3, "seed": 4}, "sample": {"number": 7, "seed": 5, "tools": True},
+        "regenerate": {"batch_size": 9}, "encode": {"model": "codec"},
+        "run": {"workers": 3, "engine": "ray"},
+    }  # fmt: skip
+    (tmp_path / "settings.json").write_text(json.dumps(begun))
+    ran = []
+
+    def note(out, cfg, *rest):
+        ran.append(cfg)
+        raise FoError("far enough")
+
+    for module in (prepare_data, prepare_sets, prepare_speech):
+        monkeypatch.setattr(module, "run_steps", note)
+    assert "far enough" in run(app, ["prepare-data", *args, "--out", str(tmp_path)]).stderr
+    assert ran == [load(ChainConfig, begun)]
 
 
 def test_set_wins_over_options_and_their_defaults():

@@ -10,7 +10,7 @@ import torch
 from rounding import bounds, near, roundings
 from torch import Tensor
 
-from fo_core.dialogue.vocoder import Vocoder, VocoderConfig, cut_point, pcm16
+from fo_core.dialogue.speech.vocoder import Vocoder, VocoderConfig, cut_point, pcm16
 from fo_core.models.codec.quantizer import Quantizer, QuantizerConfig
 from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
 

@@ -16,12 +16,14 @@ from two_turns import Ended
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.answer import answer_wave
+from fo_core.dialogue.drivers.answer import answer_wave
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
+from fo_core.dialogue.speech.speaker import Speaker
+from fo_core.dialogue.speech.vocoder import pcm16
+from fo_core.dialogue.speech.writer import Part
 from fo_core.dialogue.states import DialogueState, Event, StateProbabilities, decide
-from fo_core.dialogue.vocoder import pcm16
 from fo_core.features import KaldiFbank
 from fo_core.models import freeze_omni
 from fo_core.sampling import SamplingConfig
@@ -92,6 +94,14 @@ class Recorded:
             self.adapted.append(heard.embeds[0])
             return heard
 
+        self.parts: list[Part] = []  # pieces that were spoken
+        begin = Speaker.begin
+
+        def spy_begin(speaker, part):
+            self.parts.append(part)
+            return begin(speaker, part)
+
+        patch.setattr(Speaker, "begin", spy_begin)
         self.hidden: list[Tensor] = []  # the LLM's states that gave tokens
         llm, self.logits = model.llm, model.llm.logits
         note, logits = self.hidden.append, self.logits
@@ -178,8 +188,8 @@ def check_reply(seen: Recorded, run, allowed: dict[str, Bound]) -> list[Tensor]:
     near(head, run["gen_logits_head"], allowed["gen_logits_head"], "gen_logits_head")
     assert said.length == recorded["gen"]["kv_len"][-1]
     assert turn.answer.text == recorded["whole_text"]
-    assert len(turn.parts) == len(recorded["sentences"])
-    for index, (part, sentence) in enumerate(zip(turn.parts, recorded["sentences"], strict=True)):
+    assert turn.pieces == [part.segment for part in seen.parts]
+    for index, (part, sentence) in enumerate(zip(seen.parts, recorded["sentences"], strict=True)):
         segment = part.segment
         assert segment.text_raw == sentence["text_raw"]
         assert segment.text == sentence["text_post"]
@@ -244,7 +254,7 @@ def test_run_c_server(loaded, golden_variant, monkeypatch):
     seen, stop = Recorded(loaded.model, cfg, run.json["role"], monkeypatch), 0
     for stop, chunk in enumerate(loaded.chunks(golden_variant.input_wave)):  # noqa: B007
         if stop == 1 and skips:
-            only_features(seen.duplex.conversation._listener, chunk)
+            only_features(seen.duplex.conversation.listener, chunk)
             continue
         seen.hear(chunk)
         if any(isinstance(event, ev.TurnEnded) for event in seen.events):

@@ -10,7 +10,7 @@ import torch
 from rounding import bounds, near, roundings
 from torch import Tensor
 
-from fo_core.dialogue.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, Segment, Segmenter
+from fo_core.dialogue.speech.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, Segment, Segmenter
 from fo_core.models.compat.speech_decoder import OfficialSpeechDecoder
 from fo_core.models.decoder.speech_decoder import SpeechDecoder, SpeechDecoderConfig
 from fo_core.sampling import SamplingConfig, filter_logits

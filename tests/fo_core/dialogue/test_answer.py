@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from fo_core.config import replace
-from fo_core.dialogue.answer import answer_wave, ask_text, ask_wave, file_talk
 from fo_core.dialogue.conversation import new_prefixes
-from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.drivers.answer import answer_wave, ask_text, ask_wave, file_talk
 from fo_core.dialogue.settings import (
     DialogueConfig,
     DuplexConfig,
     read_dialogue,
     write_dialogue,
 )
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
 from fo_core.io.files import write_json
 from fo_core.models.steps import drive
@@ -97,11 +97,11 @@ def test_answers_are_cut_to_what_was_heard(tiny_model):
     said = talk.conversation
     turn, full = said.turns[0], said.length
     heard = said.fork()
-    first = turn.parts[0].segment
+    first = turn.pieces[0]
     assert heard.cut_answer(0, first.stop)
     assert heard.length == turn.answer.start + first.stop < full
     assert heard.turns[0].answer.text == first.text_raw
-    assert said.length == full and len(turn.parts) > 1  # the original is as it was
+    assert said.length == full and len(turn.pieces) > 1  # the original is as it was
     assert said.cut_answer(0, 0)
     assert said.length == turn.answer.start and turn.answer.token_ids == []
 

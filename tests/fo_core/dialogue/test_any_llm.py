@@ -11,11 +11,11 @@ import torch
 
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
-from fo_core.dialogue.answer import ask_text, file_talk
+from fo_core.dialogue.drivers.answer import ask_text, file_talk
+from fo_core.dialogue.drivers.transcribe import repeat
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig, effective_context
-from fo_core.dialogue.transcribe import repeat
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
 from fo_core.engines.llm.transformers import Engine
 from fo_core.errors import CheckpointError, EngineError
 from fo_core.models.freeze_omni import FreezeOmni

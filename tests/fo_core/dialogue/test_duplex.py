@@ -2,86 +2,19 @@
 
 import numpy as np
 import pytest
-import torch
+from duplex_talk import CFG, CHUNK, check_context, hear, kinds, loud, of, quiet, sound
 
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.conversation import new_prefixes
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.segmenter import SegmenterConfig
-from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.settings import DuplexConfig, TurnConfig
 from fo_core.dialogue.states import DialogueState
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.errors import AudioError, ConfigError
-from fo_core.models.steps import drive
-from fo_core.sampling import SamplingConfig
 
-CHUNK = 2560
 SILENCE = TurnConfig(detect="server", silence_ms=300)
 MANUAL = TurnConfig(detect="manual")
-CFG = DialogueConfig(
-    sampling=SamplingConfig(temperature=4.0, top_k=5),
-    segmenter=SegmenterConfig(stops="aeiou.", min_tokens=3, max_tokens=40, careful=False),
-    speaker=SpeakerConfig(
-        max_tokens=30,
-        vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
-    ),
-    history_chunks=2,
-)
-
-
-def loud(chunks: float, seed: int = 0) -> np.ndarray:
-    draw = np.random.default_rng(seed)
-    return (0.3 * draw.standard_normal(int(CHUNK * chunks))).clip(-1, 1).astype(np.float32)
-
-
-def quiet(chunks: float) -> np.ndarray:
-    return np.zeros(int(CHUNK * chunks), np.float32)
-
-
-def hear(duplex: Duplex, *waves: np.ndarray, block: int = 640) -> list[ev.DuplexEvent]:
-    """Everything is worked off before the next block comes: the model takes no time."""
-    found: list[ev.DuplexEvent] = []
-    for piece in np.split(wave := np.concatenate(waves), range(block, len(wave), block)):
-        duplex.push(piece)
-        found += duplex.run()
-    return found
-
-
-def kinds(events, *skip) -> list[str]:
-    names = [type(event).__name__ for event in events if not isinstance(event, skip)]
-    return [name for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
-
-
-def of(events, kind, turn=None):
-    return [e for e in events if isinstance(e, kind) and turn in (None, getattr(e, "turn", None))]
-
-
-def sound(events, turn: int) -> np.ndarray:
-    pieces = of(events, ev.AudioDelta, turn)
-    position = 0
-    for piece in pieces:
-        assert piece.position == position, "audio of a reply has no gap"
-        position += piece.audio.size
-    return np.concatenate([piece.audio for piece in pieces])
-
-
-def check_context(duplex: Duplex) -> None:
-    """What the LLM's cache holds is what reading the kept history anew would give."""
-    talk = duplex.conversation
-    length, turns = talk.length, talk.turns
-    keys = talk.cache.cache.keys[:, :, :, :length].clone()
-    ends = [turn.start for turn in turns[1:]] + [length]
-    for turn, end in zip(turns, ends, strict=True):
-        if turn.answer is not None:  # a token that was chosen last of all is never fed
-            fed = end - turn.answer.start
-            assert len(turn.answer.token_ids) - fed in (0, 1)
-            del turn.answer.token_ids[fed:]
-    drive(talk.refeed(64, new_prefixes()))
-    assert talk.length == length
-    torch.testing.assert_close(talk.cache.cache.keys[:, :, :, :length], keys, rtol=0, atol=1e-3)
 
 
 def test_a_question_in_order(tiny_model, vad):
@@ -145,6 +78,7 @@ def test_state_2_leaves_the_bot_speaking(tiny_model, vad, head):
 def test_state_1_interrupts_and_the_history_holds_only_what_was_played(tiny_model, vad, head):
     head += ["continue", "respond", "continue", "continue", "respond"]
     duplex = Duplex(tiny_model, CFG, vad=vad)
+    duplex.turns.configure(TurnConfig(interrupt="state"))
     events = hear(duplex, quiet(1), loud(2), quiet(2), loud(3, 1))
     names = kinds(events, ev.StateChanged, ev.ChunkState)
     assert names[names.index("Interrupted") - 1] == "TurnEnded"
@@ -157,9 +91,9 @@ def test_state_1_interrupts_and_the_history_holds_only_what_was_played(tiny_mode
     assert first.text == cut.text and whole.text.startswith(cut.text) and cut.text != whole.text
     begun = of(events, ev.SpeechStarted, 1)[0]
     heard_then = (begun.at - 3 * CHUNK) * 3 // 2
-    kept = duplex.conversation.turns[0].parts
+    kept = duplex.conversation.turns[0].pieces
     ends = {e.part: e.position + e.audio.size for e in of(events, ev.AudioDelta, 0)}
-    assert all(ends[part.index] <= heard_then for part in kept)
+    assert all(ends[part] <= heard_then for part in range(len(kept)))
     after = events[events.index(cut) :]
     assert not of(after, ev.AudioDelta, 0) and of(after, ev.AudioDelta, 1)
     assert of(after, ev.ReplyDone, 1)[0].samples == sound(after, 1).size

@@ -4,8 +4,8 @@ import pytest
 
 from fo_core.dialogue.history import Spoken, Turn, tokens_heard
 from fo_core.dialogue.playback import Playback
-from fo_core.dialogue.segmenter import Segment
-from fo_core.dialogue.writer import Answer, Part
+from fo_core.dialogue.speech.segmenter import Segment
+from fo_core.dialogue.speech.writer import Answer
 from fo_core.streaming import SAMPLE_RATE
 
 WORDS = ["The", " cap", "ital", " is", " Rome", ".", " It", " is", " old", "."]
@@ -19,15 +19,15 @@ class Tokenizer:
         raise NotImplementedError
 
 
-def part(index: int, start: int, stop: int) -> Part:
+def piece(start: int, stop: int) -> Segment:
     text = "".join(WORDS[start:stop])
-    return Part(index, Segment(text, text, [], start, stop), None)
+    return Segment(text, text, [], start, stop)
 
 
 @pytest.fixture
 def turn() -> Turn:
     answer = Answer(0, list(range(10)), ended=True, text="".join(WORDS))
-    return Turn(0, answer=answer, parts=[part(0, 0, 6), part(1, 6, 10)])
+    return Turn(0, answer=answer, pieces=[piece(0, 6), piece(6, 10)])
 
 
 def heard(turn: Turn, spoken: list[Spoken], played: int) -> str:

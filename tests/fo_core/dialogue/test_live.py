@@ -3,7 +3,7 @@
 import numpy as np
 
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.live import Live
+from fo_core.dialogue.drivers.live import Live
 
 
 class Told:

@@ -9,8 +9,8 @@ from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
 from fo_core.sampling import SamplingConfig
 
 CHUNK = 2560

@@ -14,11 +14,11 @@ import torch
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.pool import Overflow, Pool, PoolConfig, PoolFull
-from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.sessions.pool import Overflow, Pool, PoolConfig, PoolFull
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
-from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.errors import AudioError
 from fo_core.models.steps import DecoderRequest, LLMRequest, run_together
 from fo_core.sampling import SamplingConfig
@@ -182,8 +182,8 @@ def test_long_texts_of_several_users_are_not_read_in_one_batch(tiny_model, vad, 
         sizes.append([step.rows for step in steps])
         return run_together(steps)
 
-    monkeypatch.setattr("fo_core.dialogue.pool.run_together", noted)
-    monkeypatch.setattr("fo_core.dialogue.batching.ROWS", 8)
+    monkeypatch.setattr("fo_core.dialogue.sessions.pool.run_together", noted)
+    monkeypatch.setattr("fo_core.dialogue.sessions.batching.ROWS", 8)
     cfg = replace(CFG, duplex=replace(CFG.duplex, refeed=6))
     with Pool(tiny_model, cfg, replace(FAST, workers=1), vad) as pool:
         talks = [pool.open("aeiou" * (3 + n)) for n in range(4)]

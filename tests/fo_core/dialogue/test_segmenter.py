@@ -7,13 +7,14 @@ import random
 import pytest
 
 from fo_core.config import replace
-from fo_core.dialogue.segmenter import (
+from fo_core.dialogue.speech.segmenter import (
     OFFICIAL_OFFLINE,
     OFFICIAL_SERVER,
     Detokenizer,
     Segmenter,
     SegmenterConfig,
 )
+from fo_core.errors import ConfigError
 
 
 class Bytes:
@@ -150,3 +151,55 @@ def test_a_cleaner_may_be_given():
     words = Words("It", " is", " 8", ".")
     segmenter = Segmenter(words, SegmenterConfig(), clean=lambda text: text.replace("8", "eight"))
     assert [s.text for s in segmenter.run(words.ids)] == ["It is eight."]
+
+
+SENTENCE = ["The", " capital", " of", " France", " is", " the", " city", " of", " Paris", "."]
+
+
+def chunks(pieces: list[str], **changes) -> list[tuple[str, str, bool, bool]]:
+    words = Words(*pieces)
+    cfg = replace(SegmenterConfig(chunk=2), **changes)
+    found = Segmenter(words, cfg).run(words.ids)
+    assert "".join(s.text_raw for s in found) == "".join(pieces)
+    assert [s.start for s in found[1:]] == [s.stop for s in found[:-1]]
+    return [(s.text, s.ahead, s.joined, s.more) for s in found]
+
+
+def test_a_piece_by_chunks_that_grow():
+    assert chunks(SENTENCE) == [
+        ("The capital", " of", False, True),
+        (" of France is the", " city", True, True),
+        (" city of Paris.", "", True, False),
+    ]
+    assert chunks(SENTENCE, chunk_ahead=2)[0] == ("The capital", " of France", False, True)
+    assert len(chunks(SENTENCE, chunk_growth=1.0)) == 5
+
+
+def test_chunks_go_on_growing_in_the_next_piece():
+    found = chunks(["Yes", ",", " it", " is", ".", *SENTENCE], chunk=2)
+    assert found[:2] == [("Yes,", " it", False, True), (" it is.", "", True, False)]
+    assert found[2] == ("The capital of France is the city of", " Paris", False, True)
+
+
+def test_a_comma_ends_a_chunk_and_no_piece():
+    found = chunks(["Well", ",", " yes", " ,", " sure", "."], min_tokens=1, chunk=2)
+    assert [more for *_, more in found] == [True, False]
+
+
+def test_chunks_keep_numbers_and_markup_whole():
+    assert [
+        c[0] for c in chunks(["In", " 19", "69", " men", " *", "walked", " there", "*", "."])
+    ] == ["In 1969 men walked there."]
+
+
+def test_a_cut_piece_closes_its_chunks():
+    words = Words("The", " capital", " of")
+    segmenter = Segmenter(words, SegmenterConfig(chunk=2))
+    found = [s for token in words.ids for s in segmenter.push(token)] + segmenter.finish()
+    assert [(s.text, s.more) for s in found] == [("The capital", True), (" of.", False)]
+    assert found[0].extended(found[1]).text == "The capital of."
+
+
+def test_impossible_chunks():
+    with pytest.raises(ConfigError, match="chunk_ahead"):
+        SegmenterConfig(chunk=2, chunk_ahead=0)

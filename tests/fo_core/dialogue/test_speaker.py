@@ -2,10 +2,10 @@
 
 import torch
 
-from fo_core.dialogue.segmenter import Segment
-from fo_core.dialogue.speaker import Speaker, SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
-from fo_core.dialogue.writer import Part
+from fo_core.dialogue.speech.segmenter import Segment
+from fo_core.dialogue.speech.speaker import Speaker, SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
+from fo_core.dialogue.speech.writer import Part
 from fo_core.sampling import SamplingConfig
 
 
@@ -49,3 +49,30 @@ def test_only_the_answers_first_audio_waits_for_the_onset(tiny_model):
     list(speaker.speak(part(tiny_model)))
     later = torch.cat(list(speaker.speak(part(tiny_model, 1))))
     assert later.numel() == 600 * len(speaker.parts[1].tokens)
+
+
+def chunk(model, index: int, start: int, stop: int, last: bool) -> Part:
+    states = torch.randn(1, stop - start, model.llm.width, generator=seeded())
+    ids = list(range(40, 40 + stop - start))
+    return Part(index, Segment("hi", "hi", ids, start, stop, start > 0, not last, " hi"), states)
+
+
+def test_chunks_of_a_piece_are_one_utterance(tiny_model):
+    speaker = Speaker(tiny_model, config(top_k=1), seeded())
+    first, second = chunk(tiny_model, 0, 0, 3, False), chunk(tiny_model, 0, 3, 5, True)
+    began = list(speaker.speak(first))
+    rows = tiny_model.llm.width // tiny_model.speech_decoder.cfg.dim
+    ready = int(3 * rows * tiny_model.speech_decoder.cfg.chunk_ratio)
+    assert len(speaker.parts[0].tokens) == ready  # then it waits for text
+    audio = torch.cat([*began, *speaker.speak(second)])
+    assert len(speaker.parts) == 1 and audio.numel() == 600 * len(speaker.parts[0].tokens)
+
+
+def test_chunks_of_audio_grow_from_sentence_to_sentence(tiny_model):
+    speaker = Speaker(tiny_model, config(first_chunk=2, chunk=16), seeded())
+    sizes = []
+    for index in range(3):
+        utterance = speaker.begin(part(tiny_model, index))
+        sizes.append(utterance.vocoder.chunk)
+        utterance.vocoder.chunk = 2 * sizes[-1]  # as after a call
+    assert sizes == [2, 4, 8]

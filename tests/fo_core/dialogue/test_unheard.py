@@ -7,12 +7,12 @@ import torch
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.answer import answer_wave
 from fo_core.dialogue.audio_input import holds_voice
+from fo_core.dialogue.drivers.answer import answer_wave
+from fo_core.dialogue.drivers.transcribe import transcribe
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
 from fo_core.dialogue.states import DialogueState, StateRule
-from fo_core.dialogue.transcribe import transcribe
 
 CHUNK = 2560
 TIME = np.arange(16000) / 16000

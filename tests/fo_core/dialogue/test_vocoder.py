@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fo_core.dialogue.vocoder import Vocoder, VocoderConfig, cut_point, pcm16
+from fo_core.dialogue.speech.vocoder import Vocoder, VocoderConfig, cut_point, pcm16
 from fo_core.errors import ConfigError
 
 

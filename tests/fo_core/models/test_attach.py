@@ -11,9 +11,9 @@ import tiny_models
 import torch
 
 from fo_core.config import replace
-from fo_core.dialogue.answer import answer_wave
-from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.drivers.answer import answer_wave
 from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
 from fo_core.errors import CheckpointError
 from fo_core.models import freeze_omni
 from fo_core.models.attach import attach

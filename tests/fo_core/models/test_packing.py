@@ -8,10 +8,10 @@ import torch
 from tiny_models import say, tiny_model
 
 from fo_core.config import replace
-from fo_core.dialogue.answer import answer_wave
-from fo_core.dialogue.segmenter import SegmenterConfig
+from fo_core.dialogue.drivers.answer import answer_wave
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
 from fo_core.dialogue.states import StateRule
 from fo_core.layers import conv, packed
 from fo_core.models.codec import packed_generator

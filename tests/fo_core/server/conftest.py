@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 import pytest
 
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.dialogue.states import StateRule
-from fo_core.dialogue.vocoder import VocoderConfig
 from fo_core.sampling import SamplingConfig
 
 pytest.importorskip("openai")
@@ -67,7 +67,7 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
     import uvicorn
 
     from fo_core.config import replace
-    from fo_core.dialogue.pool import Pool, PoolConfig
+    from fo_core.dialogue.sessions.pool import Pool, PoolConfig
     from fo_core.models.freeze_omni import PARTS
     from fo_core.server.app import ServeConfig, make_app
 
@@ -117,7 +117,7 @@ def talk_config() -> DialogueConfig:
     return TALK
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve() -> Any:
     """``with serve(model, users=1) as server``."""
     return running
@@ -180,7 +180,7 @@ def mumbler() -> Any:
 @pytest.fixture
 def scripted(monkeypatch: Any, mumbler: Any) -> Any:
     """``scripted("first answer", "second")``: what the LLM writes next, in place of its own."""
-    from fo_core.dialogue.writer import Writer
+    from fo_core.dialogue.speech.writer import Writer
     from fo_core.models.llm import chat
 
     texts: list[str] = []

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DuplexConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = {"agents": "agents", "livekit": "livekit.plugins.openai", "pipecat": "pipecat"}

@@ -24,10 +24,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from fo_core.config import replace
-from fo_core.dialogue.segmenter import SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, write_dialogue
-from fo_core.dialogue.speaker import SpeakerConfig
-from fo_core.dialogue.vocoder import VocoderConfig
+from fo_core.dialogue.speech.segmenter import SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
+from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.models.freeze_omni import PARTS
 from fo_core.server import logs
 from fo_core.server.drain import SAYS

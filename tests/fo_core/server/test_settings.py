@@ -6,7 +6,7 @@ import pytest
 
 from fo_core.dialogue.settings import TurnConfig
 from fo_core.server.messages import Refused, read_event, read_message
-from fo_core.server.settings import SessionSettings, detection
+from fo_core.server.settings import SessionSettings, detection, for_player, own_detection
 from fo_core.server.wire import WireFormat
 
 
@@ -35,7 +35,7 @@ def test_the_first_session_is_what_the_protocol_knows(settings: SessionSettings)
             {
                 "detect": "semantic",
                 "end_of_turn_timeout_ms": 2000,
-                "interrupt": "state",
+                "interrupt": "yield",
                 "answer": True,
             },
         ),
@@ -157,3 +157,33 @@ def test_events_that_are_wrong(data: dict[str, Any], param: str) -> None:
 def test_a_near_name_is_offered() -> None:
     with pytest.raises(Refused, match="did you mean 'response.create'"):
         read_event({"type": "response.craete"})
+
+
+def test_the_paper_s_way_of_interrupting_stays_where_the_model_has_it() -> None:
+    own = TurnConfig(interrupt="state")
+    assert detection({"type": "semantic_vad"}, own)[1].interrupt == "state"
+    assert detection({"type": "server_vad"}, own)[1].interrupt == "voice"
+
+
+def test_a_session_begins_with_the_model_s_own_turn_taking() -> None:
+    own = TurnConfig(detect="server", threshold=0.6, silence_ms=40, interrupt="yield")
+    shown, turn = own_detection(own)
+    assert turn == own and shown["type"] == "server_vad"
+    assert (shown["threshold"], shown["silence_duration_ms"]) == (0.6, 40)
+    shown, turn = own_detection(TurnConfig())
+    assert (shown["type"], turn.detect, turn.interrupt) == ("semantic_vad", "semantic", "yield")
+
+
+def test_only_a_client_that_says_so_is_taken_to_pause() -> None:
+    """Else its playback position would stand still here while it plays on."""
+    for own, asked, by in (
+        ("pause", "1", "pause"),
+        ("duck", "1", "duck"),
+        ("pause", None, "none"),
+        ("pause", "0", "none"),
+    ):
+        turn = for_player(TurnConfig(yield_by=own), asked)
+        assert turn.yield_by == by and turn.interrupt == "yield"
+        assert detection({"type": "semantic_vad"}, turn)[1].yield_by == by
+    with pytest.raises(Refused, match="yield=2"):
+        for_player(TurnConfig(), "2")

@@ -19,7 +19,7 @@ from fo_core.server.socketio import read_audio  # noqa: E402
 
 EAGER = {
     "states": StateRule(respond_threshold=0.0, dismiss_threshold=1.0),
-    "duplex": DuplexConfig(vad="energy", turn=TurnConfig(interrupt="voice")),
+    "duplex": DuplexConfig(vad="energy", turn=TurnConfig(interrupt="yield")),
 }
 
 
@@ -43,7 +43,8 @@ class Client:
     def __init__(self) -> None:
         self.io = socketio.AsyncClient(reconnection=False)
         self.got: list[tuple[str, Any]] = []
-        for name in ("audio", "stop_tts", "prompt_success", "out_time", "too_many_users"):
+        told = ("stop_tts", "pause_tts", "resume_tts", "prompt_success", "out_time")
+        for name in ("audio", "too_many_users", *told):
             self.io.on(name, lambda data=None, name=name: self.got.append((name, data)))
 
     def names(self) -> list[str]:
@@ -62,7 +63,7 @@ class Client:
 def test_a_client_is_answered_interrupts_and_goes_on(serve: Any, mumbler: Any) -> None:
     async def talk(server: Any) -> None:
         client = Client()
-        await client.io.connect(f"http://127.0.0.1:{server.port}")
+        await client.io.connect(f"http://127.0.0.1:{server.port}?yield=1")
         await client.io.emit("prompt_text", "Be kind.")
         await client.until("prompt_success")
         await client.say(noise(0.5))  # not recording yet: nobody hears it
@@ -75,6 +76,7 @@ def test_a_client_is_answered_interrupts_and_goes_on(serve: Any, mumbler: Any) -
         await client.say(np.concatenate([noise(0.8), np.zeros(8000)]))
         await client.until("stop_tts")
         stopped = client.names().index("stop_tts")
+        assert ("pause_tts", "pause") in client.got[:stopped]  # this client can
         await client.until("audio", client.names()[:stopped].count("audio") + 1)
         await client.io.emit("recording-stopped")
         await client.io.disconnect()

@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+from raw_client import Client, talking
 
 from fo_core.errors import ConfigError
 from fo_core.server.beta import from_beta, to_beta
@@ -26,38 +27,6 @@ SERVING = Path(__file__).parents[3] / "docs" / "serving.md"
 def noise(seconds: float, rate: int = 24000) -> str:
     wave = 0.2 * np.random.default_rng(0).standard_normal(int(rate * seconds))
     return base64.b64encode((wave * 32767).clip(-32768, 32767).astype("<i2").tobytes()).decode()
-
-
-class Client:
-    """A client that writes its own JSON."""
-
-    def __init__(self, socket: Any) -> None:
-        self.socket = socket
-
-    async def ask(self, *until: str, **event: Any) -> list[dict[str, Any]]:
-        """Send an event (without a type: nothing) and give the events up to one of these kinds."""
-        if event:
-            await self.socket.send(json.dumps(event))
-        found: list[dict[str, Any]] = []
-        async with asyncio.timeout(60):
-            while not found or found[-1]["type"] not in until:
-                found.append(json.loads(await self.socket.recv()))
-        return found
-
-    async def update(self, session: dict[str, Any]) -> dict[str, Any]:
-        kinds = ("session.updated", "error")
-        return (await self.ask(*kinds, type="session.update", session=session))[-1]
-
-
-def talking(server: Any, story: Any, **headers: str) -> list[dict[str, Any]]:
-    async def run() -> list[dict[str, Any]]:
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
-        async with websockets.connect(url, max_size=None, additional_headers=headers) as socket:
-            client = Client(socket)
-            first = await client.ask("conversation.created")
-            return first + (await story(client) or [])
-
-    return asyncio.run(run())
 
 
 MANUAL = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
@@ -305,7 +274,9 @@ def test_every_event_of_the_openai_package_is_accounted_for() -> None:
     assert set(server) == kinds(RealtimeServerEvent)
     accepted = {kind for kind, what in client.items() if what == "accepted"}
     assert accepted == {"session.update", *Realtime._handlers}
-    source = "".join(p.read_text() for p in Path(SERVING.parents[1], "fo_core/server").glob("*.py"))
+    source = "".join(
+        p.read_text() for p in Path(SERVING.parents[1], "fo_core/server").rglob("*.py")
+    )
     for kind, what in server.items():
         assert what in ("sent", "never")
         stem, _, last = kind.rpartition(".")

@@ -11,9 +11,9 @@ import pytest
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.segmenter import Segmenter, SegmenterConfig
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig
-from fo_core.dialogue.speaker import SpeakerConfig
+from fo_core.dialogue.speech.segmenter import Segmenter, SegmenterConfig
+from fo_core.dialogue.speech.speaker import SpeakerConfig
 from fo_core.dialogue.tool_calls import CallSegmenter, ToolConfig
 from fo_core.models.freeze_omni import PARTS
 from fo_core.models.llm import chat

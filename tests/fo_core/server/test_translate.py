@@ -109,6 +109,45 @@ def test_a_cough_in_silence_is_told_and_cleared(checked: Any) -> None:
     assert checked(out) == [f"input_audio_buffer.{kind}" for kind in kinds]
 
 
+def test_giving_way_and_going_on_is_told() -> None:
+    translator = make()
+    first = run(translator, asked(0) + answered(0)[:3])
+    item = next(e["item"]["id"] for e in first if e["type"] == "response.output_item.added")
+    out = run(
+        translator,
+        [
+            ev.Yielded(0, "pause", 32000, 6000),
+            ev.SpeechStarted(1, 32000),
+            ev.TurnEnded(1, "dismiss", 32000, 36000),
+            ev.Resumed(0, 6000),
+        ],
+    )
+    at = {"item_id": item, "audio_end_ms": 250}
+    assert out == [
+        {"type": "freeze_omni.playback_yielded", **at, "by": "pause", "audio_start_ms": 2000},
+        {"type": "freeze_omni.playback_resumed", **at},
+    ]
+
+
+def test_a_long_voice_is_told_when_it_has_stopped_the_answer(checked: Any) -> None:
+    """Clients stop playing at ``speech_started``."""
+    translator = make()
+    run(translator, asked(0) + answered(0))
+    assert run(translator, [ev.SpeechStarted(1, 50000)]) == []
+    out = run(translator, [ev.Interrupted(0, "turn_detected", 12000, "It is")])
+    assert checked(out) == [HEARD[0], "conversation.item.truncated"]
+    later = [ev.TurnEnded(1, "respond", 50000, 90000), ev.Transcript(1, "stop it")]
+    assert checked(run(translator, later)) == HEARD[1:]
+
+
+def test_a_translator_forgets_old_turns() -> None:
+    translator = make()
+    for turn in range(2000):
+        run(translator, asked(turn) + answered(turn) + [ev.Played(turn)])
+    kept = [v for v in vars(translator).values() if isinstance(v, dict | set)]
+    assert kept and all(len(found) <= 300 for found in kept)
+
+
 def test_an_interruption_cancels_and_keeps_what_was_played(checked: Any) -> None:
     translator = make()
     first = run(translator, asked(0) + answered(0)[:3])

@@ -137,7 +137,7 @@ def dying(stage, step):
 
 def test_kill_9_in_the_middle_loses_nothing(tiny_llm, data, tmp_path):
     """A real process, really killed while it trains."""
-    sets = ["train.max_steps=60", "train.save_every=2", "train.validate_every=1000"]
+    sets = ["train.max_steps=30", "train.save_every=2", "train.validate_every=1000"]
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(tiny_models.__file__).parent)!r})

@@ -49,7 +49,7 @@ def test_generation_equals_teacher_forcing(prefix: int) -> None:
     with torch.inference_mode():
         valid = torch.ones_like(said, dtype=torch.bool)
         steering = decoder.steer(hidden, text.lens, counts, said.shape[1])
-        logits = decoder._logits(steering, said, valid, states, None)
+        logits = decoder.finish(decoder._rows(steering, said, valid, states, None)[0])
     assert torch.equal((logits + decoder.forbidden).argmax(-1), said)
 
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from states import cat_states, take_rows
 
 from fo_core.errors import ConfigError
 from fo_core.layers.conv import pack_convolutions
 from fo_core.layers.packed import pack_linears
 from fo_core.models.compat.speech_encoder import OfficialSpeechEncoder
 from fo_core.models.encoder.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from fo_core.streaming import cat_states, take_rows
 
 TINY = SpeechEncoderConfig(dim=16, heads=2, ffn=24, layers=2, left=3)
 

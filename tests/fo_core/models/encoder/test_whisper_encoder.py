@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from states import cat_states, take_rows
 
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.features import WhisperMel
 from fo_core.models.encoder.whisper_encoder import POSITIONS, WhisperEncoder, WhisperEncoderConfig
-from fo_core.streaming import cat_states, take_rows
 
 TINY = WhisperEncoderConfig(path=None, dim=16, heads=2, layers=2, left=3)
 

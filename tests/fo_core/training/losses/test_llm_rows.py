@@ -11,19 +11,21 @@ from fo_core.models.llm.tiny import write_tiny
 from fo_core.training.losses import llm_rows
 
 
+@pytest.mark.parametrize("later", [(), (("c?", "d."), ("e?", "f."))])
 def test_a_shared_beginning_gives_the_same_states_loss_and_gradient(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: tuple[tuple[str, str], ...]
 ) -> None:
     llm = FrozenLLM.load(str(write_tiny(tmp_path)))
     model = SimpleNamespace(llm=llm)
     parts = llm.chat_parts("You are kind.", (("a?", "b."),))
+    other = llm.chat_parts("You are kind.", (("a?", "b."), *later))  # more was said before it
     torch.manual_seed(0)
     speech = [torch.randn(5, llm.width, requires_grad=True), torch.randn(3, llm.width)]
     prompt, probes = torch.ones(2, llm.width), torch.randn(2, 4, llm.width)
     seen = torch.tensor([[0, 1, 3, 5], [0, 1, 2, 3]])
 
     def read() -> tuple[torch.Tensor, ...]:
-        rows = llm_rows.pack(model, [parts, parts], speech, prompt, [[3, 4, 5], None])
+        rows = llm_rows.pack(model, [parts, other], speech, prompt, [[3, 4, 5], None])
         hidden, at_probes = llm_rows.run_with_probes(model, rows, probes, seen)
         loss, _, _ = llm_rows.answer_loss(model, rows, llm_rows.run(model, rows))
         again, _, _ = llm_rows.answer_loss(model, rows, hidden)

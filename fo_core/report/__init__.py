@@ -1,0 +1,1 @@
+"""Reports: what a page says (``document``), written (``writer``) as ``html`` with ``plots``."""
