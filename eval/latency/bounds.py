@@ -18,6 +18,7 @@ from fo_core.layers.packed import SMALLEST, Weights
 from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.backbone import LlamaBackbone
+from fo_core.models.precision import Precision
 
 CPU = torch.device("cpu")
 CODEC = ((30, (0, 20)), (50, (0, 40)), (60, (10, 50)))  # tokens in, tokens kept
@@ -80,8 +81,9 @@ def weight_bytes(module: nn.Module | None, weights: Weights = "same") -> int:
     return total
 
 
-def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
+def footprint(model: FreezeOmni, chosen: Precision) -> Footprint:
     """Counted before packing."""
+    weights = chosen.rest
     llm, decoder, codec = model.llm, model.speech_decoder, model.codec
     if isinstance(codec, TiCodec):
         voice = weight_bytes(codec.fold_weight_norm().generator)
@@ -91,15 +93,15 @@ def footprint(model: FreezeOmni, weights: Weights) -> Footprint:
     table = llm.embedding_table
     head = table.numel() * table.element_size()
     if isinstance(llm.backbone, LlamaBackbone):
-        layers = weight_bytes(llm.backbone.stack, weights)
+        layers = weight_bytes(llm.backbone.stack, chosen.llm)
     else:
         layers = weight_bytes(llm) - head
     return Footprint(
         listen=weight_bytes(model.speech_encoder, weights) + weight_bytes(model.adapter, weights),
         llm=layers,
         head=head,
-        prefill=weight_bytes(decoder.pre_network, weights) + weight_bytes(decoder.prefix, weights),
-        speak=weight_bytes(decoder.decoder, weights) + weight_bytes(decoder.out, weights),
+        prefill=sum(weight_bytes(m, chosen.speech) for m in (decoder.pre_network, decoder.prefix)),
+        speak=sum(weight_bytes(m, chosen.speech) for m in (decoder.decoder, decoder.out)),
         codec=voice,
         codec_flops={count: codec_flops(model, count, keep) for count, keep in CODEC},
     )

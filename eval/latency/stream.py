@@ -25,6 +25,7 @@ from fo_core.dialogue.speech.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.packing import pack_for_inference
+from fo_core.models.precision import Precision
 from fo_core.sampling import sample
 
 AGES = (5, 20, 60)  # seconds of talk before a chunk
@@ -49,13 +50,14 @@ class Report:
     """All rows of one model."""
 
     size: str
-    weights: Weights
+    weights: str  # precision of the packed matrices
     threads: int
     repeat: int
     bandwidth: float  # bytes a second
     peak: float  # operations a second in the codec's dtype
     share: float = 1.0  # CPU time over time of the parts on one thread: 1 on a quiet machine
     growth: list[float] = field(default_factory=list)  # whole listening steps of 60 s of talk, ms
+    choice: str = ""  # the precisions that were tried, with their times; empty: it was asked for
     rows: list[Row] = field(default_factory=list)
 
     def __getitem__(self, key: str) -> Row:
@@ -65,7 +67,7 @@ class Report:
 def measure(
     model: FreezeOmni,
     size: str = "model",
-    weights: Weights = "same",
+    weights: Weights | Precision = "same",
     threads: int = 1,
     repeat: int = 5,
     steps: bool = True,
@@ -84,13 +86,19 @@ def measure(
     """
     torch.set_num_threads(threads)
     say("measuring the memory, packing")
-    codec_dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
+    chosen = Precision.of(weights)
+    codec_dtype = torch.float32 if chosen.rest == "same" else working_dtype(torch.bfloat16)
     device = model.device
     report = Report(
-        size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)
+        size,
+        str(chosen),
+        threads,
+        repeat,
+        bandwidth(device=device),
+        peak(codec_dtype, device=device),
     )
-    bench = Bench(model, report, footprint(model, weights))
-    pack_for_inference(model, weights)
+    bench = Bench(model, report, footprint(model, chosen))
+    pack_for_inference(model, chosen)
     if not steps:
         return report
     parts = (bench.chunks, bench.growth, bench.llm, bench.decoder, bench.codec, bench.first_audio)

@@ -15,14 +15,17 @@ from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
+    from fo_core.layers.packed import Weights as PackedWeights
     from fo_core.models.freeze_omni import FreezeOmni
+    from fo_core.models.precision import Choice
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
 app.command("throughput")(throughput)
 app.command("serve")(serve)
 
 RANDOM = ("small", "paper", "smol", "tiny")  # models of these shapes have random weights
-Weights = Literal["same", "fp16", "bf16", "int8"]
+Weights = Literal["auto", "same", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[PackedWeights, ...] = ("same", "fp16", "bf16", "int8")
 
 
 @app.command("latency")
@@ -37,7 +40,12 @@ def latency(
         ),
     ] = None,
     old_size: options.OldLatencySize = None,
-    weights: Annotated[Weights, typer.Option(help="Precision of the packed matrices.")] = "same",
+    weights: Annotated[
+        Weights,
+        typer.Option(
+            help="Precision of the packed matrices; auto: the quickest, measured on this CPU."
+        ),
+    ] = "auto",
     device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
@@ -73,7 +81,7 @@ def latency(
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
     device = choose(device)
-    if device != "cpu" and weights != "same":
+    if device != "cpu" and weights not in ("auto", "same"):
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
     for path, what in ((trace, "trace"), (timeline, "timeline")):
         if path is not None:
@@ -90,7 +98,9 @@ def latency(
     for name, folder in folders.items():
         say(f"{name}: loading")
         ready = _model(name, folder).to(device)
-        reports.append(measure(ready, name, weights, threads, repeat, steps, say))
+        choice = _choice(ready, weights, threads)
+        reports.append(measure(ready, name, choice.precision, threads, repeat, steps, say))
+        reports[-1].choice = str(choice) if choice.times else ""
         legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, say))
     if trace is not None:
         write_trace(trace, legs[-1].talks[-1])
@@ -98,7 +108,8 @@ def latency(
         last = reports[-1]
         title = f"{last.size}, weights {last.weights}, threads {threads}"
         write_timeline(timeline, legs[-1].talks[-1], title)
-    used = kernels.taken([weights]) if device == "cpu" else {}
+    asked = PRECISIONS if weights == "auto" else (weights,)
+    used = kernels.taken(asked) if device == "cpu" else {}
     if json:
         found = [
             table.as_dict(report) | {"four_legs": table.legs_dict(own)}
@@ -113,11 +124,25 @@ def latency(
             render.result(kernels.say(used))
         for report, own in zip(reports, legs, strict=True):
             render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
+            if report.choice:
+                render.result(f"measured on this CPU: {report.choice}")
             if report.rows:
                 render.table(table.HEAD, [table.cells(row) for row in report.rows])
                 render.result(table.report_notes(report))
             render.table(table.LEGS_HEAD, [table.leg_cells(leg) for leg in own.legs])
             render.result(table.legs_notes(own))
+
+
+def _choice(model: FreezeOmni, weights: Weights, threads: int) -> Choice:
+    """The precision that is asked for, or the one that is best on this CPU."""
+    import torch
+
+    from fo_core.models.precision import Choice, Precision, choose
+
+    if weights != "auto" or model.device.type != "cpu":
+        return Choice(Precision.of("same" if weights == "auto" else weights), {})
+    torch.set_num_threads(threads)
+    return choose(model)
 
 
 def _model(name: str, folder: Path | None) -> FreezeOmni:

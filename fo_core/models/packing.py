@@ -10,11 +10,10 @@ from fo_core.layers.packed import Weights, pack_linears
 from fo_core.models.codec.packed_generator import pack_generator
 from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.precision import Precision
 
 
-def pack_for_inference(
-    model: FreezeOmni, weights: Weights = "same", llm_weights: Weights | None = None
-) -> FreezeOmni:
+def pack_for_inference(model: FreezeOmni, weights: Weights | Precision = "same") -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
     What is read for every chunk or token is packed: encoder, adapter, CTC head, state head, LLM and
@@ -28,8 +27,7 @@ def pack_for_inference(
     Args:
         model: A model in eval mode.
         weights: Precision of the packed matrices: "same" (float32 results stay within 1e-5),
-            "fp16", "bf16", or "int8" (8-bit weights with one scale a row).
-        llm_weights: Those of the LLM; None: the same.
+            "fp16", "bf16", or "int8" (8-bit weights with one scale a row); or one for each part.
 
     Returns:
         ``model``.
@@ -38,12 +36,14 @@ def pack_for_inference(
         model.codec.fold_weight_norm()
     if model.device.type != "cpu":
         return model
+    chosen = Precision.of(weights)
     if isinstance(model.codec, TiCodec):
-        dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
+        dtype = torch.float32 if chosen.rest == "same" else working_dtype(torch.bfloat16)
         model.codec.generator = pack_generator(model.codec.generator, dtype)  # type: ignore[assignment]
-    pack_convolutions(model.speech_encoder, weights)
-    pack_convolutions(model.adapter, weights)
-    for part in ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder"):
-        pack_linears(getattr(model, part), weights)
-    model.llm.pack(llm_weights or weights)
+    pack_convolutions(model.speech_encoder, chosen.rest)
+    pack_convolutions(model.adapter, chosen.rest)
+    for part in ("speech_encoder", "adapter", "ctc_head", "state_head"):
+        pack_linears(getattr(model, part), chosen.rest)
+    pack_linears(model.speech_decoder, chosen.speech)
+    model.llm.pack(chosen.llm)
     return model
