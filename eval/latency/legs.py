@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eval.latency.talk import Talk, dialogue, noise, talk
+from eval.latency.talk import Talk, dialogue, question, talk
 from fo_core.devices.memory import peak_memory
 from fo_core.models.freeze_omni import FreezeOmni
 
@@ -88,7 +88,7 @@ def measure_legs(
         say(f"talk {index + 1} of {runs}" if index >= 0 else "warming up")
         own = seed + max(index, 0)
         cfg = dialogue(first_chunk, seed=own, tokens=PIECE)
-        found = talk(model, noise(own + 1), cfg, whole=True)
+        found = talk(model, question(own + 1), cfg, whole=True)
         if index >= 0:
             talks.append(found)
     legs = []

@@ -16,7 +16,7 @@ import torch
 
 from eval.latency.bounds import CODEC, Cost, Footprint, bandwidth, footprint, now, peak
 from eval.latency.original import original
-from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, noise, quiet_duplex, talk
+from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, question, quiet_duplex, talk
 from fo_core.devices.compute import working_dtype
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
@@ -119,7 +119,7 @@ class Bench:
         self.model, self.report, self.reads = model, report, reads
         self.repeat = report.repeat
         self.found: list[tuple[str, str, float, list[Cost], str]] = []
-        self.noise = noise()
+        self.question = question()
         self.device = model.device
 
     def now(self) -> float:
@@ -159,7 +159,7 @@ class Bench:
         """A chunk after 5, 20 and 60 s: runs of the three take turns, so that noise hits all."""
         listener, waiting = Listener(self.model), {}
         for index in range(round(AGES[-1] / 0.16)):
-            listener.hear(self.noise[index % CHUNKS])
+            listener.hear(self.question[index % CHUNKS])
             for age in AGES:
                 if index + 1 == round(age / 0.16):
                     waiting[age] = listener.fork()
@@ -168,7 +168,7 @@ class Bench:
             for age, old in waiting.items():
                 twin = old.fork()
                 began = self.now()
-                twin.hear(self.noise[0])
+                twin.hear(self.question[0])
                 spent[age].append(1000 * (self.now() - began))
         median = {age: statistics.median(times[2:]) for age, times in spent.items()}
         for age in AGES:
@@ -183,7 +183,7 @@ class Bench:
 
         def step(duplex: Duplex, index: int) -> float:
             began = self.now()
-            hear(duplex, self.noise[index % CHUNKS])
+            hear(duplex, self.question[index % CHUNKS])
             return 1000 * (self.now() - began)
 
         pairs = 2 * self.repeat + 3
@@ -272,10 +272,10 @@ class Bench:
     def first_audio(self) -> None:
         """Last chunk arrived → first audio, with its legs; and a whole listening step."""
         heard: list[float] = []
-        talk(self.model, self.noise, dialogue(40))  # warms up
+        talk(self.model, self.question, dialogue(40))  # warms up
         for first in (40, 20):
             cfg = dialogue(first)
-            runs = [talk(self.model, self.noise, cfg) for _ in range(self.repeat)]
+            runs = [talk(self.model, self.question, cfg) for _ in range(self.repeat)]
             heard += [step for run in runs for step in run.heard]
             legs = sorted(runs, key=lambda run: run.total)[len(runs) // 2].legs
             key, label = f"first_{first}", f"time to first audio, {first} tokens kept first"

@@ -6,11 +6,13 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import fo_core
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Commit
 from fo_core.dialogue.conversation import Conversation
@@ -21,10 +23,12 @@ from fo_core.dialogue.speech.speaker import SpeakerConfig
 from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.engines.vad import WINDOW
 from fo_core.errors import EngineError
+from fo_core.io import audio
 from fo_core.layers.kv_cache import KVCache
 from fo_core.models.freeze_omni import FreezeOmni
-from fo_core.streaming import CHUNK_SAMPLES
+from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 
+EXAMPLE = Path(fo_core.__file__).parent / "examples" / "question.flac"
 CHUNKS = 13  # of speech before an answer: 2 s
 SENTENCE = 10  # tokens of the answer's first piece
 WARM = 4  # chunks that do not count: the first feeds the template too
@@ -70,10 +74,16 @@ class Talk:
         return sum(self.legs.values())
 
 
-def noise(seed: int = 1) -> Tensor:
-    """What is heard: chunks [13, 2560]."""
+def question(seed: int = 1) -> Tensor:
+    """What is heard: the bundled question under faint noise, chunks [13, 2560].
+
+    A model that hears words would not answer noise alone.
+    """
+    spoken = torch.from_numpy(audio.read(EXAMPLE, SAMPLE_RATE))[: CHUNKS * CHUNK_SAMPLES]
     draw = torch.Generator().manual_seed(seed)
-    return 0.1 * torch.randn(CHUNKS, CHUNK_SAMPLES, generator=draw)
+    heard = 0.003 * torch.randn(CHUNKS * CHUNK_SAMPLES, generator=draw)
+    heard[len(heard) - len(spoken) :] += spoken  # it ends with the question
+    return heard.view(CHUNKS, CHUNK_SAMPLES)
 
 
 def dialogue(first: int, seed: int = 0, tokens: int = 1000) -> DialogueConfig:
@@ -145,7 +155,7 @@ def talk(model: FreezeOmni, chunks: Tensor, cfg: DialogueConfig, whole: bool = F
 
 
 class _Voice:
-    """A detector that finds voice in everything, for what is heard is noise."""
+    """A detector that finds voice in everything: what is heard may be repeated."""
 
     def init_state(self, batch_size: int) -> Any:
         return None

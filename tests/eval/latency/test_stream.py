@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,10 +18,12 @@ from eval.latency.legs import FOUR, Legs, measure_legs, spread
 from eval.latency.original import ORIGINAL
 from eval.latency.stream import Bench, Report, measure
 from eval.latency.table import as_dict, legs_dict, markdown
-from eval.latency.talk import LEGS, dialogue, noise, talk
+from eval.latency.talk import LEGS, dialogue, question, talk
 from eval.latency.trace import LANES, chrome_trace, write_timeline
 from fo_cli.main import app
 from fo_core.layers.packed import PackedLinear
+from fo_core.models.freeze_omni import load
+from fo_core.shipped import model_folder
 
 KEYS = [
     *("chunk_5", "chunk_20", "chunk_60", "chunk_ratio", "listen_ratio", "listen"),
@@ -107,13 +110,19 @@ def test_percentiles():
 def test_seeds_give_the_same_talk():
     model = models.random_model("tiny")
     one, same, other = (
-        talk(model, noise(seed), dialogue(20, seed=seed, tokens=60), whole=True)
+        talk(model, question(seed), dialogue(20, seed=seed, tokens=60), whole=True)
         for seed in (3, 3, 4)
     )
-    assert torch.equal(noise(3), noise(3)) and not torch.equal(noise(3), noise(4))
+    assert torch.equal(question(3), question(3)) and not torch.equal(question(3), question(4))
     assert [s.name for s in one.spans] == [s.name for s in same.spans]
     assert one.audio == same.audio == other.audio == 60 * 600 / 24000
     assert one.state_bytes == same.state_bytes > 0
+
+
+def test_a_model_that_hears_words_answers():
+    """The bundled one, which is measured unless another is named: noise it would not answer."""
+    found = talk(models.endless(load(model_folder(Path("fo-smol")))), question(), dialogue(20))
+    assert found.total == pytest.approx(found.wall, rel=0.05) and min(found.legs.values()) > 0
 
 
 def test_trace(legs, tmp_path):
@@ -141,7 +150,7 @@ def test_what_is_spoken_first_has_ten_tokens(monkeypatch):
     monkeypatch.setattr(latency_talk, "Duplex", Watched)
     model = models.random_model("tiny")
     for first in (20, 40):
-        talk(model, noise(), dialogue(first))
+        talk(model, question(), dialogue(first))
         gc.collect()
     assert sizes == [10, 30, 10, 50]
 
