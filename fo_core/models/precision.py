@@ -200,7 +200,7 @@ def measure(stack: LlamaStack) -> dict[Weights, float]:
     dtype = blocks[0].self_attn.q_proj.weight.dtype
     products: dict[Weights, list[PackedLinear]] = {}
     seen: set[str] = set()
-    for kind in KINDS if dtype == torch.float32 else KINDS[1:]:  # bfloat16 stays so under "fp16"
+    for kind in KINDS if dtype == torch.float32 else KINDS[1:]:  # "same" is "bf16"
         first = _packed(blocks[0], kind)
         own = _kernel(first, dtype)
         if own in seen:
