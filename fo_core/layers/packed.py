@@ -100,12 +100,11 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
         unit = unit.mul_(1 / 32600)  # [M, 1] value of one step
         steps = torch.addcdiv(middle, y, unit).to(torch.uint16)
         low_high = steps.view(torch.uint8).view(rows, size, 2).permute(2, 0, 1)
-        wide = low_high.new_empty(max(2 * rows, ROWS), size)
-        wide[:rows], wide[rows : 2 * rows] = low_high[0], low_high[1]
+        wide = low_high.reshape(2 * rows, size)
         out = linear(
             wide, 1.0, 128, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
         )  # fmt: skip
-        out = torch.add(out[:rows], out[rows : 2 * rows], alpha=256).mul_(unit)
+        out = torch.add(out[:rows], out[rows:], alpha=256).mul_(unit)
         return (out if bias is None else out.add_(bias)).to(x.dtype)
 
     return product
