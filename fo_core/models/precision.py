@@ -3,8 +3,9 @@
 Which one is quickest depends on the CPU: on one with AMX int8 may be ahead of bfloat16 and that of
 half precision, on another half precision is ahead of both. So a few layers of the LLM and of the
 speech decoder, as they are, are multiplied by one row in each precision, the precisions taking
-turns, and the medians decide. A less exact one has to be quicker by :data:`GAIN` to be worth its
-error. What hears (encoder, adapter, state head) stays in half precision.
+turns, and the lower quartiles decide, as other programs only ever add time. A less exact precision
+has to be quicker by :data:`GAIN` to be worth its error. What hears (encoder, adapter, state head)
+stays in half precision.
 
 The times lie in the cache folder under the CPU, its instruction sets, the threads, torch's version
 and the shapes. A file that is damaged, or of another machine, is measured again.
@@ -41,7 +42,7 @@ GAIN: Mapping[Weights, float] = {"same": 1.0, "fp16": 1.0, "bf16": 1.1, "int8": 
 LARGE = 300_000_000  # parameters of an LLM that int8 need not be quicker for: it halves the memory
 SMALLEST = 1 << 20  # weights of a stack; a smaller one is not measured
 SAMPLE = 12 << 20  # weights of a stack that are measured
-ROUNDS = 7  # behind each median
+ROUNDS = 15  # behind each time
 DEFAULT: Weights = "fp16"
 
 
@@ -193,6 +194,8 @@ def _read(path: Path, key: Mapping[str, Any]) -> dict[Weights, float] | None:
 def measure(stack: LlamaStack) -> dict[Weights, float]:
     """Milliseconds that one row through the products of some layers takes, by precision.
 
+    Processor time where torch has one thread, which a busy machine does not stretch.
+
     A precision whose kernel another one takes, too, is left out. The precisions take turns, so that
     each finds its weights gone from the CPU's caches, as a step does.
     """
@@ -210,13 +213,14 @@ def measure(stack: LlamaStack) -> dict[Weights, float]:
     draw = torch.Generator().manual_seed(0)
     rows = {size: torch.randn(1, size, generator=draw) for size, _ in _shapes(stack)}
     times: dict[Weights, list[float]] = {kind: [] for kind in products}
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     for turn in range(ROUNDS + 1):
         for kind, parts in products.items():
-            began = time.perf_counter()
+            began = clock()
             _run(parts, rows)
             if turn:
-                times[kind].append(1000 * (time.perf_counter() - began))
-    return {kind: statistics.median(spent) for kind, spent in times.items()}
+                times[kind].append(1000 * (clock() - began))
+    return {kind: statistics.quantiles(spent, n=4)[0] for kind, spent in times.items()}
 
 
 def _packed(layer: LlamaLayer, kind: Weights) -> list[PackedLinear]:
