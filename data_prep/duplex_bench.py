@@ -18,6 +18,7 @@ in between. ``sources.json`` says which utterance is where. The same seed makes 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +27,14 @@ from typing import Any
 import numpy as np
 
 from data_prep.held_out import ordered
-from data_prep.sources.far_voice import far_voice, power_of
-from data_prep.sources.noises import background
+from data_prep.sources.room import far_voice, power_of, with_noise, within_peak
 from data_prep.steps.label_states import RATE, apart, pause_points
-from fo_core.config import config
+from data_prep.steps.own_recordings import fitting
+from fo_core.config import config, to_dict
 from fo_core.data.manifest import Item
 from fo_core.errors import AudioError, DataError
 from fo_core.io import audio
-from fo_core.io.files import write_json
+from fo_core.io.files import only_run, read_json, write_json
 
 Words = Callable[[np.ndarray], Sequence[tuple[str, float, float]]]  # (word, start, end), s
 Span = tuple[float, float]
@@ -52,6 +53,8 @@ OVERLAPS = {  # task -> whose speech comes in between
     "v1.5/talking_to_other": "asides",
     "v1.5/background_speech": "background",
 }
+TASKS = (SYNTHETIC, NATURAL, SMOOTH, INTERRUPTION, *OVERLAPS)
+KIND_OF = {"backchannels": "backchannel", "asides": "aside", "background": "background"}
 
 
 @config
@@ -103,10 +106,40 @@ def build(
     Returns:
         ``made``: task -> recordings, ``left_out``: utterance -> why it was not used.
 
+    A run that was stopped is begun again and makes the same; a folder with recordings of other
+    utterances or settings is left alone.
+
     Raises:
-        DataError: No utterance can be used.
+        DataError: No utterance can be used, or ``out`` holds other recordings.
+        FoError: Another run works in ``out``.
     """
-    builder = _Builder(cfg, words)
+    with only_run(out):
+        _same_settings(speech, out, cfg, words)
+        return _built(_Builder(cfg, words), speech, out, cfg, progress)
+
+
+def _same_settings(speech: Speech, out: Path, cfg: BenchConfig, words: Words | None) -> None:
+    """Refuse to mix recordings of two benches; note what this one is made of."""
+    utterances = {name: sorted(item.id for item in getattr(speech, name))
+                  for name in ("turns", *OVERLAPS.values())}  # fmt: skip
+    of = hashlib.sha256(json.dumps(utterances).encode()).hexdigest()[:16]
+    now = json.loads(json.dumps({**to_dict(cfg), "utterances": of, "words": words is not None}))
+    path = out / "settings.json"
+    before = read_json(path) if path.is_file() else {}
+    if before != now and any((out / task).is_dir() for task in TASKS):
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        raise DataError(f"{out} holds recordings of other settings: {', '.join(changed)} differ",
+                        do="give another --out, or delete it")  # fmt: skip
+    write_json(path, now)
+
+
+def _built(
+    builder: _Builder,
+    speech: Speech,
+    out: Path,
+    cfg: BenchConfig,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
     sources: dict[str, list[dict[str, Any]]] = {}
     for task, recordings in builder.tasks(speech).items():
         rows = sources.setdefault(task, [])
@@ -232,14 +265,15 @@ class _Builder:
         self, task: str, turns: Sequence[Item], others: Sequence[Item]
     ) -> Iterator[Recording]:
         """A turn, and what is said in between: by the same speaker, where there is one."""
-        pool = list(self._usable(others, task))
-        aside = task != "v1.5/background_speech"
+        pool, waves = [], {}
+        for other, said in self._usable(others, task):
+            pool.append(other)
+            waves[other.id] = said
         for item, speech in self._usable(turns, task):
-            same = [one for one in pool if aside and one[0].speaker == item.speaker]
-            apart_from = [one for one in pool if aside or one[0].speaker != item.speaker]
-            for chosen in (*same, *apart_from)[:1]:
+            for chosen in fitting(KIND_OF[OVERLAPS[task]], item.speaker, pool)[:1]:
                 pool = [one for one in pool if one is not chosen] + [chosen]
-                yield self._between(task, (item, speech), chosen, "metadata.json")
+                second = chosen, waves[chosen.id]
+                yield self._between(task, (item, speech), second, "metadata.json")
 
     def _between(
         self, task: str, first: tuple[Item, np.ndarray], second: tuple[Item, np.ndarray], file: str
@@ -249,7 +283,7 @@ class _Builder:
         draw = self._draw(task, f"{item.id} {other.id}")
         lead = self._lead(draw)
         at = lead + len(speech) + round(RATE * draw.uniform(*self.cfg.wait))
-        if task == "v1.5/background_speech":
+        if OVERLAPS.get(task) == "background":
             level = draw.uniform(*self.cfg.background_db)
             said = far_voice(said, power_of(speech), level, draw, RATE)
         wave = self._laid((lead, speech), (at, said))
@@ -270,11 +304,8 @@ class _Builder:
         return wave
 
     def _room(self, wave: np.ndarray, speech: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        noise = background(draw, len(wave), draw.uniform(*self.cfg.noise_tilt))
-        level = power_of(speech) / 10 ** (draw.uniform(*self.cfg.snr_db) / 10)
-        made = wave + noise * np.float32(np.sqrt(level))
-        peak = float(np.abs(made).max())
-        return np.asarray(made if peak <= 0.99 else made * (0.99 / peak), np.float32)
+        cfg = self.cfg
+        return within_peak(with_noise(wave, power_of(speech), cfg.snr_db, cfg.noise_tilt, draw))
 
     def _place(self, speech: np.ndarray, draw: np.random.Generator) -> tuple[int, str] | None:
         """Where a pause goes, in samples, and the word before it ("" if no recogniser says)."""

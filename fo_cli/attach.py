@@ -26,9 +26,9 @@ def attach(
 ) -> None:
     """Put a trained model's ears and voice on another LLM, without training.
 
-    Each word that is heard is written in the new LLM's own tokens, and its answers are read as
-    spelling. Prints what is skipped until it is trained, what stands in for it, and which stages
-    would make it better.
+    Each recognised word is written in the new LLM's own tokens, and its answers are spoken from
+    their spelling. Prints which parts are missing until they are trained, what is used instead, and
+    which stages train them.
     """
     model = options.model_folder(model)
     options.writable(out, "model folder")

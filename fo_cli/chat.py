@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fo_cli import options, render
-from fo_cli.chat_again import answer_all, numbered
 from fo_cli.mic import mic
 from fo_core.errors import FoError
 
@@ -27,12 +28,46 @@ Reply = Annotated[
 Again = Annotated[
     bool,
     typer.Option(
-        "--again", help="Stay: each line of the standard input is the next question of the talk."
+        "--again",
+        help="Then read further questions of the same talk from standard input, one per line.",
     ),
 ]
 System = Annotated[
     str | None, typer.Option("--system", help="System text instead of the model's own.")
 ]
+
+
+def questions(first: str, again: bool) -> Iterator[str]:
+    """The first question and, with ``again``, every line of stdin that is not empty."""
+    yield first
+    while again:
+        if sys.stdin.isatty():
+            sys.stderr.write("next question (Ctrl-D ends): ")
+            sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _answer_all(first: str, again: bool, answer: Callable[[int, str], None]) -> None:
+    """Call ``answer`` with the number and the text of each question.
+
+    What is wrong with a question ends the command only where there are no others.
+    """
+    for number, question in enumerate(questions(first, again)):
+        try:
+            answer(number, question)
+        except (FoError, OSError) as error:
+            if not again:
+                raise
+            render.note(f"error: {' '.join(str(error).split())}")
+
+
+def numbered(out: Path, number: int) -> Path:
+    """Where the reply to a question goes: reply.wav, reply-2.wav, ..."""
+    return out if not number else out.with_stem(f"{out.stem}-{number + 1}")
 
 
 def _reply_path(out: Path) -> Path:
@@ -70,11 +105,11 @@ def file(
     again: Again = False,
     json: options.Json = False,
 ) -> None:
-    """Answer a recorded question with speech, streaming inside, and say how fast it was.
+    """Answer a recorded question with speech, as a stream, and print how fast it was.
 
-    The question is heard in chunks of 160 ms; the reply is spoken while its text is still being
+    The question is processed in chunks of 160 ms; the reply is spoken while its text is still being
     written. --set overrides how the model talks (dialogue.json of its folder). With --again each
-    further line of the standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
+    further line of standard input is a recording; replies are REPLY.wav, REPLY-2.wav, ...
     """
     from fo_core.io import audio
     from fo_core.shipped import recording
@@ -99,7 +134,7 @@ def file(
         _answer_wave(talk, path, wave, numbered(out, number), json)
         options.say_channels(path, channel)
 
-    answer_all(str(question), again, answer)
+    _answer_all(str(question), again, answer)
 
 
 def _answer_wave(talk: Duplex, path: Path, wave: Any, out: Path, json: bool) -> None:
@@ -147,7 +182,7 @@ def text(
 ) -> None:
     """Answer a typed question; with --out also in speech.
 
-    With --again each further line of the standard input is a question of the same talk.
+    With --again each further line of standard input is a question of the same talk.
     """
     if not question.strip():
         raise FoError("the question is empty", do="type one")
@@ -166,7 +201,7 @@ def text(
     def answer(number: int, text: str) -> None:
         _answer_text(talk, text, None if out is None else numbered(out, number), json)
 
-    answer_all(question, again, answer)
+    _answer_all(question, again, answer)
 
 
 def _answer_text(talk: Duplex, question: str, out: Path | None, json: bool) -> None:

@@ -66,6 +66,8 @@ def run_side_by_side(
                 open_jobs.discard(name)
             else:
                 raise ChildError(payload)
+        for child in children.values():
+            child.join(10.0)  # it gives back what it holds: ended at once, Python would warn of it
     finally:
         for child in children.values():
             if child.is_alive():

@@ -28,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Give a frozen text LLM ears and a voice: data, training, evaluation, talk.",
+    help="Give a frozen text LLM ears and a voice: data, training, evaluation, dialogue.",
     epilog="Exit status: 0, 1 (one line says what is wrong), 2 (usage), 130 (Ctrl-C).",
 )
 

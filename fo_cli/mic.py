@@ -28,10 +28,10 @@ def mic(
     model: options.Model = options.DEFAULT_MODEL,
     recording: Annotated[
         Path | None,
-        typer.Option("--input", help="Sound file in place of the microphone.", metavar="FILE"),
+        typer.Option("--input", help="Sound file instead of the microphone.", metavar="FILE"),
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Read the file as fast as can be, not in real time.")
+        bool, typer.Option("--fast", help="Read the file as fast as possible, not in real time.")
     ] = False,
     device: Annotated[
         str | None,
@@ -46,13 +46,16 @@ def mic(
     channel: options.Channel = None,
     record: Annotated[
         Path | None,
-        typer.Option("--record", help="Keep both sides and the talk's story.", metavar="DIR"),
+        typer.Option(
+            "--record", help="Write both sides and a log of the talk (talk.json).", metavar="DIR"
+        ),
     ] = None,
     interrupt: Annotated[
         Literal["yield", "state", "voice", "never"] | None,
         typer.Option(
-            help="What your voice does to the bot: it gives way and goes on if you wanted nothing, "
-            "only a finished question stops it, any voice stops it for good, nothing."
+            help="What your voice does while the bot speaks: yield: it pauses, and continues "
+            "unless you wanted an answer; state: only a finished question stops it; voice: "
+            "any voice stops it for good; never: nothing."
         ),
     ] = None,
     detect: Annotated[
@@ -70,7 +73,7 @@ def mic(
     ] = "auto",
     json: options.Json = False,
 ) -> None:
-    """Talk with a model: speak, be answered, interrupt. Ctrl-C ends the talk.
+    """Talk with a model: speak, listen to the answer, interrupt. Ctrl-C ends the talk.
 
     Shows your level, the state of the dialogue, the answer's text as it is spoken, and for every
     turn the time from the end of your voice to the first sound of the answer. --set overrides how
@@ -355,7 +358,7 @@ def _summary(talking: _Talking, record: Path | None, json: bool) -> None:
         return
     for message in talking.errors:
         render.note(f"error: {message}")
-    head = ("turn", "decision", "first audio", "in all", "gave way", "stop", "stop after decision")
+    head = ("turn", "decision", "first audio", "total", "gave way", "stop", "stop after decision")
     keys = (
         *("decision_ms", "first_audio_ms", "response_ms"),
         *("give_way_ms", "stop_ms", "stop_after_decision_ms"),

@@ -15,7 +15,7 @@ from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
 
 app = typer.Typer(
-    no_args_is_help=True, help="Model folders: look into, voices, fetch, push, import."
+    no_args_is_help=True, help="Model folders: inspect, voices, fetch, push, import, export."
 )
 app.command("push")(models_hub.push)
 app.command("fetch")(models_hub.fetch)
@@ -70,7 +70,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 @app.command("list")
 def list_models(
-    root: Annotated[Path, typer.Argument(help="Where to look.", metavar="DIR")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="Folder to search.", metavar="DIR")] = Path("runs"),
     json: options.Json = False,
 ) -> None:
     """List the model folders below a folder."""
@@ -100,7 +100,7 @@ def list_models(
 def info(folder: Folder, json: options.Json = False) -> None:
     """Show the parts of a model folder: types, sizes, what is trained, which LLM.
 
-    And which kernels this CPU would take for its matrices, by the precision of ``--weights``.
+    Also prints which matrix kernels this CPU would use for each precision of ``--weights``.
     """
     found = describe(options.model_folder(folder))
 
@@ -134,7 +134,7 @@ def check_llm(
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Load an LLM and say how it runs and whether it talks, trains, batches and rolls back."""
+    """Load an LLM and report how it runs and whether it talks, trains, batches and rolls back."""
     from dataclasses import asdict
 
     from fo_core.devices.compute import choose
@@ -175,7 +175,7 @@ def join_models(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Put parts that were trained apart into one model: ears of one folder, a voice of another."""
+    """Join separately trained parts into one model: ears of one folder, the voice of another."""
     folders = [options.model_folder(folder) for folder in folders]
     options.writable(out, "model folder")
 
@@ -201,9 +201,9 @@ def language_model(
         typer.Option("--least", help="Drop rarer n-grams of 3 and more pieces.", min=1),
     ] = 2,
 ) -> None:
-    """Count a language model over the pieces of a model's CTC head, for its word adapter's search.
+    """Count an n-gram language model over the pieces of a model's CTC head, for its beam search.
 
-    Texts like those that people will say; never those of an evaluation set.
+    Use texts like what users will say; never those of an evaluation set.
     """
     options.existing_folder(folder, "model folder")
     for path in texts:

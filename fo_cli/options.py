@@ -61,14 +61,14 @@ Channel = Annotated[
     int | None,
     typer.Option(
         "--channel",
-        help="Of a recording with several: the one to hear, from 0 (two speakers of a call are "
-        "often on one each). Without: their mean.",
+        help="Channel to use of recordings with several, from 0 (two speakers of a call are "
+        "often on one each). Default: their mean.",
         min=0,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="cpu, cuda, cuda:N or mps; auto: cuda where there is one."),
+    typer.Option("--device", help="cpu, cuda, cuda:N or mps; auto: cuda if there is one."),
 ]
 Weights = Annotated[
     Literal["auto", "same", "fp16", "bf16", "int8"],

@@ -52,19 +52,19 @@ def read_options(context: typer.Context, path: Path | None) -> Path | None:
 def serve(
     model: options.Model = options.DEFAULT_MODEL,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen at; 0.0.0.0 opens it to the network.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="TCP port.")] = 8000,
-    users: Annotated[int, typer.Option("--users", min=1, help="Most users at a time.")] = 8,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Threads that work for the users of a model.")
-    ] = 1,
+    users: Annotated[
+        int, typer.Option("--users", min=1, help="Maximum number of users at a time.")
+    ] = 8,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker threads per model.")] = 1,
     device: Annotated[
         list[str] | None,
         typer.Option(
             "--device",
-            help="Where the model runs: auto, cpu, cuda, cuda:N or mps; repeated, one model on "
-            "each, and users are spread over them.",
+            help="Device of the model: auto, cpu, cuda, cuda:N or mps. May be repeated: one "
+            "model on each, and users are spread over them.",
         ),
     ] = None,
     weights: options.Weights = "auto",
@@ -75,25 +75,33 @@ def serve(
         Path | None, typer.Option("--tls-key", help="PEM private key of the certificate.")
     ] = None,
     session_minutes: Annotated[
-        float, typer.Option("--session-minutes", min=0.1, help="Longest session.")
+        float,
+        typer.Option("--session-minutes", min=0.1, help="Maximum length of a session, minutes."),
     ] = 60.0,
     origins: Annotated[
         list[str] | None,
         typer.Option(
             "--origin",
-            help="Page of another site that may talk, such as https://example.com; repeated.",
+            help="Origin of another site whose pages may connect, such as https://example.com; "
+            "may be repeated.",
         ),
     ] = None,
     drain_seconds: Annotated[
         float,
-        typer.Option("--drain-seconds", min=0, help="That replies have to end after a SIGTERM."),
+        typer.Option(
+            "--drain-seconds",
+            min=0,
+            help="Seconds that running replies may take to end after SIGTERM.",
+        ),
     ] = 30.0,
     log_format: Annotated[
-        Literal["text", "json"], typer.Option("--log-format", help="Of the log, on stderr.")
+        Literal["text", "json"], typer.Option("--log-format", help="Format of the log on stderr.")
     ] = "text",
     log_level: Annotated[
         Literal["debug", "info", "warning"],
-        typer.Option("--log-level", help="Least that is logged; debug: health checks, too."),
+        typer.Option(
+            "--log-level", help="Lowest level that is logged; debug includes health checks."
+        ),
     ] = "info",
     sets: options.Sets = None,
     config: Annotated[
@@ -102,7 +110,7 @@ def serve(
             "--config",
             callback=read_options,
             is_eager=True,
-            help="YAML file of options, such as `users: 16`; the command line comes first.",
+            help="YAML file of options, such as `users: 16`; the command line takes precedence.",
             metavar="YAML",
         ),
     ] = None,
@@ -111,7 +119,8 @@ def serve(
 
     The page is at http://HOST:PORT/, the protocol at ws://HOST:PORT/v1/realtime. With the
     environment variable FO_API_KEY set, clients must send that key. --set overrides how the model
-    talks (dialogue.json of its folder). SIGTERM and Ctrl-C let replies end, a second one does not.
+    talks (dialogue.json of its folder). SIGTERM and Ctrl-C let running replies end; a second one
+    stops at once.
     """
     named = str(model)
     model = options.model_folder(model)

@@ -48,7 +48,7 @@ def train(
             "--model",
             help="Model to start from: a folder, fo-smol (ships with the package), latest, "
             "user/repo[@revision] of the hub; or, for a new model, paper, smol, smol-open, tiny or "
-            "a YAML file. Without: what the stage before left in runs/, else fo-smol.",
+            "a YAML file. Default: the model of the previous stage in runs/, else fo-smol.",
             metavar="DIR|NAME|YAML",
         ),
     ] = None,
@@ -56,28 +56,32 @@ def train(
         Path | None,
         typer.Option(
             "--train",
-            help="Training manifest; without: the workspace's, in data/.",
+            help="Training manifest. Default: the workspace's, in data/.",
             metavar="JSONL",
         ),
     ] = None,
     valid: Annotated[
         Path | None,
         typer.Option(
-            "--valid", help="Held-out manifest; without: beside the training one.", metavar="JSONL"
+            "--valid",
+            help="Held-out manifest. Default: the one beside the training manifest.",
+            metavar="JSONL",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Run folder; the model is DIR/model. runs/STAGE if none.", metavar="DIR"
+            "--out",
+            help="Run folder; the model is written to DIR/model. Default: runs/STAGE.",
+            metavar="DIR",
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             "--recipe",
-            help="Shipped recipe to start from: paper, smol, smol-open, tiny. paper where a model "
-            "is named, else smol-open.",
+            help="Shipped recipe to start from: paper, smol, smol-open, tiny. Default: paper if "
+            "--model is given, else smol-open.",
         ),
     ] = None,
     old_size: options.OldSize = None,
@@ -96,38 +100,39 @@ def train(
     ] = None,
     sets: options.Sets = None,
     device: Annotated[
-        Device | None, typer.Option("--device", help="Where to train; the recipe's if none.")
+        Device | None, typer.Option("--device", help="Device to train on. Default: the recipe's.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained on what, and stop.")
+        bool, typer.Option("--dry-run", help="Print what would be trained on which data, and stop.")
     ] = False,
     measure: Annotated[
         bool, typer.Option("--measure", help="With --dry-run: run a few steps for time and memory.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew instead of going on where a run stopped.")
+        bool, typer.Option("--fresh", help="Start over instead of continuing a stopped run.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although settings have changed; says which.")
+        bool, typer.Option("--force", help="Continue although settings have changed; prints which.")
     ] = False,
     llm: Annotated[
         str | None,
-        typer.Option("--llm", help="Another LLM than the model's; says what to train again."),
+        typer.Option("--llm", help="Use another LLM than the model's; prints what to train again."),
     ] = None,
     cache_hidden: Annotated[
         Path | None,
         typer.Option(
             "--cache-hidden",
-            help="Keep what frozen parts give (LLM hidden states in output-3) here for later runs.",
+            help="Keep the outputs of frozen parts (LLM hidden states in output-3) in this "
+            "folder for later runs.",
             metavar="DIR",
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Train one stage: what it trains is printed first, the rest is proven not to move.
+    """Train one stage; prints what it trains. All other weights are checked to be unchanged.
 
-    A stopped run goes on from its newest checkpoint; a finished one is found done. Alone, under
-    torchrun or accelerate launch: the command is the same.
+    A stopped run continues from its newest checkpoint; a finished run is not repeated. The command
+    is the same under torchrun and accelerate launch.
     """
     from fo_core.training import recipes
 

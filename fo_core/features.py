@@ -207,7 +207,7 @@ def slaney_filters(bins: int, size: int = WINDOW, high: float = SAMPLE_RATE / 2)
     mels = torch.linspace(0, to_mel(high), bins + 2, dtype=torch.float64)
     above = knee * torch.exp(log_step * (mels - knee / step))
     points = torch.where(mels < knee / step, mels * step, above)
-    at = torch.linspace(0, SAMPLE_RATE / 2, size // 2 + 1, dtype=torch.float64)
+    at = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE, dtype=torch.float64)
     left, centre, right = points[:-2], points[1:-1], points[2:]
     up, down = (at[:, None] - left) / (centre - left), (right - at[:, None]) / (right - centre)
     return (torch.minimum(up, down).clamp_min(0) * (2.0 / (right - left))).float()

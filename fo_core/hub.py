@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fo_core.errors import CheckpointError, FoError, first_line
+from fo_core.io.files import read_object
 
 CARD = "README.md"
 SETTINGS = ("config.json", "dialogue.json", "stages.json")  # of a model folder, beside its parts
@@ -96,7 +97,8 @@ def pull(
     )
     with _in_one_line(repo, revision, token):
         folder = Path(fetch(revision=revision, allow_patterns=["config.json"]))
-        if "speech_encoder" not in _config(folder):  # said before its weights are fetched
+        config = read_object(folder / "config.json")
+        if "speech_encoder" not in config:  # said before its weights are fetched
             raise CheckpointError(
                 f"{repo} is no Freeze-Omni model (config.json without speech_encoder)",
                 possible="a model that `fo models push` made",
@@ -144,7 +146,7 @@ def push(
     folder, (repo, revision) = Path(folder), split_name(name)
     if revision:
         raise CheckpointError(f"{name}: a push goes to a branch", do="give --branch instead of @")
-    config = _config(folder)
+    config = read_object(folder / "config.json")
     if "speech_encoder" not in config:
         raise CheckpointError(f"{folder} is no model folder", do="fo models list shows those here")
     config["llm"] = _public_llm(config.get("llm") or {}, llm)
@@ -273,17 +275,6 @@ def split_card(text: str, where: str = CARD) -> tuple[dict[str, Any], str]:
     if not isinstance(header, dict):
         raise CheckpointError(f"{where}: its header is no YAML mapping")
     return header, found[2]
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
-    return data if isinstance(data, dict) else {}
 
 
 @contextmanager

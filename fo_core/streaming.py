@@ -4,8 +4,7 @@ A streaming module has ``init_state(batch_size) -> XState`` and ``step(x, state)
 ``XState`` is a dataclass whose tensors all have the batch as their first axis (nested dataclasses
 and sequences of them are fine; other fields are settings). ``step`` returns a new state and never
 writes into the old one: keeping a reference to a state *is* a snapshot of it. Nothing is kept in
-the module, so one model serves every session, and states of several sessions can be joined into
-one batch and split again.
+the module, so one model serves every session.
 """
 
 from __future__ import annotations

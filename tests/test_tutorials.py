@@ -22,10 +22,12 @@ from fo_core.models.llm.tiny import write_tiny
 DOCS = Path(__file__).parents[1] / "docs" / "tutorials"
 TINY = {"--model smol": "--model tiny", "--recipe smol": "--recipe tiny"}
 MORE = {  # what a test adds to a command: fewer steps, no engine that takes long to load
-    "train": ["--set", "train.max_steps=2", "--device", "cpu"],
+    "train": ["--set", "train.max_steps=2", "--set", "train.samples=0", "--device", "cpu"],
     # two steps make no codec that would pass
     "encode": ["--num-workers", "1", "--set", "encode.check=0"],
     "tts": ["--judge", "pocketsphinx", "--no-dnsmos"],
+    "import": ["--num-workers", "1"],
+    "validate": ["--num-workers", "1"],
     "all": ["--num-workers", "1", "--set", "regenerate.engine=openai", "--set",
             "synthesize.assistants=[{engine: flite, voice: slt}]"],
 }  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fo_core.errors import DataError
-from fo_core.io.files import replacing
+from fo_core.io.files import write_jsonl
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,4 @@ def read(path: str | Path) -> Iterator[Dialogue]:
 
 def write(path: str | Path, dialogues: Iterable[Dialogue]) -> int:
     """Write dialogues atomically; returns how many."""
-    count = 0
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for dialogue in dialogues:
-            file.write(json.dumps(dialogue.to_dict(), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return write_jsonl(path, (dialogue.to_dict() for dialogue in dialogues))

@@ -7,16 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from data_prep.sources.domain import NOISES
+from fo_core.data.augment import coloured_noise
 from fo_core.errors import DataError
 
 Generator = np.random.Generator
 
 
 def _coloured(draw: Generator, size: int, tilt: float) -> np.ndarray:
-    """Noise whose power falls with frequency ** tilt (0 white, 1 pink, 2 brown): float [S]."""
-    spectrum = np.fft.rfft(draw.standard_normal(size))
-    frequency = np.maximum(np.arange(len(spectrum)), 1.0)
-    wave = np.fft.irfft(spectrum * frequency ** (-tilt / 2), size)
+    """Noise of peak 1, power falling with frequency ** tilt: float32 [size]."""
+    wave = coloured_noise(draw, size, tilt)
     return wave / (np.abs(wave).max() + 1e-9)
 
 
@@ -100,9 +99,3 @@ def make(name: str, seed: int, rate: int) -> np.ndarray:
         raise DataError(f"unknown noise {name!r}", possible=", ".join(NOISES))
     wave = _MAKERS[name](np.random.default_rng(seed), rate)
     return (0.3 * wave / (np.abs(wave).max() + 1e-9)).astype(np.float32)
-
-
-def background(draw: Generator, size: int, tilt: float = 1.0) -> np.ndarray:
-    """Steady room noise of RMS 1: float32 [size], power falling with frequency ** tilt."""
-    wave = _coloured(draw, size, tilt)
-    return (wave / (np.sqrt((wave**2).mean()) + 1e-9)).astype(np.float32)

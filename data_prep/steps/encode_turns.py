@@ -43,7 +43,7 @@ from fo_core.devices.compute import choose
 from fo_core.engines.asr import ASR
 from fo_core.errors import ConfigError, DataError, FoError
 from fo_core.io import audio
-from fo_core.io.files import read_json, write_json
+from fo_core.io.files import read_json, sha256_of, write_json
 
 DECODED = "decoded"  # folder of the sample
 BROKEN = "broken"  # role of a line that is no cut
@@ -97,7 +97,7 @@ def run(
             possible="a manifest of sounds with their texts",
         )
     turns = (row for row in cuts_of(source) if _role(row) not in skipped)
-    settings = {"version": VERSION, "codec": _digest(codec), "device": cfg.device.split(":")[0],
+    settings = {"version": VERSION, "codec": sha256_of(codec), "device": cfg.device.split(":")[0],
                 "batch_seconds": cfg.batch_seconds, "longest": cfg.longest}  # fmt: skip
     if how.engine == "local" and how.workers > 1 and cfg.device != "cpu":
         how = RunConfig(1, how.engine, how.limit)  # one process a device
@@ -168,11 +168,6 @@ def _groups(rows: Iterator[Row | str], size: int) -> Iterator[Row]:
         if not group:
             return
         yield {"id": f"group-{number:06d}", "rows": group}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Encoding:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.sources.far_voice import far_voice, power_of
-from data_prep.sources.noises import background
+from data_prep.sources.room import far_voice, power_of, with_noise, within_peak
 from fo_core.config import config
 from fo_core.io import audio
 
@@ -132,12 +131,8 @@ def compose(
     elif behind is not None and len(behind):
         level = draw.uniform(*cfg.background_db)
         wave += far_voice(np.resize(behind, total), power, level, draw, RATE)
-    noise = background(draw, total, draw.uniform(*cfg.noise_tilt))
-    wave += noise * np.float32(np.sqrt(power / 10 ** (draw.uniform(*cfg.snr_db) / 10)))
-    wave *= np.float32(10 ** (draw.uniform(*cfg.gain_db) / 20))
-    peak = float(np.abs(wave).max())
-    if peak > 0.99:
-        wave *= np.float32(0.99 / peak)
+    wave = with_noise(wave, power, cfg.snr_db, cfg.noise_tilt, draw)
+    wave = within_peak(wave * np.float32(10 ** (draw.uniform(*cfg.gain_db) / 20)))
     known = lead + round(RATE * cfg.background_after) if kind == "background" else end
     states = chunk_states(total, min(end, known), kind, cfg.delay)
     return Composed(wave, states, lead / RATE, end / RATE, tuple(pauses))

@@ -41,7 +41,7 @@ from data_prep.runner.run import (
 )
 from data_prep.sources import noises
 from data_prep.sources.domain import ASIDES, BACKCHANNELS, NOISES
-from data_prep.sources.far_voice import power_of
+from data_prep.sources.room import power_of
 from data_prep.steps import label_states, own_recordings, synthesize
 from data_prep.steps.label_states import RATE, StatesConfig
 from data_prep.steps.own_recordings import OwnRecordings

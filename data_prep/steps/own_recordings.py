@@ -34,19 +34,22 @@ class OwnRecordings:
     held: Mapping[tuple[str, str], tuple[Item, ...]]
 
     def pick(self, kind: str, turn: Item, split: str, draw: np.random.Generator) -> Item | None:
-        """A recording to go with a turn of a split; None if there is none of the kind.
-
-        The turn's own speaker is taken where there is a recording; for the voice in the background
-        always somebody else.
-        """
+        """A recording to go with a turn of a split, as :func:`fitting`; None if there is none."""
         found = [*self.held.get((kind, ""), ())]
         found += self.held.get((kind, split), ()) if split else ()
-        same = [item for item in found if item.speaker and item.speaker == turn.speaker]
-        if kind == "background":
-            found = [item for item in found if item not in same]
-        elif same:
-            found = same
+        found = fitting(kind, turn.speaker, found)
         return found[int(draw.integers(len(found)))] if found else None
+
+
+def fitting(kind: str, speaker: str, items: Sequence[Item]) -> list[Item]:
+    """Those of a kind's recordings that go with what a speaker says.
+
+    The speaker's own where there are any; of a voice in the background always somebody else's.
+    """
+    same = [item for item in items if item.speaker and item.speaker == speaker]
+    if kind == "background":
+        return [item for item in items if not speaker or item.speaker != speaker]
+    return same or list(items)
 
 
 def read(recorded: Mapping[str, Sequence[str]]) -> OwnRecordings:

@@ -158,7 +158,9 @@ def run(
     out, started = Path(out), time.perf_counter()
     records = Records(paths)
     with only_run(out):
-        made_by = _made_by(cfg, records)
+        # what the sample depends on: the settings, and the files as they are now
+        said = json.dumps([to_dict(replace(cfg, input=())), records.stamp], sort_keys=True)
+        made_by = hashlib.sha256(said.encode()).hexdigest()[:16]
         if (out / "report.json").exists() and (out / "manifest.jsonl").exists():
             report = read_json(out / "report.json")
             if report.get("made_by") == made_by:
@@ -189,12 +191,6 @@ def _nothing(report: Mapping[str, Any], out: Path) -> DataError:
     )
 
 
-def _made_by(cfg: SampleConfig, records: Records) -> str:
-    """Hash of what the sample depends on: the settings, and the files as they are now."""
-    said = json.dumps([to_dict(replace(cfg, input=())), records.stamp], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
-
-
 def _draw(
     records: Records, cfg: SampleConfig, checks: dict[str, Any], out: Path, progress: Progress
 ) -> dict[str, Any]:
@@ -208,7 +204,9 @@ def _draw(
                     group = getattr(made, cfg.by) if cfg.by else ""
                     limit = cfg.quotas.get(group, 0) if cfg.quotas else cfg.number
                     heap = heaps.setdefault(group, Smallest(limit, spool))
-                    heap.add(_key(cfg.seed, made.id), made.to_dict())
+                    # its place in the order of this seed: 64 bits, as good as random
+                    place = hashlib.blake2b(f"{cfg.seed}:{made.id}".encode(), digest_size=8)
+                    heap.add(int.from_bytes(place.digest()), made.to_dict())
                     counts.eligible += 1
             return _write(out, heaps, cfg, counts)
     except OSError as error:
@@ -228,11 +226,6 @@ def _checks(cfg: SampleConfig) -> dict[str, Any]:
     if "all" in cfg.no_filter:
         return {}
     return {name: check for name, check in FILTERS.items() if name not in cfg.no_filter}
-
-
-def _key(seed: int, digest: str) -> int:
-    """The place of a conversation in the order of this seed: 64 bits, as good as random."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{digest}".encode(), digest_size=8).digest())
 
 
 def _eligible(

@@ -7,7 +7,6 @@ training (fo_core/data/shards.py). A shard appears whole; a stopped run goes on 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import itertools
 import json
@@ -32,7 +31,7 @@ from fo_core.data.manifest import Item, from_cut
 from fo_core.data.shards import FOLDER, INDEX, PLACE
 from fo_core.errors import DataError, FoError
 from fo_core.io.audio import mono
-from fo_core.io.files import read_json, replacing, write_json
+from fo_core.io.files import read_json, replacing, sha256_of, write_json
 from fo_core.io.parts import is_part, read_part
 from fo_core.io.sound_file import open_sound
 
@@ -106,7 +105,7 @@ def run(
 
 def _made_by(cfg: ShardConfig, source: Path, limit: int) -> dict[str, Any]:
     try:
-        digest = hashlib.file_digest(source.open("rb"), "sha256").hexdigest()
+        digest = sha256_of(source)
     except OSError as error:
         raise DataError(f"cannot read manifest {source}: {error}") from error
     return {"manifest": digest, "size": cfg.size, "limit": limit}

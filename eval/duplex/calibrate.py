@@ -1,24 +1,26 @@
-"""End-of-turn threshold and smoothing for a wanted share of false cuts, from held-out talk.
+"""What end-of-turn settings do to held-out talk: false cuts, missed turns, delay.
 
-A recording with state labels is heard once; what the state head says of every chunk is kept. Each
-pair of ``states.respond_threshold`` and ``states.smoothing`` is then tried on that by the
-dialogue's own rule (:func:`fo_core.dialogue.states.decide`). A *false cut* is a turn of the user
-that is answered before it ends; the *delay* of the others runs from the end of speech to the end of
-the chunk that decides, and is the timeout where none does. Of the pairs with no more false cuts
-than wanted, the one with the least mean delay is chosen.
+A recording with state labels is heard once; what the state head says of every chunk is kept, with
+the silence behind the voice. Each ``states.respond_threshold``, ``respond_fall`` and ``smoothing``
+is then tried on that by the dialogue's own rule (:func:`fo_core.dialogue.states.decide`). A *false
+cut* is a turn of the user that is answered before it ends, a *missed* turn one that is dismissed or
+that nothing decides; the *delay* of those not cut runs from the end of speech to the end of the
+chunk that decides, and is the timeout where none does. Which setting is taken:
+:mod:`eval.duplex.trade_off`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from eval.duplex.trade_off import Family
 from eval.harness import Evaluation, Pass, Row, Score
 from fo_core.config import replace
-from fo_core.dialogue.calibration import Calibration, CurvePoint
+from fo_core.dialogue.calibration import CurvePoint
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.dialogue.states import Event, StateProbabilities, StateRule, decide
 from fo_core.io import audio
@@ -27,6 +29,8 @@ from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 CHUNK_SECONDS = CHUNK_SAMPLES / SAMPLE_RATE
 SMOOTHINGS = (1, 2, 3, 4)
 THRESHOLDS = (*(n / 10 for n in range(1, 9)), 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+ABOVE = (1.1, 1.2, 1.5, 2.0)  # thresholds for falls only: none is exceeded without a silence
+FALLS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the threshold, a second of silence
 SILENCE = 2.0  # s that are heard behind the end of speech
 How = Literal["cut", "answered", "dismissed", "missed"]
 
@@ -37,6 +41,11 @@ class Talk:
 
     probabilities: tuple[StateProbabilities, ...]  # a chunk each
     end: float | None  # of the user's turn, s; None: nothing in it wants an answer
+    quiet: tuple[float, ...] = ()  # ms without voice behind each chunk; none: always 0
+
+    def quiet_ms(self, chunk: int) -> float:
+        """Silence behind a chunk."""
+        return self.quiet[chunk] if self.quiet else 0.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ def outcome(rule: StateRule, talk: Talk) -> Outcome:
     """How a rule ends a recording; "answered" of a talk that wants no answer is a false one."""
     needed = max(rule.smoothing, rule.min_chunks, 1)
     for last in range(1, len(talk.probabilities) + 1):
-        event = decide(rule, list(talk.probabilities[max(0, last - needed) : last]))
+        recent = list(talk.probabilities[max(0, last - needed) : last])
+        event = decide(rule, recent, talk.quiet_ms(last - 1))
         if event is Event.CONTINUE:
             continue
         at = last * CHUNK_SECONDS
@@ -67,7 +77,7 @@ def point(rule: StateRule, turns: Sequence[Talk], timeout: float) -> CurvePoint:
     """What a rule does to turns of users.
 
     Args:
-        rule: With the threshold and smoothing to try.
+        rule: With the settings to try.
         turns: At least one; each has an end.
         timeout: s of silence that end a turn without a decision.
     """
@@ -82,43 +92,33 @@ def point(rule: StateRule, turns: Sequence[Talk], timeout: float) -> CurvePoint:
     )
 
 
-def sweep(rule: StateRule, turns: Sequence[Talk], timeout: float) -> dict[int, list[CurvePoint]]:
-    """Smoothing -> a point for every threshold, everything else as in ``rule``."""
-    return {
-        smoothing: [
-            point(replace(rule, respond_threshold=t, smoothing=smoothing), turns, timeout)
-            for t in THRESHOLDS
+def sweep(
+    rule: StateRule,
+    turns: Sequence[Talk],
+    timeout: float,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> dict[Family, list[CurvePoint]]:
+    """A point for every threshold of every family, everything else as in ``rule``."""
+    families = [Family(smoothing, fall) for fall in FALLS for smoothing in SMOOTHINGS]
+    found = {}
+    for done, (smoothing, fall) in enumerate(families):
+        progress("try", done, len(families))
+        found[Family(smoothing, fall)] = [
+            point(
+                replace(rule, respond_threshold=threshold, smoothing=smoothing, respond_fall=fall),
+                turns,
+                timeout,
+            )
+            for threshold in THRESHOLDS + (ABOVE if fall else ())
         ]
-        for smoothing in SMOOTHINGS
-    }
-
-
-def choose(curves: Mapping[int, Sequence[CurvePoint]], wanted: float) -> tuple[int, CurvePoint]:
-    """The smoothing and point with the least delay among those with few enough false cuts.
-
-    Where none has so few, the one with the fewest; of equals the smaller smoothing and threshold.
-    """
-    every = [(smoothing, p) for smoothing, points in curves.items() for p in points]
-    enough = [one for one in every if one[1].false_cuts <= wanted]
-    if enough:
-        return min(enough, key=lambda one: (one[1].delay_ms, one[0], one[1].threshold))
-    return min(every, key=lambda one: (one[1].false_cuts, one[1].delay_ms, one[0]))
-
-
-def calibration(
-    curves: Mapping[int, Sequence[CurvePoint]], rule: StateRule, wanted: float, turns: int
-) -> tuple[StateRule, Calibration]:
-    """The rule to write, and how it was found."""
-    smoothing, best = choose(curves, wanted)
-    states = replace(rule, respond_threshold=best.threshold, smoothing=smoothing)
-    curve = tuple(curves[smoothing])
-    return states, Calibration(wanted, turns, best.false_cuts, best.delay_ms, curve)
+    progress("try", len(families), len(families))
+    return found
 
 
 def talk_of(row: Row) -> Talk:
     """A row of the pass ``hear``; a turn that breaks off wants no answer."""
     probabilities = tuple(StateProbabilities(*found) for found in row["probabilities"])
-    return Talk(probabilities, row.get("speech_end"))
+    return Talk(probabilities, row.get("speech_end"), tuple(row.get("quiet", ())))
 
 
 def turns_of(rows: Sequence[Row]) -> list[Talk]:
@@ -127,19 +127,20 @@ def turns_of(rows: Sequence[Row]) -> list[Talk]:
 
 
 def evaluation(
-    folder: str, key: Mapping[str, Any], dialogue: DialogueConfig, about: Mapping[str, Any],
-    device: str,
-) -> Evaluation:  # fmt: skip
+    folder: str, weights: str, dialogue: DialogueConfig, about: Mapping[str, Any], device: str
+) -> Evaluation:
     """Hear every recording; scores are those of the model's present settings.
 
     Args:
         folder: The model.
-        key: What the state head's probabilities depend on.
+        weights: Their fingerprint.
         dialogue: How the model talks now.
         about: For the results.
         device: Where it runs.
     """
-    timeout = dialogue.duplex.turn.end_of_turn_timeout_ms / 1000
+    turn = dialogue.duplex.turn
+    timeout = turn.end_of_turn_timeout_ms / 1000
+    key = {"weights": weights, "vad": dialogue.duplex.vad, "voice": turn.threshold}
 
     def hearing() -> Any:
         from eval.systems.probe import ModelProbe
@@ -150,8 +151,10 @@ def evaluation(
             wave = audio.read(row["audio"], SAMPLE_RATE, start=row["start"],
                               duration=row["seconds"], channel=row.get("channel"))  # fmt: skip
             wave = with_silence(wave, row.get("speech_end"))
-            found = probe.probabilities(wave, -(-len(wave) // CHUNK_SAMPLES))
-            return {"probabilities": [[round(p, 5) for p in each] for each in found]}
+            found = probe.chunk_states(wave, -(-len(wave) // CHUNK_SAMPLES))
+            kept = [(each.continue_, each.respond, each.dismiss) for each in found]
+            return {"probabilities": [[round(p, 5) for p in each] for each in kept],
+                    "quiet": [each.quiet_ms for each in found]}  # fmt: skip
 
         return lambda rows: [one(row) for row in rows]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
+from eval.duplex.trade_off import Curves, Family, Setting, Wanted, best_of_all, trade_offs
 from eval.duplex.turn_taking import OVERLAPS
 from eval.report.results import Metric, Overview, Page, metric_table
-from fo_core.dialogue.calibration import Calibration, CurvePoint
+from fo_core.dialogue.calibration import CurvePoint
 from fo_core.dialogue.states import StateRule
 from fo_core.report.document import Picture, Section, Table
 
@@ -89,50 +88,75 @@ def duplex_page(overview: Overview) -> Page:
 
 def calibration_page(
     overview: Overview,
-    curves: Mapping[int, Sequence[CurvePoint]],
+    curves: Curves,
     now: tuple[StateRule, CurvePoint],
-    best: tuple[StateRule, Calibration],
+    chosen: Setting,
+    wanted: Wanted,
+    turns: int,
 ) -> Page:
     """The settings that were found beside those of now, and the curves.
 
     Args:
         overview: Of the run, at the settings of now.
-        curves: Smoothing -> a point for every threshold.
+        curves: A point for every threshold of every family.
         now: The model's rule and what it does to the turns.
-        best: The rule that was found, and how.
+        chosen: What was found.
+        wanted: The limits; where ``chosen`` is over them, what each limit costs is shown as well.
+        turns: That were heard.
     """
-    from fo_core.report.plots import lines
-
-    rule, found = best
-    chosen = next(p for p in found.curve if p.threshold == rule.respond_threshold)
-    head = ("", "threshold", "smoothing", "false cuts", "mean delay, ms", "no decision")
-    rows = [(name, *_point_cells(each.smoothing, p))
-            for name, each, p in (("now", *now), ("found", rule, chosen))]  # fmt: skip
-    series = {f"smoothing {smoothing}": [(100 * p.false_cuts, p.delay_ms) for p in points]
-              for smoothing, points in curves.items()}  # fmt: skip
-    words = (f"False cuts against mean delay for every threshold; found: {found.false_cuts:.1%} "
-             f"and {found.delay_ms:.0f} ms.")  # fmt: skip
-    picture = lines(series, "turns answered before they end, %", "mean delay of the others, ms",
-                    (100 * found.false_cuts, found.delay_ms))  # fmt: skip
-    every = [_point_cells(smoothing, p) for smoothing, points in curves.items() for p in points]
+    rule, at_now = now
+    met = not wanted.excess(chosen.point)
+    rows = [("now", *_cells(Setting(Family(rule.smoothing, rule.respond_fall), at_now)))]
+    rows += [("found" if met else "nearest", *_cells(chosen))]
+    others = {} if met else trade_offs(curves, wanted)
+    rows += [(name, *_cells(one)) for name, one in others.items() if one != chosen]
+    head = ("", "threshold", "fall a second", "smoothing", "false cuts", "missed", "mean delay, ms")
+    numbers = tuple(range(1, len(head)))
+    limits = f"at most {wanted.false_cuts:.1%} false cuts and {wanted.missed:.1%} missed turns"
+    words = (f"Every threshold at smoothing {chosen.family.smoothing}, a line for each fall; "
+             f"ringed: {chosen.point.false_cuts:.1%} false cuts, {chosen.point.missed:.1%} missed, "
+             f"{chosen.point.delay_ms:.0f} ms.")  # fmt: skip
+    best = [_cells(setting) for setting in best_of_all(curves)]
     sections = [
         Section(
             "End of turn",
-            f"{found.turns} turns of held-out talk; wanted: at most {found.wanted:.1%} false cuts. "
-            "The delay runs from the end of speech to the end of the chunk that decides.",
-            (Table(head, rows, (1, 2, 3, 4, 5)),),
+            f"{turns} turns of held-out talk; wanted: {limits}. "
+            f"{'' if met else 'No setting meets both. '}A missed turn is dismissed or never "
+            "decided. The delay runs from the end of speech to the end of the chunk that decides.",
+            (Table(head, rows, numbers),),
         ),
+        Section("Curve", words, (), (*(Picture(each, words) for each in _curves(curves, chosen)),)),
         Section(
-            "Curve", words, (Table(head[1:], every, (0, 1, 2, 3, 4)),), (Picture(picture, words),)
-        ),  # fmt: skip
+            "Best settings",
+            "No other one has fewer false cuts, fewer missed turns and less delay.",
+            (Table(head[1:], best, tuple(range(len(head) - 1))),),
+        ),
         Section("At the settings of now", "", (metric_table(overview, _calibrated(overview)),)),
     ]
     return Page("End of turn, calibrated", f"{overview['items']} recordings.", sections)
 
 
-def _point_cells(smoothing: int, p: CurvePoint) -> tuple[str, ...]:
-    shares = (f"{p.false_cuts:.1%}", f"{p.delay_ms:.0f}", f"{p.missed:.1%}")
-    return (f"{p.threshold:g}", str(smoothing), *shares)
+def _curves(curves: Curves, chosen: Setting) -> tuple[bytes, bytes]:
+    """False cuts against delay, and against missed turns; a line for each fall."""
+    from fo_core.report.plots import lines
+
+    shown = {f"fall {family.fall:g}": points for family, points in curves.items()
+             if family.smoothing == chosen.family.smoothing}  # fmt: skip
+    mine, cuts = chosen.point, "turns answered before they end, %"
+    delay = {name: [(100 * p.false_cuts, p.delay_ms) for p in points]
+             for name, points in shown.items()}  # fmt: skip
+    missed = {name: [(100 * p.false_cuts, 100 * p.missed) for p in points]
+              for name, points in shown.items()}  # fmt: skip
+    return (
+        lines(delay, cuts, "mean delay of the others, ms", (100 * mine.false_cuts, mine.delay_ms)),
+        lines(missed, cuts, "missed turns, %", (100 * mine.false_cuts, 100 * mine.missed)),
+    )
+
+
+def _cells(setting: Setting) -> tuple[str, ...]:
+    (smoothing, fall), p = setting.family, setting.point
+    costs = (f"{p.false_cuts:.1%}", f"{p.missed:.1%}", f"{p.delay_ms:.0f}")
+    return (f"{p.threshold:g}", f"{fall:g}", str(smoothing), *costs)
 
 
 def _calibrated(overview: Overview) -> list[Metric]:

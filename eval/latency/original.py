@@ -1,12 +1,15 @@
-"""What the original program takes, measured on two shared cores of an AMD EPYC with AVX-512.
+"""What the original program takes, as data: it was measured once, and is not run here.
 
-float32, random weights of the same sizes, otherwise idle, torch 2.13 and transformers 4.45, repeat
-runs within 10 %. (one thread, two threads); None was not measured. The LLM, the codec and the cut
-search are the same at both sizes; a chunk counts features, encoder and adapter.
+(one thread, two threads); None was not measured. The LLM, the codec and the cut search are the same
+at both sizes; a chunk counts features, encoder and adapter.
 """
 
 from __future__ import annotations
 
+MACHINE = (
+    "original: two shared cores of an AMD EPYC with AVX-512, otherwise idle, float32, random "
+    "weights of the same sizes, torch 2.13, transformers 4.45, repeat runs within 10 %"
+)
 Pair = tuple[float | None, float | None]
 
 SAME: dict[str, Pair] = {

@@ -1,20 +1,21 @@
 """How fast a model talks: every step of the stream, and the time to first audio with its legs.
 
-The steps are those of the engine itself. Beside each stands its bound: the bytes of weights that it
-has to read over the memory bandwidth measured in the same run.
+The steps are those of the engine itself. Beside each stands its bound, from the bytes that it has
+to read and the operations that it has to do (:mod:`eval.latency.bounds`).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from eval.latency.bounds import CODEC, Cost, Footprint, bandwidth, footprint, now, peak
+from eval.latency.bounds import CODEC, OVERLAP, Cost, Footprint, bandwidth, footprint, now, peak
 from eval.latency.original import original
 from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, question, quiet_duplex, talk
 from fo_core.devices.compute import working_dtype
@@ -41,8 +42,20 @@ class Row:
     label: str
     value: float  # median of the runs (legs: of the run with the median total)
     unit: str  # "ms" | "tokens/s" | "" for a ratio
-    bound: float | None = None  # what no program can beat (latency_bounds), same unit
-    original: float | None = None  # the original program's, measured on such a machine
+    bound: float | None = None  # what no program can beat (eval.latency.bounds), same unit
+    original: float | None = None  # the original program's, on the machine in eval.latency.original
+
+    @property
+    def reached(self) -> float | None:
+        """Share of the bound that is reached: 1 is as fast as can be."""
+        return reached(self.value, self.bound, self.unit)
+
+
+def reached(value: float, bound: float | None, unit: str = "ms") -> float | None:
+    """The share of a bound that a value reaches."""
+    if bound is None or not value:
+        return None
+    return value / bound if unit == "tokens/s" else bound / value
 
 
 @dataclass
@@ -58,6 +71,7 @@ class Report:
     share: float = 1.0  # CPU time over time of the parts on one thread: 1 on a quiet machine
     growth: list[float] = field(default_factory=list)  # whole listening steps of 60 s of talk, ms
     choice: str = ""  # the precisions that were tried, with their times; empty: it was asked for
+    leg_bounds: dict[str, float] = field(default_factory=dict)  # of a talk's legs (LEGS), ms
     rows: list[Row] = field(default_factory=list)
 
     def __getitem__(self, key: str) -> Row:
@@ -71,6 +85,7 @@ def measure(
     threads: int = 1,
     repeat: int = 5,
     steps: bool = True,
+    first_chunk: int = 40,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Make a model ready and measure it; it is for inference only afterwards.
@@ -82,6 +97,7 @@ def measure(
         threads: Of torch.
         repeat: Runs behind each median; at least 5 for numbers that are told to others.
         steps: False: make it ready only; the report has no rows.
+        first_chunk: Speech tokens of the first audio in the legs whose bounds are counted.
         say: Told what is measured next.
     """
     torch.set_num_threads(threads)
@@ -97,9 +113,10 @@ def measure(
         bandwidth(device=device),
         peak(codec_dtype, device=device),
     )
-    bench = Bench(model, report, footprint(model, chosen))
+    bench = Bench(model, report, footprint(model, chosen, [first_chunk]))
     pack_for_inference(model, chosen)
     if not steps:
+        bench.finish(first_chunk)
         return report
     parts = (bench.chunks, bench.growth, bench.llm, bench.decoder, bench.codec, bench.first_audio)
     began, used = time.perf_counter(), time.process_time()
@@ -108,7 +125,7 @@ def measure(
             say(f"{size}: {part.__name__.replace('_', ' ')}")
             part()
     report.share = (time.process_time() - used) / (time.perf_counter() - began)
-    bench.finish()
+    bench.finish(first_chunk)
     return report
 
 
@@ -136,20 +153,24 @@ class Bench:
                 spent.append(self.now() - began)
         return 1000 * statistics.median(spent)
 
-    def add(self, key: str, label: str, value: float, *costs: int | Cost, unit: str = "ms") -> None:
-        """One row; ``costs``: bytes of weights, or more, of what is done one after the other."""
-        exact = [cost if isinstance(cost, Cost) else Cost(cost) for cost in costs]
-        self.found.append((key, label, value, exact, unit))
+    def add(self, key: str, label: str, value: float, *costs: Cost, unit: str = "ms") -> None:
+        """One row; ``costs``: of what is done one after the other."""
+        self.found.append((key, label, value, list(costs), unit))
 
-    def finish(self) -> None:
+    def finish(self, first_chunk: int) -> None:
         """Measure the memory once more (other programs may have used it) and write the rows."""
         report = self.report
         report.bandwidth = max(report.bandwidth, bandwidth(device=self.device))
+
+        def least(costs: Iterable[Cost]) -> float:
+            return sum(cost.seconds(report.bandwidth, report.peak) for cost in costs)
+
+        legs = self._costs(first_chunk).items()
+        report.leg_bounds = {leg: 1000 * least(costs) for leg, costs in legs}
         for key, label, value, costs, unit in self.found:
             bound = None
             if costs:
-                seconds = sum(cost.seconds(report.bandwidth, report.peak) for cost in costs)
-                bound = 1 / seconds if unit == "tokens/s" else 1000 * seconds
+                bound = 1 / least(costs) if unit == "tokens/s" else 1000 * least(costs)
             theirs = original(report.size, key, report.threads)
             report.rows.append(Row(key, label, value, unit, bound, theirs))
         order = ["chunk", "listen", "llm", "prefill", "ar", "codec", "cut", "first"]
@@ -225,9 +246,10 @@ class Bench:
         r = self.reads
         for n in LENGTHS:
             label = f"LLM, a chunk (2 vectors), {n} positions"
-            self.add(f"llm_chunk_{n}", label, chunks[n], r.llm)
+            self.add(f"llm_chunk_{n}", label, chunks[n], r.after(n).rows(2))
         for n in LENGTHS:
-            self.add(f"llm_token_{n}", f"LLM, a token, {n} positions", tokens[n], r.llm + r.head)
+            label = f"LLM, a token, {n} positions"
+            self.add(f"llm_token_{n}", label, tokens[n], r.after(n), r.head)
 
     def _speech(self, count: int = 48) -> Iterator[int]:
         decoder = self.model.speech_decoder
@@ -237,9 +259,8 @@ class Bench:
     def decoder(self) -> None:
         """The first token of a sentence, and tokens a second early and late in it."""
         spent = self.milliseconds(lambda: next(self._speech()), before=1)
-        reads = self.reads.prefill + 2 * self.reads.speak
         label = "speech decoder, prefill (48 text, 48 state vectors) and first token"
-        self.add("prefill", label, spent, reads)
+        self.add("prefill", label, spent, self.reads.prefix.rows(48), self.reads.speak)
         rates: dict[int, list[float]] = {span[0]: [] for span in SPANS}
         for _ in range(self.repeat):
             stamps = []
@@ -260,9 +281,9 @@ class Bench:
         for count, keep in CODEC:
             tokens = torch.randint(codec.codes, (1, count, 1)).to(self.device)
             decode = functools.partial(codec.decode, tokens, voice, keep)
-            spent = self.milliseconds(decode, before=1)
-            label = f"codec, {count} tokens in, {keep[1] - keep[0]} kept"
-            self.add(f"codec_{count}", label, spent, self._codec_cost(count))
+            spent, kept = self.milliseconds(decode, before=1), keep[1] - keep[0]
+            label = f"codec, {count} tokens in, {kept} kept"
+            self.add(f"codec_{count}", label, spent, self.reads.codec[count, kept])
         wave, window = torch.randn(24000), VocoderConfig().cut_window
         spent = self.milliseconds(lambda: cut_point(wave, window, 9.0))
         self.add("cut", "search for the cut in 24000 samples", spent)
@@ -280,22 +301,21 @@ class Bench:
             legs = sorted(runs, key=lambda run: run.total)[len(runs) // 2].legs
             key, label = f"first_{first}", f"time to first audio, {first} tokens kept first"
             costs = self._costs(first)
-            self.add(key, label, sum(legs.values()), *costs.values())
+            self.add(key, label, sum(legs.values()), *itertools.chain(*costs.values()))
             for leg, spent in legs.items():
-                self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, costs[leg])
-        reads_all = self.reads.listen + self.reads.llm
-        self.add("listen", "whole listening step of 160 ms", statistics.median(heard), reads_all)
+                self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, *costs[leg])
+        whole = self._costs(40)["listen"]
+        self.add("listen", "whole listening step of 160 ms", statistics.median(heard), *whole)
 
-    def _codec_cost(self, tokens: int) -> Cost:
-        return Cost(self.reads.codec, self.reads.codec_flops[tokens])
-
-    def _costs(self, first: int) -> dict[str, int | Cost]:
-        r, tokens = self.reads, first + VocoderConfig().overlap
+    def _costs(self, first: int) -> dict[str, list[Cost]]:
+        """Each leg's, in order."""
+        r, tokens = self.reads, first + OVERLAP
+        varies = self.model.adapter.requires_ctc  # a chunk may give the LLM nothing to read
         return {
-            "listen": r.listen + r.llm,
-            "read": r.llm,
-            "write": SENTENCE * r.head + (SENTENCE - 1) * r.llm,
-            "prefill": r.prefill + 2 * r.speak,
-            "speak": (tokens - 1) * r.speak,
-            "codec": self._codec_cost(tokens),
+            "listen": [r.listen] if varies else [r.listen, r.llm.rows(2)],
+            "read": [r.llm],
+            "write": SENTENCE * [r.head] + (SENTENCE - 1) * [r.llm],
+            "prefill": [r.prefix.rows(SENTENCE), r.speak],
+            "speak": (tokens - 1) * [r.speak],
+            "codec": [r.codec[tokens, first]],
         }

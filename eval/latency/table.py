@@ -10,12 +10,16 @@ from typing import Any
 import torch
 
 from eval.latency.legs import Leg, Legs
-from eval.latency.stream import Report, Row
+from eval.latency.original import MACHINE
+from eval.latency.stream import Report, Row, reached
 from fo_core.devices import cpu
 from fo_core.layers import kernels
 
-HEAD = ("what", "measured", "bound", "original", "faster by")
-LEGS_HEAD = ("leg, ms", "average", "50 %", "90 %", "99 %", "paper: average, 50 %, 90 %")
+HEAD = ("what", "measured", "bound", "reached")
+AGAINST = ("original", "faster by")  # behind them, if they are asked for
+LEGS_HEAD = (
+    "leg, ms", "average", "50 %", "90 %", "99 %", "bound", "reached", "paper: average, 50 %, 90 %",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:
@@ -31,8 +35,11 @@ def machine() -> dict[str, Any]:
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """JSON-ready; ``faster`` is how many times as fast as the original the row is."""
-    rows = [asdict(row) | {"faster": faster(row)} for row in report.rows]
+    """JSON-ready; ``faster`` is how many times as fast as the original the row is.
+
+    ``reached`` is the share of the bound.
+    """
+    rows = [asdict(row) | {"reached": row.reached, "faster": faster(row)} for row in report.rows]
     return asdict(report) | {"rows": rows, "bandwidth_gb_s": report.bandwidth / 1e9}
 
 
@@ -47,7 +54,8 @@ def leg_cells(leg: Leg) -> tuple[str, ...]:
     """A leg's texts under :data:`LEGS_HEAD`."""
     found = (_number(value, "ms") for value in (leg.mean, leg.p50, leg.p90, leg.p99))
     paper = ", ".join(f"{value:g}" for value in leg.paper) if any(leg.paper) else ""
-    return (leg.label, *found, paper)
+    bound = "" if leg.bound is None else _number(leg.bound, "ms")
+    return (leg.label, *found, bound, _share(reached(leg.p50, leg.bound)), paper)
 
 
 def legs_notes(legs: Legs) -> str:
@@ -69,16 +77,28 @@ def faster(row: Row) -> float | None:
     return share if row.unit == "tokens/s" else 1 / share
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row's texts under :data:`HEAD`."""
+def cells(row: Row, against: bool = False) -> tuple[str, ...]:
+    """A row's texts under :data:`HEAD`, and :data:`AGAINST` if it is held against the original."""
     times = faster(row)
-    return (
+    found = (
         row.label,
         f"{_number(row.value, row.unit)} {row.unit}".strip(),
         "" if row.bound is None else _number(row.bound, row.unit),
-        "" if row.original is None else f"{row.original:g}",
-        "" if times is None else f"{times:.1f}",
+        _share(row.reached),
     )
+    if not against:
+        return found
+    original = "" if row.original is None else f"{row.original:g}"
+    return (*found, original, "" if times is None else f"{times:.1f}")
+
+
+def head(against: bool) -> tuple[str, ...]:
+    """Over :func:`cells`."""
+    return (*HEAD, *AGAINST) if against else HEAD
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
 
 
 def _number(value: float, unit: str) -> str:
@@ -88,9 +108,15 @@ def _number(value: float, unit: str) -> str:
 
 
 def markdown(
-    reports: Sequence[Report], legs: Sequence[Legs] = (), used: Mapping[str, str] | None = None
+    reports: Sequence[Report],
+    legs: Sequence[Legs] = (),
+    used: Mapping[str, str] | None = None,
+    against: bool = False,
 ) -> str:
-    """The tables of each report and of its legs, under the machine, its load and kernels."""
+    """The tables of each report and of its legs, under the machine, its load and kernels.
+
+    ``against``: with the original's figures and their machine.
+    """
     found = machine()
     busy = "" if found["load"] is None else f", load {found['load']} at the end"
     text = [
@@ -99,6 +125,8 @@ def markdown(
     ]
     if used:
         text += ["", kernels.say(used) + "."]
+    if against:
+        text += ["", MACHINE + "."]
     for index, report in enumerate(reports):
         plural = "s" * (report.threads > 1)
         text += [
@@ -108,7 +136,8 @@ def markdown(
         if report.choice:
             text += ["", f"Measured on this CPU: {report.choice}."]
         if report.rows:
-            text += ["", report_notes(report), "", *_table(HEAD, map(cells, report.rows))]
+            rows = (cells(row, against) for row in report.rows)
+            text += ["", report_notes(report), "", *_table(head(against), rows)]
         if legs:
             own = legs[index]
             text += ["", *_table(LEGS_HEAD, map(leg_cells, own.legs)), "", legs_notes(own)]
@@ -124,6 +153,11 @@ def report_notes(report: Report) -> str:
         f"Medians of {report.repeat} runs; {report.bandwidth / 1e9:.1f} GB/s and "
         f"{report.peak / 1e9:.0f} GFLOP/s measured.{busy}"
     )
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table under an empty line."""
+    return "\n".join(["", *_table(head, rows)])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

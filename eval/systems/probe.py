@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from eval.qa import Spoken
+from fo_core.config import replace
 from fo_core.dialogue.drivers.answer import answer_wave
 from fo_core.dialogue.drivers.transcribe import Transcript, transcribe
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.events import ChunkState
-from fo_core.dialogue.settings import TurnConfig, read_dialogue
+from fo_core.dialogue.settings import read_dialogue
 from fo_core.models import freeze_omni
 from fo_core.models.packing import pack_for_inference
 from fo_core.streaming import CHUNK_SAMPLES
@@ -49,19 +50,16 @@ class ModelProbe:
 
     def states(self, wave: np.ndarray, chunks: int) -> list[int]:
         """Best state of each of the first ``chunks`` chunks of 160 ms; none ends a turn."""
-        return [int(np.argmax(found)) for found in self.probabilities(wave, chunks)]
+        found = self.chunk_states(wave, chunks)
+        return [int(np.argmax((chunk.continue_, chunk.respond, chunk.dismiss))) for chunk in found]
 
-    def probabilities(self, wave: np.ndarray, chunks: int) -> list[tuple[float, float, float]]:
-        """Probabilities of continue, respond and dismiss, likewise."""
-        turn = TurnConfig(detect="manual")
+    def chunk_states(self, wave: np.ndarray, chunks: int) -> list[ChunkState]:
+        """What the state head says of each, and the silence behind the voice; likewise."""
+        turn = replace(self.dialogue.duplex.turn, detect="manual")
         duplex = Duplex(self.model, self.dialogue, turn=turn, speak=False)
-        found = []
         wave = np.pad(wave, (0, max(0, chunks * CHUNK_SAMPLES - len(wave))))
         duplex.push(wave[: chunks * CHUNK_SAMPLES])
-        for event in duplex.run():
-            if isinstance(event, ChunkState):
-                found.append((event.continue_, event.respond, event.dismiss))
-        return found
+        return [event for event in duplex.run() if isinstance(event, ChunkState)]
 
     def answer(self, wave: np.ndarray) -> Spoken:
         """The spoken answer."""

@@ -19,8 +19,8 @@ def demo(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder of the run; run again to go on. Without: runs/demo, or runs/line for "
-            "--from-scratch.",
+            help="Folder of the run; run again to continue. Default: runs/demo, or runs/line "
+            "with --from-scratch.",
             metavar="DIR",
         ),
     ] = None,
@@ -34,14 +34,14 @@ def demo(
         str | None,
         typer.Option(
             "--voice",
-            help="Who says it. Without: the first offline engine that is at hand.",
+            help="Voice that says it. Default: the first offline engine that is installed.",
             metavar="ENGINE/VOICE",
         ),
     ] = None,
     from_scratch: Annotated[
         bool,
         typer.Option(
-            "--from-scratch", help="Train a small closed-domain model from nothing: about an hour."
+            "--from-scratch", help="Train a small closed-domain model from scratch: about an hour."
         ),
     ] = False,
     changes: Annotated[
@@ -53,11 +53,12 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Hear fo-smol answer, then see every step of the pipeline work, small: minutes, and a report.
+    """Hear fo-smol answer, then run every step of the pipeline at small size; ends with a report.
 
-    fo-smol, which ships with the package, answers bundled recordings and every --say. Then a dozen
-    dialogues are made, the six stages run for some steps each, and held-out questions are asked.
-    No network is needed. Ctrl-C is safe; run again to go on.
+
+    fo-smol, which ships with the package, answers bundled recordings and each --say question. Then
+    a dozen dialogues are made, each of the six stages runs for a few steps, and held-out questions
+    are asked. No network is needed. Ctrl-C is safe; run the command again to continue.
     """
     from fo_cli.demo import config
     from fo_core.errors import FoError

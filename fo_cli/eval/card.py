@@ -21,10 +21,10 @@ def card(
     ] = Path("runs/eval/quick"),
     write: Annotated[
         bool,
-        typer.Option("--write", help="Into README.md of the model, in place of the one before."),
+        typer.Option("--write", help="Replace the section in the model's README.md."),
     ] = False,
 ) -> None:
-    """Write the evaluation section of a model's card from results; print it, or put it there."""
+    """Write the evaluation section of a model's card from results: printed, or inserted."""
     from eval.report import card as cards
     from eval.report.provenance import fingerprint
     from fo_core import shipped

@@ -33,11 +33,11 @@ def codec(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Words and voice of recordings through the codec, and with exchanged global tokens.
+    """Measure a codec: words and voice of recordings, and with exchanged global tokens.
 
     Global tokens of another speaker's recording should change the voice and leave the words: a
-    judge's error, a classifier of the manifest's voices and the pitch stand beside those of the
-    recordings.
+    recogniser's error rate, a classifier of the manifest's voices and the pitch are compared with
+    those of the recordings.
     """
     from eval import judges
     from eval.codec import as_rows, evaluation, passes

@@ -26,7 +26,7 @@ def duplex(
         typer.Option("--states", help="Manifest with state labels.", metavar="JSONL"),
     ] = None,
     outputs: Annotated[
-        bool, typer.Option("--outputs", help="Measure the output.wav that lies beside the inputs.")
+        bool, typer.Option("--outputs", help="Measure the output.wav beside each input.")
     ] = False,
     clock: Annotated[
         Literal["wall", "sound"],
@@ -42,10 +42,10 @@ def duplex(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Turn-over rates and latencies of Full-Duplex-Bench, and the dialogue states.
+    """Measure turn taking: rates and latencies of Full-Duplex-Bench, and the dialogue states.
 
-    The recordings are played to the model in real time (--clock wall), so the time of computing is
-    part of the latencies and the machine should have nothing else to do.
+    The recordings are played to the model in real time (--clock wall), so computing time is part of
+    the latencies and the machine should be idle otherwise.
     """
     from eval import judges
     from eval.duplex.page import duplex_page

@@ -46,15 +46,16 @@ def asr(
         Path | None, typer.Option("--corpus", help="Folder of that set.", metavar="DIR")
     ] = None,
     part: Annotated[
-        list[str] | None, typer.Option("--part", help="Part of it; all that are there if none.")
+        list[str] | None,
+        typer.Option("--part", help="Part of the set. Default: all that are there."),
     ] = None,
     chunk: Annotated[
         list[str] | None,
         typer.Option("--chunk", help="Frames of 40 ms, or inf; may be repeated.", metavar="N|inf"),
     ] = None,
-    path: Annotated[Path_, typer.Option("--path", help="How chunks are taken in.")] = "streaming",
+    path: Annotated[Path_, typer.Option("--path", help="How chunks are encoded.")] = "streaming",
     reading: Annotated[
-        list[str] | None, typer.Option("--read", help="ctc: by the CTC head; llm: through the LLM.")
+        list[str] | None, typer.Option("--read", help="ctc: by the CTC head; llm: by the LLM.")
     ] = None,
     language: Annotated[
         str | None, typer.Option("--language", help="Only utterances of this language.")
@@ -67,10 +68,10 @@ def asr(
     published: shared.Published = False,
     json: options.Json = False,
 ) -> None:
-    """Table 1: error rates of the encoder's CTC and through the LLM, by chunk size.
+    """Speech recognition (the paper's table 1): CTC head and LLM, by chunk size.
 
-    Without chunks (--chunk inf) an utterance is heard as a whole; with them as a stream, or (--path
-    offline) as a whole behind the chunk mask, which must give the same.
+    Without chunks (--chunk inf) an utterance is encoded as a whole; with chunks as a stream, or
+    (--path offline) as a whole with the chunk mask, which must give the same result.
     """  # fmt: skip
     from eval import speech_data
     from eval.asr import evaluation, passes
@@ -137,14 +138,16 @@ def tts(
     top_k: Annotated[
         list[int] | None,
         typer.Option(
-            "--top-k", min=1, help="Of the speech tokens; may be repeated; all of 1 to 5 if none."
+            "--top-k",
+            min=1,
+            help="Top-k of the speech tokens; may be repeated. Default: each of 1 to 5.",
         ),
     ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
             "--variant",
-            help="Parts of the decoder that are used: full (if none is named), no-prefix, "
+            help="Parts of the decoder that are used: full (the default), no-prefix, "
             "no-pre-network, bare; may be repeated.",
         ),
     ] = None,
@@ -161,11 +164,11 @@ def tts(
     published: shared.Published = False,
     json: options.Json = False,
 ) -> None:
-    """Table 2: error rate of our speech by top-k, with and without prefix and pre-network.
+    """Speech of given answers (the paper's table 2): error rates by top-k and decoder parts.
 
-    The LLM's text and hidden states go in. The manifest is of spoken answers (text, recording,
-    messages before): the judge's error on the recordings, and on these through the codec, stands
-    beside ours, with DNSMOS, pace, loops and early stops.
+    The decoder reads the LLM's text and hidden states. The manifest has spoken answers (text,
+    recording, previous messages). For comparison the judge's error rate on the recordings
+    themselves and through the codec is given, with DNSMOS, pace, loops and early stops.
     """  # fmt: skip
     from eval import judges
     from eval.harness import asked_before, run
@@ -217,15 +220,16 @@ def qa(
         typer.Option("--assistant", help="Manifest of the spoken answers.", metavar="JSONL"),
     ] = None,
     judge: shared.Judge = "faster-whisper",
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes side by side.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")] = 1,
     limit: shared.Limit = None,
     json: options.Json = False,
 ) -> None:
-    """Ask every question of a manifest and measure each link, from hearing to the judged reply.
+    """Ask every question of a manifest and measure each step, from recognition to the judged reply.
 
-    A stopped run goes on where it was; every item is kept in items.jsonl. With --assistant the
-    judge's error on the answer voice itself, and on it through the codec, stands beside the
-    reply's. Timings of several workers are those of a busy machine.
+
+    A stopped run continues; every item is kept in items.jsonl. With --assistant the judge's error
+    rate on the answer voice itself and through the codec is given for comparison. With several
+    workers the timings are those of a loaded machine.
     """
     from fo_core.data import manifest
     from fo_core.engines.asr import ASR
@@ -252,7 +256,7 @@ def compare(
     seed: shared.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Two runs side by side: paired differences on the items of both, with intervals."""
+    """Compare two runs: paired differences on their common items, with intervals."""
     from eval.report import compare as comparing
 
     for folder in (a, b):

@@ -19,30 +19,33 @@ if TYPE_CHECKING:
 
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder of the results; runs/eval/NAME if none.", metavar="DIR"),
+    typer.Option("--out", help="Folder of the results. Default: runs/eval/NAME.", metavar="DIR"),
 ]
 RESULTS = Path("runs") / "eval"
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many items.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N items.")]
 Model = Annotated[
     Path | None,
     typer.Option(
         "--model",
-        help=f"{options.MODEL_HELP} fo-smol if none is named; --rescore needs none.",
+        help=f"{options.MODEL_HELP} Default: fo-smol; --rescore needs none.",
         metavar="DIR|NAME",
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume/--no-resume", help="Go on with what is in --out, or start anew.")
+    bool,
+    typer.Option("--resume/--no-resume", help="Continue with what is in --out, or start over."),
 ]
 Rescore = Annotated[
     bool,
-    typer.Option("--rescore", help="New judge or metrics on what was kept; runs no model."),
+    typer.Option(
+        "--rescore", help="Apply a new judge or new metrics to stored outputs; runs no model."
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of sampling and of the bootstrap.")]
-Judge = Annotated[str, typer.Option("--judge", help="Recogniser that hears the speech.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed of sampling and bootstrap.")]
+Judge = Annotated[str, typer.Option("--judge", help="Recogniser that transcribes the speech.")]
 JudgeModel = Annotated[
     str | None,
-    typer.Option("--judge-model", help="Its folder or hub id.", metavar="SPEC"),
+    typer.Option("--judge-model", help="Folder or hub id of its model.", metavar="SPEC"),
 ]
 Baseline = Annotated[
     Literal["cascade"] | None,
@@ -61,7 +64,7 @@ SecondJudge = Annotated[
     str | None,
     typer.Option(
         "--second-judge",
-        help="Another recogniser that hears the replies; where the two disagree is shown.",
+        help="A second recogniser for the replies; disagreements are shown.",
         metavar="NAME[=MODEL]",
     ),
 ]
@@ -69,15 +72,15 @@ Dnsmos = Annotated[
     bool,
     typer.Option(
         "--dnsmos/--no-dnsmos",
-        help="Rate the sound as well: DNSMOS; UTMOS, Distill-MOS and speaker similarity where "
-        "their weights are at hand.",
+        help="Also rate the sound: DNSMOS; UTMOS, Distill-MOS and speaker similarity if "
+        "their weights are installed.",
     ),
 ]
 Utmos = Annotated[
     str | None,
     typer.Option(
         "--utmos",
-        help="UTMOS22 as a TorchScript file; else $FO_UTMOS or utmos-pytorch.",
+        help="UTMOS22 as a TorchScript file. Default: $FO_UTMOS or utmos-pytorch.",
         metavar="FILE",
     ),
 ]
@@ -87,7 +90,7 @@ VoiceLike = Annotated[
         "--voice-like", help="A recording of the voice that replies should have.", metavar="CLIP"
     ),
 ]
-Published = Annotated[bool, typer.Option("--published", help="Print the paper's rows beside ours.")]
+Published = Annotated[bool, typer.Option("--published", help="Also print the paper's rows.")]
 
 
 def chosen(values: list[str] | None, possible: Sequence[str], flag: str) -> list[str]:

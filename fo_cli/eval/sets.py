@@ -21,11 +21,13 @@ def add_commands(app: typer.Typer) -> None:
 def _help(name: str) -> str:
     title = sets.SETS.load(name).TITLE
     return (
-        f"Table 3 on {title}: text LLM, speech to text, speech to speech, and their ratio.\n\n"
-        "The spoken question is heard as a stream; a judge writes down the spoken answer; an "
-        "answer is right when all words of an accepted one are in it. Text is greedy unless --set "
-        "sampling.top_k=.. says otherwise. With --llm a text LLM alone is measured, with its own "
-        "chat template and nothing before the question."
+        f"Spoken question answering on {title} (the paper's table 3).\n\n"
+        "Right answers of the text LLM, from speech to text, from speech to speech, and "
+        "their ratio. The spoken question is processed as a stream; a recogniser "
+        "transcribes the spoken answer; an answer is right when it contains all words "
+        "of an accepted one. Text is greedy unless --set sampling.top_k=.. says "
+        "otherwise. With --llm a text LLM alone is measured, with its own chat template "
+        "and nothing before the question."
     )
 
 
@@ -41,25 +43,30 @@ def _command(name: str) -> Any:
         model: shared.Model = None,
         llm: Annotated[
             str | None,
-            typer.Option("--llm", help="A text LLM instead: folder, hub id, .gguf or embedded."),
+            typer.Option(
+                "--llm", help="Measure a text LLM instead: folder, hub id, .gguf or embedded."
+            ),
         ] = None,
         llm_dtype: Annotated[str, typer.Option("--llm-dtype", help="Of its weights.")] = "bfloat16",
         only: Annotated[
             list[str] | None,
-            typer.Option("--only", help="Of text, answer, speech; may be repeated; all if none."),
+            typer.Option(
+                "--only",
+                help="Only this column: text, answer or speech; may be repeated. Default: all.",
+            ),
         ] = None,
         tts: Annotated[
             str,
             typer.Option(
                 "--tts",
                 help="Engine that speaks the questions (cached); recordings: the set's own; auto: "
-                "these where the set has no text without them, else edge-tts, and offline the next "
-                "engine that works.",
+                "the recordings where the set has no texts, else edge-tts, or offline the "
+                "next engine that works.",
             ),
         ] = "auto",
         subset: Annotated[
             list[str] | None,
-            typer.Option("--subset", help="Of a suite of several sets; may be repeated."),
+            typer.Option("--subset", help="Part of a suite of several sets; may be repeated."),
         ] = None,
         voice: Annotated[str | None, typer.Option("--voice", help="Its voice.")] = None,
         judge: shared.Judge = "faster-whisper",
@@ -72,7 +79,8 @@ def _command(name: str) -> Any:
             ),
         ] = None,
         judge_url: Annotated[
-            str | None, typer.Option("--judge-url", help="The endpoint; else $OPENAI_BASE_URL.")
+            str | None,
+            typer.Option("--judge-url", help="URL of the endpoint. Default: $OPENAI_BASE_URL."),
         ] = None,
         max_new_tokens: Annotated[
             int, typer.Option("--max-new-tokens", min=1, help="Longest answer, typed or spoken.")

@@ -27,19 +27,23 @@ def run_all(
         typer.Option(
             "--suite",
             help="quick: the 60 recordings of LLaMA Questions, 100 Web and 100 Trivia questions; "
-            "paper: its tables 1 to 4, as far as the data is in $FO_DATA.",
+            "paper: tables 1 to 4 of the paper, where $FO_DATA has the data.",
         ),
     ] = "quick",
     out: shared.Out = None,
     model: shared.Model = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline/--no-baseline", help="The cascade beside the model.")
+        bool, typer.Option("--baseline/--no-baseline", help="Also measure the cascade.")
     ] = True,
     only: Annotated[
         list[str] | None, typer.Option("--part", help="Only this part; may be repeated.")
     ] = None,
     tts: Annotated[
-        str, typer.Option("--tts", help="Speaks questions without recordings; auto: as of a set.")
+        str,
+        typer.Option(
+            "--tts",
+            help="Engine that speaks questions without recordings; auto: as for a single set.",
+        ),
     ] = measure.AUTO,
     second_judge: shared.SecondJudge = None,
     dnsmos: shared.Dnsmos = True,
@@ -54,10 +58,10 @@ def run_all(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure a model on a suite: tables of the paper and the sets at hand, on one page.
+    """Measure a model on a suite: tables of the paper and other sets, on one page.
 
-    A stopped run goes on with the same command. A part whose data is not at hand is named on the
-    page and left out. The cascade (a recogniser, the same LLM, a speech engine) answers beside it.
+    A stopped run continues with the same command. A part without data is named on the page and
+    skipped. The cascade (a recogniser, the same LLM, a TTS engine) is measured for comparison.
     """
     from eval.harness import OtherRunError
 

@@ -25,25 +25,25 @@ def align(
         Path | None,
         typer.Option(
             "--model",
-            help="Model whose CTC head aligns any recording: a folder, or fo-smol. Without: the "
-            "voice engine that spoke the text says its durations (hibari).",
+            help="Model whose CTC head aligns any recording: a folder, or fo-smol. Default: the "
+            "durations of the engine that spoke the text (hibari).",
             metavar="DIR|NAME",
         ),
     ] = None,
     lead: Annotated[
-        int, typer.Option("--lead", help="Speech tokens of silence kept in front.", min=0)
+        int, typer.Option("--lead", help="Speech tokens of silence kept at the start.", min=0)
     ] = 3,
     val: Annotated[float, typer.Option("--val", help="Share in val.jsonl.", min=0, max=1)] = 0.02,
     limit: Limit = 0,
     num_workers: Annotated[
-        int, typer.Option("--num-workers", help="Processes side by side.", min=1)
+        int, typer.Option("--num-workers", help="Parallel processes.", min=1)
     ] = 2,
     json: options.Json = False,
 ) -> None:
     """Add to encoded sounds how many speech tokens each letter takes, for stage output-2.
 
-    What a speech decoder with durations (speech_decoder.type: durations) learns from. Run again to
-    go on after any stop.
+    Speech decoders with durations (speech_decoder.type: durations) are trained on it. After any
+    stop, run the command again to continue.
     """
     from dataclasses import asdict
 

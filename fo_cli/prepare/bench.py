@@ -22,30 +22,38 @@ def add_to(app: typer.Typer) -> None:
 
 def duplex_bench(
     turns: Annotated[
-        list[Path], typer.Argument(help="Manifests of what users say.", metavar="JSONL...")
+        list[Path], typer.Argument(help="Manifests of user turns.", metavar="JSONL...")
     ],
     out: Out,
     backchannels: Annotated[
-        Others, typer.Option("--backchannels", help="Of words such as yeah.", metavar="JSONL")
+        Others,
+        typer.Option(
+            "--backchannels", help="Manifest of back-channels such as yeah.", metavar="JSONL"
+        ),
     ] = None,
     asides: Annotated[
-        Others, typer.Option("--asides", help="Of what is meant for others.", metavar="JSONL")
+        Others,
+        typer.Option(
+            "--asides", help="Manifest of speech that is meant for others.", metavar="JSONL"
+        ),
     ] = None,
     backgrounds: Annotated[
-        Others, typer.Option("--background", help="Of other voices.", metavar="JSONL")
+        Others, typer.Option("--background", help="Manifest of other voices.", metavar="JSONL")
     ] = None,
     recogniser: Annotated[
         str,
         typer.Option(
             "--words",
-            help="Recogniser that says where words end, so that pauses stand inside sentences; "
-            "none: at any dip.",
+            help="Recogniser that finds the ends of words, so that pauses are inside sentences; "
+            "none: pauses at any dip of the energy.",
         ),
     ] = "faster-whisper",
     number: Annotated[
-        int | None, typer.Option("--number", help="Recordings a task.", min=1)
+        int | None, typer.Option("--number", help="Recordings per task.", min=1)
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another one draws others.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed of the selection.")
+    ] = None,
     sets: options.Sets = None,
     json: options.Json = False,
 ) -> None:
@@ -69,6 +77,9 @@ def duplex_bench(
     render.table(("task", "recordings"), [(t, f"{n:,}") for t, n in done["made"].items()])
     for name, why in list(done["left_out"].items())[:5]:
         render.note(f"not used: {name}: {why}")
+    for task, made in done["made"].items():
+        if made < cfg.number:
+            render.note(f"{task}: {made} of {cfg.number}; the utterances give no more")
     render.result(f"next: fo eval duplex --data {out} --model MODEL")
 
 

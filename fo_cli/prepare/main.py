@@ -34,22 +34,24 @@ app = typer.Typer(
     invoke_without_command=True,
     cls=PoliteGroup,
     help="Make training data. The steps build on each other: sample, regenerate, synthesize, "
-    "label-states, encode; `all` does them in one go. Run again to go on after any stop. As it is, "
-    "without a command: the demo's domain into the folder data.",
+    "label-states, encode; `all` runs them in one go. After any stop, run the command again "
+    "to continue. Without a command: makes the demo's domain in the folder data.",
 )
 DEFAULT = Path("data")  # of the command as it is
 
 Recorded = list[Path] | None
 Input = Annotated[
     Path | None,
-    typer.Option("--input", help="Manifest to read instead of the step's before.", metavar="JSONL"),
+    typer.Option(
+        "--input", help="Manifest to read instead of the previous step's.", metavar="JSONL"
+    ),
 ]
 InputsOf = Annotated[
     list[Path] | None,
     typer.Option(
         "--input",
         help="Any manifest, set of shards, or folder with train.jsonl and val.jsonl, instead of "
-        "the step's before; may be repeated.",
+        "the previous step's; may be repeated.",
         metavar="JSONL|DIR",
     ),
 ]
@@ -112,7 +114,7 @@ def every_step(
     engine: Where = None,
     json: options.Json = False,
 ) -> None:
-    """Every step of a source that is not done yet, and the report at the end."""
+    """Run every step of a source that is not done yet, and write the report."""
     data = read_config(config, out, bool(inputs))
     named = inputs_of(inputs, source, data.get("source"))
     named["encode.model"] = model and named_folder(model)
@@ -132,17 +134,20 @@ def regenerate(
     source: Input = None,
     llm: Annotated[
         str | None,
-        typer.Option("--llm", help="Folder, hub id, .gguf, embedded; the endpoint's model."),
+        typer.Option(
+            "--llm",
+            help="LLM that answers: folder, hub id, .gguf, embedded, or the endpoint's model.",
+        ),
     ] = None,
     base_url: Annotated[
         str | None,
         typer.Option("--base-url", help="Ask this OpenAI-compatible endpoint.", metavar="URL"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="Of a local LLM: auto, cpu, cuda.")
+        str | None, typer.Option("--device", help="Device of a local LLM: auto, cpu, cuda.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Questions at a time.", min=1)
+        int | None, typer.Option("--batch-size", help="Questions per batch.", min=1)
     ] = None,
     limit: Limit = 0,
     num_workers: Workers = None,
@@ -166,19 +171,21 @@ def synthesize(
     user_voice: Annotated[
         list[str] | None,
         typer.Option(
-            "--user-voice", help="A voice of the users; repeated.", metavar="ENGINE/VOICE[@SHARE]"
+            "--user-voice",
+            help="A voice for the users; may be repeated.",
+            metavar="ENGINE/VOICE[@SHARE]",
         ),
     ] = None,
     assistant_voice: Annotated[
         str | None,
-        typer.Option("--assistant-voice", help="That of the answers.", metavar="ENGINE/VOICE"),
+        typer.Option("--assistant-voice", help="The voice of the answers.", metavar="ENGINE/VOICE"),
     ] = None,
     limit: Limit = 0,
     num_workers: Workers = None,
     engine: Where = None,
     json: options.Json = False,
 ) -> None:
-    """Speak both sides of the dialogues, every turn a sound file."""
+    """Speak both sides of the dialogues; writes a sound file per turn."""
     named: dict[str, Any] = {
         "synthesize.users": [voice(name) for name in user_voice or ()] or None,
         "synthesize.assistants": [voice(assistant_voice)] if assistant_voice else None,
@@ -196,21 +203,33 @@ def label_states(
     backchannels: Annotated[
         Recorded,
         typer.Option(
-            "--backchannels", help="Own recordings of yeah, uh-huh ...; repeated.", metavar="JSONL"
+            "--backchannels",
+            help="Manifest of recorded back-channels (yeah, uh-huh ...); may be repeated.",
+            metavar="JSONL",
         ),
     ] = None,
     asides: Annotated[
         Recorded,
-        typer.Option("--asides", help="Of what is meant for others; repeated.", metavar="JSONL"),
+        typer.Option(
+            "--asides",
+            help="Manifest of speech that is meant for others; may be repeated.",
+            metavar="JSONL",
+        ),
     ] = None,
     noises: Annotated[
         Recorded,
-        typer.Option("--noises", help="Of coughs and other sounds; repeated.", metavar="JSONL"),
+        typer.Option(
+            "--noises",
+            help="Manifest of coughs and other noises; may be repeated.",
+            metavar="JSONL",
+        ),
     ] = None,
     background: Annotated[
         Recorded,
         typer.Option(
-            "--background", help="Of other voices in the room; repeated.", metavar="JSONL"
+            "--background",
+            help="Manifest of other voices in the room; may be repeated.",
+            metavar="JSONL",
         ),
     ] = None,
     limit: Limit = 0,
@@ -220,8 +239,8 @@ def label_states(
 ) -> None:
     """Compose recordings of the user's turns with a dialogue state for every 160 ms.
 
-    Beside the turns: turns that break off, back-channels, asides, noises and voices in the
-    background, made here or (--backchannels and its like: manifests) recorded.
+    Also makes turns that break off, back-channels, asides, noises and background voices: synthetic,
+    or from recordings (--backchannels and so on take manifests).
     """
     own = {"backchannel": backchannels, "aside": asides, "noise": noises, "background": background}
     named = {f"label_states.recorded.{kind}": [str(path.resolve()) for path in paths]
@@ -246,7 +265,7 @@ def encode(
 ) -> None:
     """Add the tokens of a trained codec to sounds with their texts, for stage output-2.
 
-    Of dialogues those are the assistant's turns; of any other manifest (--input) all that it holds.
+    Of dialogues the assistant's turns are encoded; of any other manifest (--input) every item.
     """
     named = {"encode.model": model and named_folder(model), "encode.device": device}
     named |= how(num_workers, engine, limit)
@@ -255,7 +274,7 @@ def encode(
 
 @app.command()
 def report(out: Out, json: options.Json = False) -> None:
-    """Write report.md and report.html of a folder anew."""
+    """Write report.md and report.html of a folder again."""
     from data_prep.report import write_report
 
     paths = write_report(options.existing_folder(out, "data folder"))

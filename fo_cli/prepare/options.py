@@ -13,20 +13,21 @@ from fo_cli import render
 from fo_core.errors import FoError
 from fo_core.progress import Bars
 
-Limit = Annotated[int, typer.Option("--limit", help="Only the first so many; 0 = all.", min=0)]
+Limit = Annotated[int, typer.Option("--limit", help="Only the first N; 0 = all.", min=0)]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the data.", metavar="DIR")]
 Config = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="YAML of the whole run, or a shipped one by name (domain, moss-smol, paper). Without: "
-        "what the folder was begun with, else (without files to read) domain, the demo's.",
+        help="YAML of the whole run, or a shipped one by name (domain, moss-smol, paper). "
+        "Default: the settings that the folder was started with, else (if no files are "
+        "given) domain, the demo's.",
         metavar="YAML|NAME",
     ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--num-workers", help="Processes (or Ray actors) side by side.", min=1),
+    typer.Option("--num-workers", help="Parallel processes (or Ray actors).", min=1),
 ]
 
 
@@ -49,7 +50,7 @@ class Source(StrEnum):
 
 Where = Annotated[
     Engine | None,
-    typer.Option("--engine", help="Local processes, or the Ray cluster of $RAY_ADDRESS."),
+    typer.Option("--engine", help="Run in local processes, or on the Ray cluster of $RAY_ADDRESS."),
 ]
 Inputs = Annotated[
     list[str] | None,
@@ -63,7 +64,7 @@ From = Annotated[
     Source | None,
     typer.Option(
         "--source",
-        help="What the inputs are: published dialogues (moss, as without), questions to answer, "
+        help="What the inputs are: published dialogues (moss, the default), questions to answer, "
         "recorded questions (corpus), texts to speak.",
     ),
 ]

@@ -27,14 +27,15 @@ from fo_cli.prepare.options import (
 from fo_core.errors import FoError
 from fo_core.progress import Bars
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of what is made.", metavar="DIR")]
+Out = Annotated[Path, typer.Option("--out", help="Output folder.", metavar="DIR")]
 Workers = Annotated[
-    int, typer.Option("--num-workers", help="Processes (or Ray actors) side by side.", min=1)
+    int, typer.Option("--num-workers", help="Parallel processes (or Ray actors).", min=1)
 ]
 
 
 Where = Annotated[
-    Engine, typer.Option("--engine", help="Local processes, or the Ray cluster of $RAY_ADDRESS.")
+    Engine,
+    typer.Option("--engine", help="Run in local processes, or on the Ray cluster of $RAY_ADDRESS."),
 ]
 
 
@@ -70,19 +71,22 @@ def sample(
     number: Annotated[
         int | None, typer.Option("--number", help="Dialogues to draw.", min=1)
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another one draws others.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed of the selection.")
+    ] = None,
     category: Annotated[
         list[str] | None, typer.Option("--category", help="Only this one; may be repeated.")
     ] = None,
     language: Annotated[
-        list[str] | None, typer.Option("--language", help="Only this one: en, zh ...; repeated.")
+        list[str] | None,
+        typer.Option("--language", help="Only this language: en, zh ...; may be repeated."),
     ] = None,
     by: Annotated[
         Balance | None, typer.Option("--by", help="Draw the same number of each.")
     ] = None,
     no_filter: Annotated[
         list[str] | None,
-        typer.Option("--no-filter", help="Turn a filter off (all = every one); repeated."),
+        typer.Option("--no-filter", help="Turn a filter off (all: every filter); may be repeated."),
     ] = None,
     tools: Annotated[bool, typer.Option("--tools", help="Keep turns that used a tool.")] = False,
     limit: Limit = 0,
@@ -130,7 +134,7 @@ def import_corpus(
     ] = None,
     channel: options.Channel = None,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of all of it, where rows do not say it.")
+        str | None, typer.Option("--language", help="Language, where the rows do not name it.")
     ] = None,
     val: Annotated[
         float,
@@ -202,11 +206,12 @@ def split(
         list[By] | None,
         typer.Option(
             "--by",
-            help="What must not be on both sides: dialogue (text, where there is none), text, "
-            "speaker. Repeated: drawn by the first; what shares another with it is skipped.",
+            help="What must not be in two parts: dialogue (text, where there is none), text, "
+            "speaker. Repeated: the first one draws the parts, and items that share another "
+            "one with held-out items are skipped.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another one holds out others.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the split.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Cut an imported corpus into train.jsonl, val.jsonl and test.jsonl."""
@@ -238,22 +243,24 @@ def validate(
     ],
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="Manifest that must share nothing with it; repeated."),
+        typer.Option(
+            "--against", help="Manifest that must share nothing with this one; may be repeated."
+        ),
     ] = None,
     fix: Annotated[
         Path | None,
-        typer.Option("--fix", help="Write a copy without what is wrong.", metavar="JSONL"),
+        typer.Option("--fix", help="Write a copy without the errors.", metavar="JSONL"),
     ] = None,
     rejects: Annotated[
-        Path | None, typer.Option("--rejects", help="List every fault here.", metavar="JSONL")
+        Path | None, typer.Option("--rejects", help="File that lists every error.", metavar="JSONL")
     ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option("--ignore", help="Turn a check off; may be repeated.")
     ] = None,
     headers: Annotated[
-        bool, typer.Option("--headers", help="Read only the sounds' headers: quick.")
+        bool, typer.Option("--headers", help="Read only the headers of the sounds; fast.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     sets: options.Sets = None,
     limit: Limit = 0,
     num_workers: Workers = 2,
@@ -299,13 +306,13 @@ def validate(
 def shard(
     manifest: Annotated[Path, typer.Argument(help="Manifest of cuts.", metavar="JSONL")],
     out: Out,
-    size: Annotated[int, typer.Option("--shard-size", help="Items a shard.", min=1)] = 1000,
+    size: Annotated[int, typer.Option("--shard-size", help="Items per shard.", min=1)] = 1000,
     limit: Limit = 0,
     num_workers: Workers = 2,
     engine: Where = Engine.local,
     json: options.Json = False,
 ) -> None:
-    """Put a large set into lhotse Shar shards; training reads DIR, or its URL, as a manifest."""
+    """Write a large set as lhotse Shar shards; training reads DIR, or its URL, like a manifest."""
     from data_prep.steps.shard import ShardConfig, run
 
     options.existing_file(manifest, "manifest")

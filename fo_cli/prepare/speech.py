@@ -41,8 +41,8 @@ def speak(
         list[str],
         typer.Option(
             "--voice",
-            help="Who reads; repeated, each text is read by one of them, drawn by their shares "
-            "(1 where none is said).",
+            help="Voice that reads; may be repeated: each text is read by one of them, drawn by "
+            "their shares (default 1).",
             metavar="ENGINE/VOICE[@SHARE]",
         ),
     ],
@@ -50,19 +50,19 @@ def speak(
         str | None, typer.Option("--text", help="Column of the texts.", metavar="COLUMN")
     ] = None,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of the texts; en, where none is said.")
+        str | None, typer.Option("--language", help="Language of the texts; default: en.")
     ] = None,
     val: Annotated[
         float | None,
-        typer.Option("--val", help="Share of the texts in val.jsonl; at first 0.02.", min=0, max=1),
+        typer.Option("--val", help="Share of the texts in val.jsonl; default: 0.02.", min=0, max=1),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Another one draws other voices; at first 0.")
+        int | None, typer.Option("--seed", help="Random seed of the voices; default: 0.")
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
-            "--judge", help="Recogniser that hears every sound; what it misunderstands is skipped."
+            "--judge", help="Recogniser that checks every sound; what it misunderstands is skipped."
         ),
     ] = None,
     sets: options.Sets = None,
@@ -73,8 +73,8 @@ def speak(
 ) -> None:
     """Read texts aloud: a spoken corpus with transcripts, DIR/synthesize/train.jsonl and val.jsonl.
 
-    Run again to go on after any stop: what is not said then is as it was. `encode --out DIR` adds
-    speech tokens, `report` a report.
+    After any stop, run the command again to continue; options that are left out keep their values.
+    `encode --out DIR` adds speech tokens, `report` writes a report.
     """
     data = read_config(None, out) if (out / "settings.json").is_file() else {}
     if data.get("source", "texts") != "texts":
@@ -124,14 +124,14 @@ def _say_voices(folder: Path, steps: dict[str, Any], as_json: bool) -> None:
 
 def voices(
     engine: Annotated[
-        str | None, typer.Argument(help="Text-to-speech engine; without one, all are tried.")
+        str | None, typer.Argument(help="Text-to-speech engine. Default: try all.")
     ] = None,
     language: Annotated[
         str, typer.Option("--language", help="Only voices of this language, such as en or zh.")
     ] = "",
-    say: Annotated[str, typer.Option("--say", help="Text to hear (with --out).")] = "",
+    say: Annotated[str, typer.Option("--say", help="Text to speak (with --out).")] = "",
     voice: Annotated[
-        str, typer.Option("--voice", help="Whose voice; clip:FILE where the engine can.")
+        str, typer.Option("--voice", help="Voice name; clip:FILE for engines that clone.")
     ] = "",
     out: Annotated[
         Path | None, typer.Option("--out", help="Sound file for --say: .wav or .flac.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,15 +48,35 @@ def latency(
         ),
     ] = "auto",
     device: options.Device = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of torch threads.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
     steps: Annotated[bool, typer.Option(help="Time the single steps.")] = True,
     runs: Annotated[int, typer.Option(min=1, help="Talks behind the paper's four legs.")] = 10,
-    warmup: Annotated[int, typer.Option(min=0, help="Talks before them.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first talk; each has the next.")] = 0,
+    warmup: Annotated[
+        int, typer.Option(min=0, help="Talks before them, which are not counted.")
+    ] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Random seed of the first talk; each further talk has the next one."
+        ),
+    ] = 0,
     first_chunk: Annotated[
         int, typer.Option(min=1, help="Speech tokens of the first audio, in the four legs.")
     ] = 40,
+    against: Annotated[
+        Literal["original"] | None,
+        typer.Option(help="Print what the original program took beside it, and on which machine."),
+    ] = None,
+    original: Annotated[
+        Path | None,
+        typer.Option(
+            "--original",
+            help="With --against: a published checkpoint (checkpoints/ and llm/), which answers "
+            "in turns with the model, in the same run.",
+            metavar="DIR",
+        ),
+    ] = None,
     trace: Annotated[
         Path | None,
         typer.Option("--trace", help="Write the last talk as a Chrome trace.", metavar="JSON"),
@@ -71,15 +92,17 @@ def latency(
 ) -> None:
     """Time every step of the stream, and the paper's four legs from a decision to the first sound.
 
-    Beside each step stands its bound (bytes of weights over the memory bandwidth measured in the
-    same run) and, for the shapes small and paper, what the original program took on two cores of a
-    shared EPYC; beside the legs the paper's table 4, which was measured on a GPU. Numbers of a busy
-    machine are numbers of a busy machine.
+    Beside each step and leg stands its bound (the bytes that it has to read over the memory
+    bandwidth measured in the same run, or its operations over those a second, whichever takes
+    longer) and the share of it that is reached; beside the legs the paper's table 4, which was
+    measured on a GPU. Numbers of a busy machine are numbers of a busy machine.
     """
     names = list(dict.fromkeys(model or [str(options.DEFAULT_MODEL)]))
     folders = {n: None if n in RANDOM else options.model_folder(n, also=RANDOM) for n in names}
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
+    if original is not None and against is None:
+        raise FoError("--original is for a comparison", do="add --against original")
     device = choose(device)
     if device != "cpu" and weights not in ("auto", "same"):
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
@@ -87,21 +110,27 @@ def latency(
         if path is not None:
             options.writable(path, what)
 
-    from eval.latency import table
+    from eval.latency import paired, table
     from eval.latency.legs import measure_legs
+    from eval.latency.original import MACHINE
     from eval.latency.stream import measure
     from eval.latency.trace import write_timeline, write_trace
     from fo_core.layers import kernels
 
     say = render.note if sys.stderr.isatty() else (lambda text: None)
-    reports, legs = [], []
+    theirs = paired.published(original, device) if original is not None else None
+    reports, legs, both = [], [], []
     for name, folder in folders.items():
         say(f"{name}: loading")
         ready = _model(name, folder).to(device)
         choice = _choice(ready, weights, threads)
-        reports.append(measure(ready, name, choice.precision, threads, repeat, steps, say))
+        chosen = choice.precision
+        reports.append(measure(ready, name, chosen, threads, repeat, steps, first_chunk, say))
         reports[-1].choice = str(choice) if choice.times else ""
-        legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, say))
+        bounds = reports[-1].leg_bounds
+        legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, bounds, say))
+        if theirs is not None:
+            both.append(paired.pairs(ready, theirs, runs, seed, first_chunk, say))
     if trace is not None:
         write_trace(trace, legs[-1].talks[-1])
     if timeline is not None:
@@ -111,26 +140,38 @@ def latency(
     asked = PRECISIONS if weights == "auto" else (weights,)
     used = kernels.taken(asked) if device == "cpu" else {}
     if json:
-        found = [
+        told = [
             table.as_dict(report) | {"four_legs": table.legs_dict(own)}
             for report, own in zip(reports, legs, strict=True)
         ]
+        for one, pairs in zip(told, both, strict=False):
+            one["paired"] = [asdict(pair) for pair in pairs]
         machine = table.machine() | {"device": device, "kernels": used}
-        render.as_json({"machine": machine, "reports": found})
+        if against:
+            machine["original"] = MACHINE
+        render.as_json({"machine": machine, "reports": told})
     elif markdown:
-        render.result(table.markdown(reports, legs, used))
+        render.result(table.markdown(reports, legs, used, against is not None))
+        for pairs in both:
+            render.result(table.markdown_table(paired.HEAD, [pair.cells for pair in pairs]))
     else:
         if used:
             render.result(kernels.say(used))
+        if against:
+            render.result(MACHINE)
         for report, own in zip(reports, legs, strict=True):
             render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
             if report.choice:
                 render.result(f"measured on this CPU: {report.choice}")
             if report.rows:
-                render.table(table.HEAD, [table.cells(row) for row in report.rows])
-                render.result(table.report_notes(report))
+                rows = [table.cells(row, against is not None) for row in report.rows]
+                render.table(table.head(against is not None), rows)
+            render.result(table.report_notes(report))
             render.table(table.LEGS_HEAD, [table.leg_cells(leg) for leg in own.legs])
             render.result(table.legs_notes(own))
+        for pairs in both:
+            render.result(f"in turns with the published checkpoint {original}, float32:")
+            render.table(paired.HEAD, [pair.cells for pair in pairs])
 
 
 def _choice(model: FreezeOmni, weights: Weights, threads: int) -> Choice:

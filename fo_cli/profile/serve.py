@@ -24,24 +24,30 @@ def serve(
     model: options.Model = options.DEFAULT_MODEL,
     sessions: Annotated[
         list[int] | None,
-        typer.Option("--sessions", min=1, help="Users at a time; may be repeated."),
+        typer.Option("--sessions", min=1, help="Number of users at a time; may be repeated."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of every user's script.")] = 60.0,
-    slot: Annotated[float, typer.Option(min=1.0, help="Seconds from question to question.")] = 10.0,
+    slot: Annotated[float, typer.Option(min=1.0, help="Seconds between questions.")] = 10.0,
     workers: Annotated[int, typer.Option(min=1, help="Threads that share the model.")] = 2,
     batch: Annotated[
-        int, typer.Option(min=1, help="Steps of several users that run together; 1 = none.")
+        int,
+        typer.Option(
+            min=1, help="Maximum number of users whose steps run in one batch; 1 = no batching."
+        ),
     ] = 8,
     speculate: Annotated[
         Literal["model", "both", "exact", "any", "off"],
-        typer.Option(help="Replies begun in pauses: as the model does, with and without, or so."),
+        typer.Option(
+            help="Replies started in pauses: as the model's settings say, both with and without, "
+            "or one of them."
+        ),
     ] = "model",
     weights: options.Weights = "auto",
     device: options.Device = "auto",
     sets: options.Sets = None,
     json: options.Json = False,
 ) -> None:
-    """Let scripted users talk to a pool in real time, and check every sample of every reply.
+    """Run scripted users against a pool in real time, and check every sample of every reply.
 
     First audio: from the arrival of the sound that decided a turn to the reply's first audio; after
     decision: from the decision itself; begun: the same, of replies that were begun in the pause.

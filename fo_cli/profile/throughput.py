@@ -29,7 +29,7 @@ def throughput(
     steps: Annotated[int, typer.Option(min=1, help="Steps to time, after two to warm up.")] = 10,
     json: options.Json = False,
 ) -> None:
-    """Train a few real steps of stages and say where their time goes.
+    """Train a few real steps of stages and report where the time goes.
 
     "products" is the share of a step that its matrix products and convolutions take when they are
     run alone: 100 % would be a step without anything else.

@@ -6,6 +6,7 @@ fo_core/data/cuts.py. lhotse itself is not imported here (it takes two seconds).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -188,6 +189,19 @@ def from_cut(cut: dict[str, Any], folder: Path | None = None) -> Item:
             possible="lhotse cuts, one a line",
             do=NEMO if isinstance(cut, dict) and "audio_filepath" in cut else None,
         ) from error
+
+
+def from_line(line: str | bytes, folder: Path | None = None) -> Item:
+    """The item of a line of a manifest, as :func:`from_cut`.
+
+    Raises:
+        DataError: The line is not JSON, or not a cut with a recording.
+    """
+    try:
+        cut = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON: {error}", possible="lhotse cuts, one a line") from error
+    return from_cut(cut, folder)
 
 
 def _locate(source: str, folder: Path | None) -> str:

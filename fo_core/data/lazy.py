@@ -19,7 +19,8 @@ from typing import Protocol
 
 import numpy as np
 
-from fo_core.data.manifest import Item, from_cut, read, read_lines
+from fo_core.data.item import from_line
+from fo_core.data.manifest import Item, read, read_lines
 from fo_core.data.shards import is_shards, pairs_of, shard_items
 from fo_core.errors import DataError
 from fo_core.io.files import cache_dir, replacing
@@ -84,8 +85,8 @@ class LineBlocks:
             if not line.strip():
                 continue
             try:
-                items.append(from_cut(json.loads(line), self.path.parent))
-            except (ValueError, RecursionError, DataError) as error:
+                items.append(from_line(line, self.path.parent))
+            except DataError as error:
                 log.warning("skipped %s line %d: %s", self.path, number, error)
         return items
 

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fo_core.data.item import IGNORE, Item, describe, from_cut, to_cut
+from fo_core.data.item import IGNORE, Item, describe, from_cut, from_line, to_cut
 from fo_core.data.shards import is_shards, open_items
 from fo_core.errors import DataError
-from fo_core.io.files import replacing
+from fo_core.io.files import write_jsonl
 
 __all__ = ["IGNORE", "Item", "describe", "from_cut", "read", "read_lines", "to_cut", "write"]
 
@@ -36,14 +35,16 @@ def read_lines(path: str | Path) -> Iterator[Item]:
                 if not line.strip():
                     continue
                 try:
-                    cut = json.loads(line)
-                    item = from_cut(cut, path.parent)
-                except (ValueError, DataError) as error:
+                    item = from_line(line, path.parent)
+                except DataError as error:
                     raise DataError(f"{path} line {number}: {error}") from error
                 yield item
     except FileNotFoundError as error:
         raise DataError(f"no manifest {path}", do="run fo prepare-data first") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read manifest {path}: it is not text in UTF-8",
+                        possible="lhotse cuts, one a line")  from error  # fmt: skip
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read manifest {path}: {error}") from error
 
 
@@ -61,9 +62,4 @@ def read(path: str | Path) -> list[Item]:
 
 def write(path: str | Path, items: Iterable[Item]) -> int:
     """Write a manifest atomically; returns the number of items."""
-    count = 0
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for item in items:
-            file.write(json.dumps(to_cut(item), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return write_jsonl(path, map(to_cut, items))

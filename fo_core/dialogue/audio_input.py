@@ -171,8 +171,15 @@ class VadSegmenter:
         """The next chunk [S], S <= 2560, and the voice in it."""
         chunk = AudioChunk(self.position, torch.from_numpy(np.ascontiguousarray(block)))
         self.position += block.size
-        if block.size:
-            self._detect(chunk)
+        if not block.size:
+            return chunk
+        seen, self._seen = self._seen, []
+        found = seen + self._probabilities(chunk.wave[len(seen) * WINDOW :])
+        for index, probability in enumerate(found):
+            what = self._see(self.voice, probability, chunk.start + index * WINDOW)
+            chunk.voiced |= self.voice.speaking and self.voice.run > 0
+            chunk.started |= what == "started"
+            chunk.stopped = what == "stopped" or (chunk.stopped and what != "started")
         return chunk
 
     @property
@@ -222,15 +229,6 @@ class VadSegmenter:
         onset = round(self.cfg.onset_ms / WINDOW_MS)
         silence = round(self.cfg.silence_ms / WINDOW_MS)
         return voice.see(probability > level, start, onset, silence)
-
-    def _detect(self, chunk: AudioChunk) -> None:
-        seen, self._seen = self._seen, []
-        found = seen + self._probabilities(chunk.wave[len(seen) * WINDOW :])
-        for index, probability in enumerate(found):
-            what = self._see(self.voice, probability, chunk.start + index * WINDOW)
-            chunk.voiced |= self.voice.speaking and self.voice.run > 0
-            chunk.started |= what == "started"
-            chunk.stopped = what == "stopped" or (chunk.stopped and what != "started")
 
     def keep(self, wave: Tensor) -> None:
         """A chunk that belongs to no turn, for the look-back."""

@@ -12,7 +12,7 @@ class CurvePoint:
     threshold: float  # ``states.respond_threshold``
     false_cuts: float  # share of the turns that are answered before they end
     delay_ms: float  # mean, end of speech to decision; the timeout where none is made
-    missed: float  # share of the turns that no decision ends
+    missed: float  # share of the turns that are dismissed, or that no decision ends
 
 
 @config
@@ -23,4 +23,6 @@ class Calibration:
     turns: int  # of the held-out talk
     false_cuts: float  # at the settings that were written
     delay_ms: float  # likewise
-    curve: tuple[CurvePoint, ...] = ()  # at the smoothing that was written
+    wanted_missed: float = 1.0  # highest share of missed turns that was asked for
+    missed: float | None = None  # at the settings that were written; None: an older version's
+    curve: tuple[CurvePoint, ...] = ()  # at the smoothing and fall that were written

@@ -51,7 +51,7 @@ class Duplex:
         prefixes: System texts that were read already, shared by the users of a model.
 
     Raises:
-        ConfigError: The model has no such voice.
+        ConfigError: The model has no such voice, or cannot read text by the chunk.
         CheckpointError: Replies are spoken, and a part for that is not trained.
     """
 
@@ -73,6 +73,8 @@ class Duplex:
         tokens = model.find_voice(voice)
         if speak:
             model.require("speech_decoder", "codec")
+        if cfg.segmenter.chunk:
+            model.require_chunks(f"segmenter.chunk is {cfg.segmenter.chunk}")
         self.model, taking = model, turn or cfg.duplex.turn
         audio = VadSegmenter(vad or shared_vad(cfg.duplex.vad), taking, cfg.history_chunks)
         self.turns = TurnTaking(taking, cfg.states, audio, self.emit)

@@ -116,6 +116,7 @@ class DialogueEngine:
     def poll(self) -> None:
         """Notice that a reply was played to its end."""
         if self.reply is not None and self.played_out():
+            self.yielding.go_on()
             if self.reply.playback.made:
                 self._emit(ev.Played(self.reply.number))
             self.leave_reply()
@@ -363,8 +364,8 @@ class DialogueEngine:
 
     def leave_reply(self) -> None:
         """The bot has finished speaking."""
+        self.yielding.go_on()  # else its player would stand still, or speak low, for good
         self.reply = None
-        self.yielding.end()
         if self._turns.state in (DialogueState.SPEAKING, DialogueState.OVERLAP):
             if self.candidate is not None:
                 self.conversation, self.candidate = self.candidate, None

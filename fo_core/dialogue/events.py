@@ -70,6 +70,7 @@ class ChunkState(DuplexEvent):
     respond: float  # ... 1
     dismiss: float  # ... 2
     overlap: bool  # the bot speaks meanwhile
+    quiet_ms: float = 0.0  # silence behind the newest voice of the turn; 0 before its first
 
 
 @dataclass
@@ -194,7 +195,7 @@ class Interrupted(DuplexEvent):
 
 @dataclass
 class Yielded(DuplexEvent):
-    """A voice began: pause or duck the reply, until ``Resumed``, ``Interrupted`` or ``Played``."""
+    """A voice began: pause or duck the reply until ``Resumed`` or ``Interrupted``: one comes."""
 
     turn: int
     by: Literal["pause", "duck"]
@@ -204,7 +205,7 @@ class Yielded(DuplexEvent):
 
 @dataclass
 class Resumed(DuplexEvent):
-    """The voice wanted nothing, or fell silent: play on with the sample after the last one."""
+    """The voice wanted nothing, fell silent, or the reply is over: play on with the next sample."""
 
     turn: int
     played: int  # reply samples taken as played

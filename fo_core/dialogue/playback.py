@@ -14,19 +14,31 @@ from fo_core.streaming import SAMPLE_RATE
 class Underruns:
     """How often audio came after what was made before it had been played.
 
-    Playing is taken to begin with the first audio and to go on without a break.
+    Playing is taken to begin with the first audio and to go on without a break, but for a pause.
     """
 
     count: int = 0
     seconds: float = 0.0  # of silence, together
     _end: float = 0.0  # when what was made will have been played, time.monotonic()
+    _paused: float | None = None  # when it began to stand still
 
     def add(self, seconds: float, now: float) -> None:
         """So much audio comes at a time."""
-        if self._end and now > self._end:
+        played = now if self._paused is None else self._paused
+        if self._end and played > self._end:
             self.count += 1
-            self.seconds += now - self._end
-        self._end = max(now, self._end) + seconds
+            self.seconds += played - self._end
+        self._end = max(played, self._end) + seconds
+
+    def pause(self, now: float) -> None:
+        """Nothing is played from now on."""
+        self._paused = now if self._paused is None else self._paused
+
+    def resume(self, now: float) -> None:
+        """It goes on: the pause was no gap."""
+        if self._paused is not None and self._end:
+            self._end += now - self._paused
+        self._paused = None
 
 
 @dataclass
@@ -54,7 +66,9 @@ class Playback:
 
     def start(self, clock: int) -> None:
         """What was made so far is handed out only now, at a time in user samples."""
-        self._position, self._clock = 0.0, clock
+        self._position, self._clock, self.underruns = 0.0, clock, Underruns()
+        if self.made:
+            self.underruns.add(self.made / self.rate, time.monotonic())
 
     def begin_part(self) -> None:
         """The audio of the next piece of the answer begins."""
@@ -80,11 +94,13 @@ class Playback:
         """It stands still from a time in user samples on."""
         self.position(clock)
         self._paused = True
+        self.underruns.pause(time.monotonic())
 
     def resume(self, clock: int) -> None:
         """It goes on, at a time in user samples, with the sample after the last one."""
         self.position(clock)
         self._paused = False
+        self.underruns.resume(time.monotonic())
 
     def tell(self, position: int) -> None:
         """The user interface has played ``position`` samples."""

@@ -19,7 +19,7 @@ from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.playback import Playback
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.settings import DialogueConfig
-from fo_core.dialogue.speech.segmenter import Segment, Segmenter
+from fo_core.dialogue.speech.segmenter import Segmenter
 from fo_core.dialogue.speech.speaker import Speaker
 from fo_core.dialogue.speech.writer import Answer, Part, Writer
 from fo_core.dialogue.tool_calls import CallSegmenter
@@ -99,8 +99,10 @@ class ReplyJob:
         """
         self.asked = time.monotonic()
         if self.speaks:
-            self.conversation.model.require("speech_decoder", "codec")
-            self.speaker = self._make_speaker()
+            model, voice = self.conversation.model, self._voice or self.conversation.voice
+            model.require("speech_decoder", "codec")
+            codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
+            self.speaker = Speaker(model, self._cfg.speaker, self._generator(1), codes)
         hidden = yield from self.conversation.read_end()
         self.read = time.monotonic()
         writer = self._make_writer(hidden)
@@ -108,7 +110,10 @@ class ReplyJob:
         while not writer.done:
             parts = yield from writer.advance()
             for part in parts:
-                self._keep(part.segment)
+                segment = part.segment
+                if segment.joined and self.turn.pieces:  # it goes on with the piece before it
+                    segment = self.turn.pieces.pop().extended(segment)
+                self.turn.pieces.append(segment)
             for part in parts:
                 self._tell(ev.TextDelta(self.number, part.index, part.segment.text_raw))
                 if self.speaker is not None:
@@ -116,12 +121,6 @@ class ReplyJob:
             self._tell_calls(writer)
         ended = answer.ended or (answer.calls and not self.conversation.tools.parallel)
         return "completed" if ended else "incomplete"
-
-    def _keep(self, segment: Segment) -> None:
-        """A chunk goes on with the piece before it."""
-        if segment.joined and self.turn.pieces:
-            segment = self.turn.pieces.pop().extended(segment)
-        self.turn.pieces.append(segment)
 
     def _say(self, part: Part, speaker: Speaker) -> Steps[None]:
         """Say a piece, or as much of it as is written."""
@@ -161,11 +160,6 @@ class ReplyJob:
         return Writer(
             llm, conversation.cache, hidden, segmenter, cfg.sampling, generator, cfg.compat, forced
         )
-
-    def _make_speaker(self) -> Speaker:
-        model, voice = self.conversation.model, self._voice or self.conversation.voice
-        codes = None if voice is None else torch.tensor([[list(voice)]], device=model.device)
-        return Speaker(model, self._cfg.speaker, self._generator(1), codes)
 
     def _generator(self, stream: int) -> torch.Generator:
         """Random numbers of the text (stream 0) or of the speech (1) of this turn."""

@@ -202,7 +202,7 @@ def for_file(cfg: DialogueConfig) -> DialogueConfig:
     speech = replace(cfg.speaker.sampling, penalty=1.0, window=0)
     return replace(
         cfg,
-        states=replace(cfg.states, respond_threshold=1.0),
+        states=replace(cfg.states, respond_threshold=1.0, respond_fall=0.0),
         segmenter=OFFICIAL_OFFLINE,
         speaker=replace(cfg.speaker, sampling=speech, vocoder=vocoder),
     )

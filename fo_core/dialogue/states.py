@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fo_core.config import config
+from fo_core.errors import ConfigError
+
+LEAST = 0.1  # of state 1 however long the silence: what is hardly a question waits for the timeout
 
 
 class DialogueState(Enum):
@@ -85,19 +88,36 @@ class StateProbabilities:
 class StateRule:
     """When the probabilities of a chunk end a turn."""
 
-    respond_threshold: float = 0.5  # state 1 must exceed it
+    respond_threshold: float = 0.5  # state 1 must exceed it; above 1: never without a silence
+    respond_fall: float = 0.0  # what respond_threshold loses with each second of silence
     dismiss_threshold: float = 0.5  # state 2 must exceed it; looked at first
     smoothing: int = 1  # chunks whose probabilities are averaged, the newest included
     min_chunks: int = 0  # chunks of a turn before it can end
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.respond_fall <= 100.0:
+            raise ConfigError(f"states.respond_fall is {self.respond_fall}",
+                              possible="0 (off) to 100 a second")  # fmt: skip
 
-def decide(rule: StateRule, recent: list[StateProbabilities]) -> Event:
-    """CONTINUE, RESPOND or DISMISS from the probabilities of the turn's chunks, oldest first."""
+    def respond_after(self, quiet_ms: float) -> float:
+        """What the probability of state 1 must exceed after a silence of so many ms."""
+        fallen = self.respond_threshold - self.respond_fall * quiet_ms / 1000
+        return max(fallen, min(self.respond_threshold, LEAST))
+
+
+def decide(rule: StateRule, recent: list[StateProbabilities], quiet_ms: float = 0.0) -> Event:
+    """CONTINUE, RESPOND or DISMISS.
+
+    Args:
+        rule: When a turn ends.
+        recent: The probabilities of the turn's chunks, oldest first.
+        quiet_ms: Silence behind the newest voice of the turn.
+    """
     if not recent or len(recent) < rule.min_chunks:
         return Event.CONTINUE
     window = recent[-max(rule.smoothing, 1) :]
     if sum(p.dismiss for p in window) / len(window) > rule.dismiss_threshold:
         return Event.DISMISS
-    if sum(p.respond for p in window) / len(window) > rule.respond_threshold:
+    if sum(p.respond for p in window) / len(window) > rule.respond_after(quiet_ms):
         return Event.RESPOND
     return Event.CONTINUE

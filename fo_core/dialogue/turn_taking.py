@@ -38,6 +38,7 @@ class TurnTaking:
         self.cfg, self.audio, self.state = cfg, audio, DialogueState.IDLE
         self._rule, self._emit = rule, emit
         self._recent: list[StateProbabilities] = []  # of the running turn
+        self._voiced = False  # ... whether there was voice in it
         self._numbers = 0  # turns begun
         self._idle_since: int | None = None  # user sample since which nobody speaks
 
@@ -65,7 +66,7 @@ class TurnTaking:
     def begin(self, voiced: bool) -> int:
         """The user's turn begins, with a voice or with any sound; its number."""
         number, voice = self.number(), self.audio.voice
-        self._recent = []
+        self._recent, self._voiced = [], voiced or voice.speaking
         if voiced:
             self._emit(ev.SpeechStarted(number, voice.began))
         elif not voice.speaking:
@@ -86,11 +87,13 @@ class TurnTaking:
         p, cfg, voice = probabilities, self.cfg, self.audio.voice
         overlap = self.state is DialogueState.OVERLAP
         self._recent.append(p)
-        self._emit(ev.ChunkState(turn, p.continue_, p.respond, p.dismiss, overlap))
+        self._voiced |= chunk.voiced
+        quiet = voice.quiet * WINDOW_MS if self._voiced else 0.0
+        self._emit(ev.ChunkState(turn, p.continue_, p.respond, p.dismiss, overlap, quiet))
         if chunk.stopped and cfg.by_voice:
             self._emit(ev.SpeechStopped(turn, voice.ended))
         if cfg.detect in ("semantic", "file"):
-            event = decide(self._rule, self._recent)
+            event = decide(self._rule, self._recent, quiet)
             if event is not Event.CONTINUE:
                 return "respond" if event is Event.RESPOND else "dismiss"
         if cfg.detect == "semantic" and voice.quiet * WINDOW_MS >= cfg.end_of_turn_timeout_ms:

@@ -69,7 +69,7 @@ class Yielding:
         self._emit(ev.Yielded(reply.number, by, onset, self.heard))
 
     def go_on(self) -> None:
-        """The voice wanted nothing, or fell silent."""
+        """The voice wanted nothing, or fell silent, or the reply is over."""
         reply, self.reply = self.reply, None
         if reply is not None:
             self.resumed = True
@@ -77,7 +77,7 @@ class Yielding:
             self._emit(ev.Resumed(reply.number, reply.playback.position(self._now())))
 
     def end(self) -> None:
-        """The reply is over, or was stopped for good."""
+        """The reply was stopped for good."""
         self.reply = None
 
     def dismiss(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fo_core.engines.onnx_cpu import open_network
 from fo_core.errors import EngineError
 
 RATE = 16000
@@ -28,9 +29,7 @@ NAMES = ("dnsmos", "dnsmos_signal", "dnsmos_background", "dnsmos_p808")
 @functools.cache
 def _networks() -> tuple[Any, Any]:
     found = importlib.util.find_spec("speechmos")
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("onnxruntime") is None:
         found = None
     if found is None or not found.submodule_search_locations:
         raise EngineError(
@@ -39,26 +38,15 @@ def _networks() -> tuple[Any, Any]:
             do="pip install speechmos onnxruntime (the extra judge)",
         )
     folder = Path(list(found.submodule_search_locations)[0]) / "dnsmos_models"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    cpu = ["CPUExecutionProvider"]
-    names = ("sig_bak_ovr.onnx", "model_v8.onnx")
-    first, second = (onnxruntime.InferenceSession(str(folder / n), options, cpu) for n in names)
-    return first, second
+    return open_network(folder / "sig_bak_ovr.onnx"), open_network(folder / "model_v8.onnx")
 
 
 @functools.cache
 def _filters() -> np.ndarray:
     """Slaney's triangles over the 161 bins of a window of 321 samples, ``[161, 120]``."""
-    knee, step = 1000.0, 200.0 / 3  # mel is linear below 1 kHz, logarithmic above
-    growth = np.log(6.4) / 27
-    mels = np.linspace(0, knee / step + np.log(RATE / 2 / knee) / growth, MELS + 2)
-    above = knee * np.exp(growth * (mels - knee / step))
-    points = np.where(mels < knee / step, mels * step, above)  # Hz
-    at = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
-    left, centre, right = points[:-2], points[1:-1], points[2:]
-    slopes = np.minimum((at - left) / (centre - left), (right - at) / (right - centre))
-    return np.maximum(slopes, 0) * 2 / (right - left)
+    from fo_core.features import slaney_filters
+
+    return slaney_filters(MELS, WINDOW).numpy()
 
 
 def check() -> None:

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fo_core.engines.onnx_cpu import open_network
 from fo_core.errors import EngineError
 from fo_core.streaming import SAMPLE_RATE
 
@@ -63,18 +64,12 @@ class SileroVad:
                 do="pip install silero-vad",
             )
         try:
-            import onnxruntime
+            self._session = open_network(path)
         except ModuleNotFoundError as error:
             raise EngineError(
                 "the voice activity detector needs the package 'onnxruntime'",
                 do="pip install onnxruntime",
             ) from error
-        options = onnxruntime.SessionOptions()
-        options.inter_op_num_threads = options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
 
     def init_state(self, batch_size: int) -> VadState:
         """The state before the first sample."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fo_core.errors import DataError, FoError
+from fo_core.errors import CheckpointError, DataError, FoError, first_line
 
 
 def cache_dir() -> Path:
@@ -25,6 +25,12 @@ def mark_of(paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex; it may be larger than memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -92,9 +98,13 @@ def write_json(path: str | Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write one JSON object a line, atomically; how many there were."""
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return count
 
 
 def read_json(path: str | Path) -> Any:
@@ -109,6 +119,21 @@ def read_json(path: str | Path) -> Any:
         raise DataError(f"no file {path}", do="run the step that writes it") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not readable JSON: {error}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a folder; {} where the file is not there.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
+    return data if isinstance(data, dict) else {}
 
 
 def read_jsonl(path: str | Path, whole: bool = True) -> list[dict[str, Any]]:

@@ -92,6 +92,7 @@ class KVCache:
     values: Tensor  # [L, B, Hkv, Tmax, dh]
     length: int = 0  # positions in use
     places: Tensor | None = None  # [B, Tmax] rotary position of each, where windows ask for it
+    home: object = field(default=None, repr=False)  # keeps the memory, where that is lent
     # branches that write into the same memory, this one among them; None: there are no others
     _branches: weakref.WeakSet[KVCache] | None = field(default=None, repr=False)
     _claimed: bool = field(default=True, repr=False)  # all rows up to ``length`` are in place
@@ -130,6 +131,20 @@ class KVCache:
             return
         wider = self._copy(max(need, self.capacity + min(self.capacity, GROWTH)))
         self.keys, self.values, self.places = wider.keys, wider.values, wider.places
+        self.home = None
+        self._leave()
+
+    def move(self, keys: Tensor, values: Tensor, home: object) -> None:
+        """Into other memory [L, B, Hkv, Tmax', dh], which ``home`` keeps; branches stay behind."""
+        self.claim()
+        used = slice(0, self.length)
+        keys[:, :, :, used] = self.keys[:, :, :, used]
+        values[:, :, :, used] = self.values[:, :, :, used]
+        if self.places is not None:
+            kept = self.places
+            self.places = kept.new_empty(kept.shape[0], keys.shape[3])
+            self.places[:, used] = kept[:, used]
+        self.keys, self.values, self.home = keys, values, home
         self._leave()
 
     def branch(self) -> KVCache:

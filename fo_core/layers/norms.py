@@ -16,12 +16,7 @@ class WideNorm(nn.RMSNorm):
 
 
 class OffsetNorm(nn.Module):
-    """``x / rms(x) * (1 + weight)``, in float32 at least (Gemma's checkpoints hold such a weight).
-
-    Args:
-        dim: D, of the last axis.
-        eps: Added to the mean square.
-    """
+    """``x / rms(x) * (1 + weight)``, in float32 at least, as Gemma's checkpoints have it."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()

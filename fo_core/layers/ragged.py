@@ -33,6 +33,9 @@ def run_ragged(
         packed, else but for rounding).
     """
     counts = [row.shape[1] for row in rows]
+    static = stack.static if len(set(counts)) == 1 else None
+    if static is not None and all(static.takes(cache, counts[0]) for cache in caches):
+        return static.run(rows, caches, shifts)
     x = stack.enter(torch.cat(list(rows), dim=1))  # [1, N, D]
     starts = [cache.length - shift for cache, shift in zip(caches, shifts, strict=True)]
     if stack.rows and not torch.is_grad_enabled():

@@ -9,7 +9,7 @@ full attention; the first and the following steps run the same code.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -166,6 +166,7 @@ class LlamaStack(nn.Module):
         self.fused = False
         self.rows: list[RowLayer] = []  # of the packed weights, for steps behind a cache
         self.wide = False  # packed: activations and caches are float32, whatever the weights are
+        self.static: Any = None  # StaticSteps, for short steps of few sequences
         self.recompute = False  # inner values are computed again in the backward pass
 
     @property
@@ -223,6 +224,8 @@ class LlamaStack(nn.Module):
         Args:
             weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
+        # whether run_packed can do what these layers do
+        fits = not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
         rows = []
         for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
@@ -233,13 +236,14 @@ class LlamaStack(nn.Module):
             attention.output = pack_linears(weights, attention.o_proj)
             mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
             mlp.output = pack_linears(weights, mlp.down_proj)
-            if self._fits_rows:
+            if fits:
                 rows.append(row_of(layer))
         self.rows, self.wide = rows, True
         return self
 
     def _apply(self, fn, recurse=True):
         """After a cast or a move, products of the old weights are made anew (packed: dropped)."""
+        self.static = None
         before = [p.data_ptr() for p in self.parameters()] if self.fused else []
         super()._apply(fn, recurse)
         if self.fused and before == [p.data_ptr() for p in self.parameters()]:
@@ -249,11 +253,6 @@ class LlamaStack(nn.Module):
             for part in (layer.self_attn, layer.mlp):
                 part.joined = part.output = None
         return self.fuse() if self.fused else self
-
-    @property
-    def _fits_rows(self) -> bool:
-        """Whether :func:`run_packed` can do what these layers do."""
-        return not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
 
     def _plain(self, x: Tensor, positions: object, mask: object, causal: bool) -> bool:
         """Whether it is what :func:`run_packed` does: one sequence, consecutive positions."""
@@ -331,6 +330,10 @@ class LlamaStack(nn.Module):
         past = None if past is None else (past[0].to(x.dtype), past[1].to(x.dtype))
         start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
         if cache is not None:
+            if self.static is not None and mask is None and causal:
+                short = self.static.alone(x, positions, cache)
+                if short is not None:
+                    return short
             if self._plain(x, positions, mask, causal):
                 position = start if positions is None else cast(int, positions)
                 return run_packed(self, x[0], [cache], [T], [position]).unsqueeze(0)

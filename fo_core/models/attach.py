@@ -23,9 +23,10 @@ from fo_core.models.adapter.conv_adapter import ConvAdapterConfig
 from fo_core.models.adapter.word_adapter import WordAdapter, WordAdapterConfig
 from fo_core.models.decoder.duration_decoder import DurationDecoderConfig
 from fo_core.models.encoder.piece_lm import PieceLM
-from fo_core.models.freeze_omni import CtcConfig, FreezeOmni, FreezeOmniConfig
+from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 from fo_core.models.llm import source as llm_source
 from fo_core.models.llm.frozen_llm import FrozenLLM
+from fo_core.models.model_config import CtcConfig
 
 Fate = Literal["kept", "rewritten", "untrained"]
 

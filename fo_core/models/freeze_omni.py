@@ -48,7 +48,6 @@ from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tools import FALLBACK, Tool, ToolFormat, described, system_with, tool_format
 from fo_core.models.model_config import (
-    CtcConfig,
     FreezeOmniConfig,
     PromptConfig,
     read_config,
@@ -96,8 +95,12 @@ class FreezeOmni(nn.Module):
         )
         self.features = make_extractor(self.speech_encoder.features)
         enc_dim, width = self.speech_encoder.dim, llm.width
-        vocabulary = _make_vocabulary(model_config.ctc, llm)
-        self.ctc_head = CtcHead(enc_dim, vocabulary, model_config.ctc.zero)
+        ctc = model_config.ctc
+        pieces = ctc.vocabulary == "pieces"
+        vocabulary: Vocabulary = (
+            PieceVocabulary(ctc.pieces) if pieces else TokenVocabulary(ctc.tokens, llm.tokenizer)
+        )
+        self.ctc_head = CtcHead(enc_dim, vocabulary, ctc.zero)
         self.adapter = _make_adapter(model_config.adapter, enc_dim, vocabulary, llm)
         self.task = _make_prompt(model_config.task, llm, "task" not in given)
         self.prompt = _make_prompt(model_config.prompt, llm, "prompt" not in given)
@@ -170,12 +173,25 @@ class FreezeOmni(nn.Module):
             self._grow_decoder(prefix=True)
 
     def add_drafts(self, count: int) -> None:
-        """Let the speech decoder guess ``count`` tokens ahead, by a head with initial weights.
-
-        Stage ``output-2`` trains it; a head that is there stays and guesses so many from now on.
-        """
+        """Let the speech decoder guess ``count`` tokens ahead; ``output-2`` trains a new head."""
         if self.config.speech_decoder.drafts != count:
             self._grow_decoder(drafts=count)
+
+    def learn_chunks(self) -> None:
+        """Note that the speech decoder is trained on text by the chunk, where it has to be."""
+        if not self.speech_decoder.cfg.reads_chunks:
+            self._grow_decoder(reads_chunks=True)
+
+    def require_chunks(self, what: str) -> None:
+        """Refuse text by the chunk for a speech decoder that has not learned it.
+
+        Raises:
+            ConfigError: It would speak what it has never read so.
+        """
+        if not self.speech_decoder.cfg.reads_chunks:
+            what = f"{what}: this model's speech decoder was not trained on text by the chunk"
+            do = "train it: fo train --stage output-2 --set stage.chunks=0.5"
+            raise ConfigError(what, possible="0", do=do)
 
     def _grow_decoder(self, **changes: Any) -> None:
         cfg = replace(self.config.speech_decoder, **changes)
@@ -237,12 +253,6 @@ def _make_encoder(
         return WhisperEncoder(encoder, start)
     official = encoder.compat == "official"
     return OfficialSpeechEncoder(encoder) if official else SpeechEncoder(encoder)
-
-
-def _make_vocabulary(ctc: CtcConfig, llm: FrozenLLM) -> Vocabulary:
-    if ctc.vocabulary == "pieces":
-        return PieceVocabulary(ctc.pieces)
-    return TokenVocabulary(ctc.tokens, llm.tokenizer)
 
 
 def _make_adapter(

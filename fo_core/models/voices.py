@@ -33,7 +33,7 @@ def listed(cfg: FreezeOmniConfig) -> Mapping[str, VoiceConfig]:
 
 
 def find(cfg: FreezeOmniConfig, voice: VoiceChoice) -> tuple[int, ...] | None:
-    """Global tokens of a voice; None: the model's own.
+    """Global tokens of a voice; None: none is asked for. The own one's are 0 where none are named.
 
     Raises:
         ConfigError: There is no voice of this name.
@@ -45,5 +45,5 @@ def find(cfg: FreezeOmniConfig, voice: VoiceChoice) -> tuple[int, ...] | None:
     if voice in cfg.voices:
         return cfg.voices[voice].global_tokens
     if voice == OWN:
-        return cfg.voice or None
+        return cfg.voice or (0,) * cfg.codec.global_quantizer.groups
     raise ConfigError(f"no voice {voice[:64]!r}", possible=", ".join(names(cfg)))

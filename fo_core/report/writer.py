@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fo_core.io.files import write_text
-from fo_core.report.document import Document, Sample, Table
+from fo_core.report.document import Document, Table
 from fo_core.report.html import render
 
 
@@ -47,7 +47,11 @@ def markdown(document: Document) -> str:
     lines = [f"# {document.title}", ""]
     lines += [document.summary, ""] if document.summary else []
     for section in document.sections:
-        tables = [*section.tables, *([_samples(section.samples)] if section.samples else [])]
+        tables = [*section.tables]
+        if samples := section.samples:
+            labels = list(dict.fromkeys(name for sample in samples for name in sample.texts))
+            rows = [(s.title, *(s.texts.get(name) or "" for name in labels)) for s in samples]
+            tables.append(Table(("sample", *labels), rows))
         if section.pictures and not tables:
             continue
         lines += [f"## {section.title}", ""]
@@ -55,12 +59,6 @@ def markdown(document: Document) -> str:
         for table in tables:
             lines += [*table_lines(table), ""]
     return "\n".join(lines)
-
-
-def _samples(samples: Sequence[Sample]) -> Table:
-    labels = list(dict.fromkeys(name for sample in samples for name in sample.texts))
-    rows = [(s.title, *(s.texts.get(name) or "" for name in labels)) for s in samples]
-    return Table(("sample", *labels), rows)
 
 
 def table_lines(table: Table) -> list[str]:

@@ -27,6 +27,7 @@ from fo_core.server.beta import PROTOCOL
 from fo_core.server.budget import Budget
 from fo_core.server.connection import ERROR, POLICY, TRY_LATER, Connection, ServeConfig
 from fo_core.server.drain import SAYS, Drain
+from fo_core.server.live.routes import LiveRoutes, Rooms
 from fo_core.server.logs import request_id, say
 from fo_core.server.messages import Refused, new_id
 from fo_core.server.metrics import Metrics
@@ -37,7 +38,6 @@ from fo_core.server.translate import error
 from fo_core.server.webrtc.routes import Calls
 
 __all__ = ["ServeConfig", "make_app"]
-NO_LIVE = "no OpenAI Live dialect here; possible: /v1/realtime by WebSocket, /v1/realtime/calls"
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds
 
 
@@ -182,21 +182,9 @@ def make_app(
         finally:
             talk.close("client")
 
-    @app.websocket("/v1/live/sessions")
-    async def live_session(socket: WebSocket) -> None:
-        await socket.accept()
-        told = error(NO_LIVE, "unsupported")["error"] | {"client_event_id": None}
-        told = {"event_id": new_id("event"), "type": "error", "error": told}
-        metrics.refused("unsupported")
-        await socket.send_json(told)
-        await socket.close(POLICY, NO_LIVE[:120])
-
-    @app.post("/v1/live/{rest:path}")
-    async def live_post(rest: str) -> Response:
-        metrics.refused("unsupported")
-        return refusal(Refused(NO_LIVE, code="unsupported"))
-
     calls.add_routes(app)
+    rooms = Rooms(pool.working, pool.cfg.idle_seconds, pool.context)
+    LiveRoutes(access, calls, rooms, cfg, leaving, metrics).add_routes(app)
     add_secrets(app, access)
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from fo_core.dialogue.sessions.pool import Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import wants_beta
 from fo_core.server.budget import Budget
+from fo_core.server.client import Client
 from fo_core.server.drain import LOOK, SAYS, Drain
 from fo_core.server.logs import say
 from fo_core.server.metrics import Metrics
@@ -23,6 +25,8 @@ from fo_core.server.settings import SessionSettings
 from fo_core.server.webrtc.media import Media
 
 GOING_AWAY, POLICY, ERROR, TRY_LATER = 1001, 1008, 1011, 1013  # close codes of WebSocket
+HANG_UP = "hangup"  # message of a socket whose session was ended by another request
+FLOOD = "too many messages"
 CUT_SECONDS = 2.0  # for the end of a reply that is cut off to reach its client
 
 
@@ -56,6 +60,7 @@ class Connection:
         drain: Says when the server is about to end.
         metrics: Told of each event that is sent.
         media: Carries the audio, where it does not come in messages.
+        protocol: Makes the client of a protocol; None: of Realtime.
     """
 
     def __init__(
@@ -67,21 +72,21 @@ class Connection:
         drain: Drain,
         metrics: Metrics,
         media: Media | None = None,
+        protocol: Callable[..., Client] | None = None,
     ) -> None:
         self._socket, self._cfg, self._drain, self._metrics = socket, cfg, drain, metrics
-        self._media = media
         self._budget = Budget(cfg.messages_per_second, cfg.burst)
         self._replies, self._begun = 0, 0.0
-        self._client = Realtime(
-            talk,
-            settings,
-            self._send,
-            cfg.session_seconds,
-            socket.query_params.get("states") == "1",
-            wants_beta(socket.headers),
-            lambda: [self._budget.shown()],
-            self._saw,
-            media,
+        beta = wants_beta(socket.headers)
+        self._client = (protocol or functools.partial(Realtime, beta=beta))(
+            talk=talk,
+            settings=settings,
+            send=self._send,
+            seconds=cfg.session_seconds,
+            states=socket.query_params.get("states") == "1",
+            limits=lambda: [self._budget.shown()],
+            saw=self._saw,
+            media=media,
         )
 
     async def serve(self, request_id: str, working: Callable[[], bool]) -> None:
@@ -96,9 +101,7 @@ class Connection:
         tasks: list[asyncio.Task[tuple[int, str]]] = []
         try:
             await client.hello()
-            parts = [self._listen(), self._speak(), self._leave(working)]
-            if self._media is not None:
-                parts += self._media.parts(client)
+            parts = [self._listen(), self._speak(), self._leave(working), *client.parts()]
             tasks = [asyncio.create_task(part) for part in parts]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             code, why = next(iter(done)).result()
@@ -135,19 +138,25 @@ class Connection:
         self._metrics.saw(event, seconds)
 
     async def _listen(self) -> tuple[int, str]:
+        client = self._client
         while True:
             message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
+            if message["type"] == HANG_UP:
+                await client.hang_up()
+            if message["type"] in ("websocket.disconnect", HANG_UP):
                 return 1000, ""
             if not self._budget.spend():
-                await self._client.say_error("too many messages", "rate_limit_exceeded")
-                return POLICY, "too many messages"
-            await self._client.receive(message.get("text") or message.get("bytes") or "")
+                await client.say_end(FLOOD, "rate_limit_exceeded", "failed")
+                return POLICY, FLOOD
+            await client.receive(message.get("text") or message.get("bytes") or "")
+            if client.ended:
+                return 1000, "close_requested"
 
     async def _speak(self) -> tuple[int, str]:
         reason = await self._client.run()
         if reason != "client":
-            await self._client.say_error(f"the session ended: {reason}", "session_expired")
+            what = f"the session ended: {reason}"
+            await self._client.say_end(what, "session_expired", reason)
         return (1000 if reason in ("client", "idle", "too_long") else ERROR), reason
 
     async def _leave(self, working: Callable[[], bool]) -> tuple[int, str]:
@@ -160,5 +169,5 @@ class Connection:
             until = time.monotonic() + CUT_SECONDS
             while client.replying and time.monotonic() < until:
                 await asyncio.sleep(LOOK)
-        await client.say_error(SAYS, "server_shutdown")
+        await client.say_end(SAYS, "server_shutdown", "shutdown")
         return GOING_AWAY, SAYS

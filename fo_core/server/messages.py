@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fo_core.errors import DataError
@@ -70,9 +70,23 @@ def read_event(data: dict[str, Any]) -> Any:
         "response.create": realtime.ResponseCreateEvent,
         "response.cancel": realtime.ResponseCancelEvent,
     }
+    return read_kind(data, kinds, ("session.update",))
+
+
+def read_kind(data: dict[str, Any], kinds: Mapping[str, Any], also: Sequence[str] = ()) -> Any:
+    """A client's event as one of the openai package's types.
+
+    Args:
+        data: The event.
+        kinds: The types, by their names in the protocol.
+        also: More names, that are read elsewhere.
+
+    Raises:
+        Refused: There is no such event, or a field is missing or wrong.
+    """
     kind = data["type"]
     if kind not in kinds:
-        near = did_you_mean(kind[:64], ["session.update", *kinds])
+        near = did_you_mean(kind[:64], [*also, *kinds])
         raise Refused(f"no event {kind[:64]!r}; {near}", "type", "unknown_event")
     return checked(kinds[kind], data)
 

@@ -7,79 +7,36 @@ over WebRTC it has tracks of its own and only the events pass here.
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import json
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
-
-import numpy as np
 
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
-from fo_core.dialogue.sessions.pool import Overflow, Talk
-from fo_core.errors import FoError
 from fo_core.server.beta import from_beta, to_beta
+from fo_core.server.client import Client
 from fo_core.server.items import Item
-from fo_core.server.messages import Refused, new_id, read_event, read_message
+from fo_core.server.messages import Refused, new_id, read_event
 from fo_core.server.responses import Event, Wanted
-from fo_core.server.settings import (
-    MAX_TOKENS,
-    SessionSettings,
-    short,
-    speaks,
-    tokens,
-    wire_format,
-)
+from fo_core.server.settings import MAX_TOKENS, short, speaks, tokens, wire_format
 from fo_core.server.tools import read_tools
-from fo_core.server.translate import Asked, Translator, error
+from fo_core.server.translate import Asked
 from fo_core.server.voices import wanted_voice
-from fo_core.server.webrtc.media import TRACK_RATE, Media
-from fo_core.server.wire import SPEECH_RATE, Resampler, WireFormat, from_base64
+from fo_core.server.wire import MAX_AUDIO, SPEECH_RATE, Resampler, WireFormat, from_base64
 from fo_core.streaming import SAMPLE_RATE
 
-Send = Callable[[str], Awaitable[None]]
-MAX_AUDIO = 15 * 2**20  # bytes of one append
 ROUNDING_MS = 50  # by which a client may think that an answer is longer than it is
 
 
-class Realtime:
-    """One connection.
+class Realtime(Client):
+    """One connection; arguments as of :class:`fo_core.server.client.Client`.
 
     Args:
-        talk: The user's talk; closed by the owner of the connection.
-        settings: In force at first.
-        send: Takes one message; its order is the order of calls.
-        seconds: Longest session, for ``expires_at``.
-        states: Send the dialogue states too (an extension).
         beta: Send events by the names of the protocol's beta.
-        limits: Gives the client's ``rate_limits``.
-        saw: Told of each event that is sent.
-        media: Takes the audio of replies; None: it is sent as events, and the client's comes so.
     """
 
-    def __init__(
-        self,
-        talk: Talk,
-        settings: SessionSettings,
-        send: Send,
-        seconds: float = 3600,
-        states: bool = False,
-        beta: bool = False,
-        limits: Callable[[], list[Event]] = list,
-        saw: Callable[[Event], None] = lambda event: None,
-        media: Media | None = None,
-    ) -> None:
-        self.talk, self.settings = talk, copy.copy(settings)  # those of a key are of many sessions
-        self.id = new_id("sess")
-        self._send, self._beta, self._saw = send, beta, saw
-        self._expires_at = int(time.time() + seconds)
-        self._out = Translator(lambda: self.settings, states, limits, audio=media is None)
-        self._media = media
-        rate = settings.audio_in.rate if media is None else TRACK_RATE
-        self._resampler = Resampler(rate, SAMPLE_RATE)
-        self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
+    def __init__(self, *given: Any, beta: bool = False, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._beta = beta
 
     async def hello(self) -> None:
         """The first events of a connection, and the talk's first settings."""
@@ -94,75 +51,29 @@ class Realtime:
             ]
         )
 
-    async def run(self) -> str:
-        """Send what happens until the talk ends; returns why it did."""
-        async for event in self.talk:
-            if isinstance(event, ev.Closed):
-                return event.reason
-            if self._media is not None:
-                self._media.follow(event)
-            if isinstance(event, ev.AudioDelta):
-                self.settings.heard = True
-            async with self._lock:
-                await self._emit(self._out.translate(event))
-                if self._media is not None:
-                    if isinstance(event, ev.ReplyStarted):
-                        self._media.responses[event.turn] = self._out.newest
-                    await self._emit(self._media.changes())
-        return "client"
-
     async def report(self) -> None:
         """Send what became of the audio buffer, where the audio has a track of its own."""
         async with self._lock:
             await self._emit(() if self._media is None else self._media.changes())
 
-    def hear(self, wave: np.ndarray) -> None:
-        """Sound of the client's track: float32 [S] at 48 kHz.
+    def _told(self, event: ev.DuplexEvent) -> Iterable[Event]:
+        yield from self._out.translate(event)
+        if self._media is not None:
+            if isinstance(event, ev.ReplyStarted):
+                self._media.responses[event.turn] = self._out.newest
+            yield from self._media.changes()
 
-        Raises:
-            Overflow: There is no room for it.
-        """
-        self._push(self._resampler, wave)
+    def _shown(self, event: Event) -> Event | None:
+        told = to_beta(event) if self._beta else event
+        return None if told is None else {"event_id": new_id("event"), **told}
 
-    async def receive(self, message: str | bytes) -> None:
-        """Obey one message; whatever is wrong with it becomes an error event."""
-        event_id = None
-        async with self._lock:
-            try:
-                data = read_message(message)
-                event_id = data.get("event_id")
-                if data["type"] == "session.update":
-                    await self._emit(self._update(data))
-                    return
-                if isinstance(data.get("response"), dict):
-                    data = {**data, "response": from_beta(data["response"], "response")}
-                event = read_event(data)
-                await self._emit(self._handlers[event.type](self, event))
-            except Refused as refused:
-                await self._emit([error(str(refused), refused.code, refused.param, event_id)])
-            except FoError as wrong:
-                code = "overflow" if isinstance(wrong, Overflow) else "invalid_value"
-                await self._emit([error(str(wrong), code, None, event_id)])
-
-    async def say_error(self, message: str, code: str) -> None:
-        """Tell the client what is wrong with the connection itself."""
-        await self._emit([error(message, code)])
-
-    @property
-    def replying(self) -> bool:
-        """Whether a response is being made, or an event is being sent."""
-        return self._out.reply is not None or self._lock.locked()
-
-    def interrupt(self) -> None:
-        """Cut the response off that is being made."""
-        self.talk.send(do.Interrupt())
-
-    async def _emit(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self._saw(event)
-            told = to_beta(event) if self._beta else event
-            if told is not None:
-                await self._send(json.dumps({"event_id": new_id("event"), **told}))
+    def _obey(self, data: dict[str, Any]) -> Iterable[Event]:
+        if data["type"] == "session.update":
+            return self._update(data)
+        if isinstance(data.get("response"), dict):
+            data = {**data, "response": from_beta(data["response"], "response")}
+        event = read_event(data)
+        return self._handlers[event.type](self, event)
 
     def _update(self, data: dict[str, Any]) -> Iterable[Event]:
         session = data.get("session")
@@ -189,27 +100,14 @@ class Realtime:
             self._push(self._resampler, wave)
         return ()
 
-    def _push(self, resampler: Resampler, wave: np.ndarray) -> None:
-        """Resample and push; what is refused leaves nothing behind, in the resampler neither.
-
-        Without turn detection an utterance may come at once: it is taken whatever its length.
-        """
-        manual = self.settings.turn.detect == "manual"
-        samples = len(wave) * SAMPLE_RATE // resampler.rates[0]
-        self.talk.check_room(0 if manual else samples)
-        self.talk.push(resampler.step(wave), checked=True)
-
     def _commit(self, event: Any) -> Iterable[Event]:
-        self._push_rest()
+        rest = self._resampler.flush()
+        if len(rest):
+            self.talk.push(rest, checked=True)
         # without turn detection the client asks for the response itself
         id = self._out.ask(Asked(event.event_id))  # noqa: A001 the protocol's word
         self.talk.send(do.Commit(self.settings.turn.answer, id=id))
         return ()
-
-    def _push_rest(self) -> None:
-        rest = self._resampler.flush()
-        if len(rest):
-            self.talk.push(rest, checked=True)
 
     def _clear(self, event: Any) -> Iterable[Event]:
         self._resampler.flush()

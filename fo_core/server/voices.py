@@ -8,9 +8,12 @@ from typing import Any
 from fo_core.models.voices import OWN
 from fo_core.server.messages import Refused
 
-# the protocol's built-in voices: clients send them unasked, so they mean "any"
+# the protocols' built-in voices: clients send them unasked, so they mean "any"
 BUILT_IN = frozenset(
-    "alloy ash ballad cedar coral echo marin sage shimmer verse".split()  # noqa: SIM905
+    (
+        "alloy ash ballad cedar coral echo marin sage shimmer verse "
+        "beacon bossa cinder delta gleam meridian quartz ripple shida stone tempo vesper willow"
+    ).split()
 )
 
 

@@ -16,6 +16,7 @@ Kind = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 _G711: dict[str, str] = {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
 SPEECH_RATE = 24000  # Hz of what the model says
 MIN_RATE, MAX_RATE = 8000, 96000  # Hz
+MAX_AUDIO = 15 * 2**20  # bytes of one message
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class ItemCache:
         if self.compute is None:
             return batch
         items = batch["items"]
-        keys = [_key(item) for item in items]
+        keys = [hashlib.sha256(repr(item).encode()).hexdigest() for item in items]
         rows = [self._kept.get(key) or self._from_disk(key, model) for key in keys]
         missing = [row for row, found in enumerate(rows) if found is None]
         rounds = team.max_over_ranks(len(missing)) if team and team.sharded else len(missing)
@@ -77,10 +77,6 @@ class ItemCache:
     def _path(self, key: str) -> Path:
         assert self.folder is not None
         return self.folder / key[:2] / f"{key[2:24]}.safetensors"
-
-
-def _key(item: Any) -> str:
-    return hashlib.sha256(repr(item).encode()).hexdigest()
 
 
 def place(

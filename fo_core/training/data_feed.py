@@ -51,7 +51,8 @@ def open_loader(
     """A loader for a task.
 
     Args:
-        source: Items, path of a manifest, or a ready loader, which is returned as it is.
+        source: Items, path of a manifest or of a folder of shards, or a ready loader, which is
+            returned as it is.
         task: Name of a task of :mod:`fo_core.data.collate`.
         cfg: How to batch.
         seed: Of the order, crops and changes.
@@ -63,12 +64,18 @@ def open_loader(
     """
     if hasattr(source, "load_state_dict"):
         return source
+    from fo_core.data import manifest
     from fo_core.data.collate import find_task
     from fo_core.data.dataset import make_loader
+    from fo_core.data.lazy import open_items
 
+    if not isinstance(source, str | Path):
+        items: Any = list(source)
+    else:  # lazily, where there are many
+        items = open_items(source) if training else manifest.read(source)
     crop = round(cfg.crop_seconds * find_task(task).rate)
     return make_loader(
-        training_items(source) if training else read_items(source),
+        items,
         task,
         batch_size=cfg.size,
         batch_seconds=cfg.seconds,
@@ -86,32 +93,6 @@ def open_loader(
         world_size=share[1],
         endless=training,
     )
-
-
-def read_items(source: Any) -> list[Any]:
-    """Items, or those of a manifest or of a folder of shards.
-
-    Raises:
-        DataError: It cannot be read, or is empty.
-    """
-    if not isinstance(source, str | Path):
-        return list(source)
-    from fo_core.data.manifest import read
-
-    return read(source)
-
-
-def training_items(source: Any) -> Any:
-    """Items, or those of a manifest or of a folder of shards: lazily, where there are many.
-
-    Raises:
-        DataError: It cannot be read, or is empty.
-    """
-    if not isinstance(source, str | Path):
-        return list(source)
-    from fo_core.data.lazy import open_items
-
-    return open_items(source)
 
 
 def first_items(source: Any, count: int | None) -> Any:
@@ -144,6 +125,30 @@ def size(loader: Any) -> dict[str, float]:
     hours = sum(float(getattr(item, "duration", 0.0)) for item in items) / 3600
     ids = zlib.crc32("\n".join(str(getattr(item, "id", "")) for item in items).encode())
     return {"items": len(items), "hours": hours, "ids": ids}
+
+
+def reads(loader: Any, steps: int, each: int) -> dict[str, float]:
+    """How much of the training data a run reads; empty for a loader that is not ours.
+
+    Args:
+        loader: The training data. Of a large manifest its current window stands for all.
+        steps: Optimiser steps of the whole run.
+        each: Batches of a step, of all processes together.
+
+    Returns:
+        ``hours`` of sound (crops count as cut), ``epochs``, and ``epoch_steps``: steps of an epoch.
+    """
+    from fo_core.data.dataset import Loader
+
+    batches = loader.batches() if isinstance(loader, Loader) else []
+    if not batches:
+        return {}
+    crop = loader.crop_samples / loader.task.rate or float("inf")
+    items = loader.items
+    window = sum(min(items[i].duration, crop) for batch in batches for i in batch) / 3600
+    epoch_steps = len(batches) * loader.windows / each
+    hours = window * loader.windows / epoch_steps * steps
+    return {"hours": hours, "epochs": steps / epoch_steps, "epoch_steps": epoch_steps}
 
 
 def infinite_batches(loader: Any, name: str) -> Iterator[Batch]:

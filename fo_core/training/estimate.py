@@ -64,7 +64,6 @@ def estimate(
         "speech_tokens": sum(speech) / len(some) * count * each,
         "padding": 1.0 - sum(seconds) / sum(padded),
         "batches_an_epoch": len(batches) * loader.windows,
-        "epochs": cfg.max_steps * each / (len(batches) * loader.windows),
         "processes": world()[1],
     }
     trained = sum(_bytes(p) for p in trainable.values())

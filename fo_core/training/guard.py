@@ -130,20 +130,31 @@ def check_finite(
 class Divergence:
     """Stops a run whose loss has left where it began far behind.
 
+    One row may be one batch, and a batch may be easy or hard: the start is the largest loss of
+    ``START`` rows, and only ``IN_A_ROW`` rows one after the other are a divergence.
+
     Args:
-        factor: Times the first row's loss; 0 never stops.
+        factor: Times the largest loss of the first rows; 0 never stops.
         history: Rows of the run so far.
     """
 
+    START, IN_A_ROW = 5, 3
+
     def __init__(self, factor: float, history: Sequence[Mapping[str, float]]) -> None:
-        self.factor, self.first = factor, dict[str, float]()
+        self.factor = factor
+        self.start, self.above = dict[str, list[float]](), dict[str, int]()
         for row in history:
             self._learn(row)
 
     def _learn(self, row: Mapping[str, float]) -> None:
         for key, value in row.items():
-            if key == "loss" or key.endswith(".loss"):
-                self.first.setdefault(key, abs(value))
+            if key != "loss" and not key.endswith(".loss"):
+                continue
+            start = self.start.setdefault(key, [])
+            far = start and value > self.factor * max(*start, 1e-2)
+            self.above[key] = self.above.get(key, 0) + 1 if far else 0
+            if not far and len(start) < self.START:
+                start.append(abs(value))
 
     def check(
         self, row: Mapping[str, float], batch: Batch, folder: Path, stage: str, step: int
@@ -151,15 +162,15 @@ class Divergence:
         """Look at a row of averages.
 
         Raises:
-            StageError: The loss is more than ``factor`` times that of the first row.
+            StageError: The last three rows' loss is more than ``factor`` times that of the first.
         """
         self._learn(row)
-        for key, first in self.first.items():
-            if self.factor and row.get(key, 0.0) > self.factor * max(first, 1e-2):
+        for key, above in self.above.items():
+            if self.factor and key in row and above >= self.IN_A_ROW:
                 path = _save_batch(batch, folder, step)
                 raise StageError(
                     f"stage {stage} diverged: {key} is {row[key]:.4g} at step {step + 1}, it began "
-                    f"at {first:.4g}; the last batch is in {path}",
+                    f"at {max(self.start[key]):.4g}; the last batch is in {path}",
                     do="lower the learning rate, raise warmup_steps, or set train.diverged=0",
                 )
 

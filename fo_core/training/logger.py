@@ -48,7 +48,7 @@ class RunLogger:
         """
         if self._file is None:
             return
-        line = json.dumps({"step": step} | {k: _short(v) for k, v in values.items()})
+        line = json.dumps({"step": step} | {k: float(f"{v:.6g}") for k, v in values.items()})
         try:
             self._file.write(line.encode() + b"\n")
             self._file.flush()
@@ -113,10 +113,6 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def last_metrics(folder: Path, step: int | None = None) -> dict[str, float]:

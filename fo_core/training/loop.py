@@ -27,6 +27,7 @@ from fo_core.training.data_feed import (
     first_items,
     infinite_batches,
     open_loader,
+    reads,
     seed_draws,
     size,
     to_device,
@@ -124,7 +125,9 @@ class Run:
         held_out = open_loader(items, stage.data, cfg.val_batch, cfg.seed, False, share)
         sizes = size(self.train), size(held_out)
         self.plan = report.make_plan(model, stage, self.groups, *sizes, cfg.max_steps)
+        self.plan["reads"] = reads(self.train, cfg.max_steps, cfg.accumulate * world()[1])
         self.plan["warnings"] = check_data(model, stage, getattr(self.train, "items", []))
+        self.plan["warnings"] += report.unread(self.plan)
         if getattr(self.train, "lazy", None) is not None:
             self.train.inspect = partial(check_data, model, stage)
         if precision(cfg) != cfg.precision:

@@ -21,16 +21,11 @@ NAMES = tuple(STAGES.names())
 RECIPES = tuple(sorted(path.name for path in FOLDER.iterdir() if path.is_dir()))
 
 
-def _any_stage() -> Any:
-    """The type "options of any stage", told apart by their ``type``."""
-    options = tuple(STAGES.load(name).OPTIONS for name in NAMES)
-    return Annotated[Union[options], Field(discriminator="type")]  # noqa: UP007
-
-
 if TYPE_CHECKING:
     from fo_core.training.stage import StageOptions as AnyStage
-else:
-    AnyStage = _any_stage()
+else:  # the options of any stage, told apart by their ``type``
+    _OPTIONS = tuple(STAGES.load(name).OPTIONS for name in NAMES)
+    AnyStage = Annotated[Union[_OPTIONS], Field(discriminator="type")]  # noqa: UP007
 
 
 @config

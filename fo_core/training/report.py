@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -86,8 +87,9 @@ def print_plan(plan: Mapping[str, Any]) -> None:
             highlight=False,
         )
     train, val = plan["train"], plan["val"]
+    read = f", which read {_read(plan['reads'])}" if plan.get("reads") else ""
     console.print(
-        f"{plan['steps']:,} steps on {train['items']:,.0f} items ({train['hours']:.2f} h); "
+        f"{plan['steps']:,} steps{read}, on {train['items']:,.0f} items ({train['hours']:.2f} h); "
         f"held out: {val['items']:,.0f} items ({val['hours']:.2f} h)",
         highlight=False,
     )
@@ -95,6 +97,21 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         console.print(line, highlight=False)
     for line in plan.get("warnings", []):
         console.print(f"warning: {line}", highlight=False, markup=False)
+
+
+def unread(plan: Mapping[str, Any]) -> list[str]:
+    """A warning where the steps of a run are too few to read every item once."""
+    read = plan.get("reads")
+    if not read or read["epochs"] >= 1:
+        return []
+    return [
+        f"{plan['steps']:,} steps read {read['epochs']:.0%} of the training data; one epoch takes "
+        f"{math.ceil(read['epoch_steps']):,} steps (--set train.max_steps=N)"
+    ]
+
+
+def _read(reads: Mapping[str, float]) -> str:
+    return f"{reads['hours']:,.2f} h of sound ({reads['epochs']:,.2f} epochs)"
 
 
 def write_result(folder: Path, plan: Mapping[str, Any], result: StageResult, **more: Any) -> None:
@@ -113,9 +130,7 @@ def _cost(plan: Mapping[str, Any]) -> list[str]:
             f"{step['text_tokens']:,.0f} text tokens, {step['speech_tokens']:,.0f} speech tokens, "
             f"padding {step['padding']:.1%}, {step['processes']} process(es)"
         )
-        lines.append(
-            f"an epoch: {step['batches_an_epoch']:,} batches; the run: {step['epochs']:,.2f} epochs"
-        )
+        lines.append(f"an epoch: {step['batches_an_epoch']:,} batches")
     if memory := plan.get("memory_gb"):
         parts = ", ".join(f"{n} {size:.2f}" for n, size in memory.items() if n != "sum")
         lines.append(f"memory of a process: about {memory['sum']:.2f} GiB ({parts})")
@@ -149,7 +164,7 @@ def read_result(folder: Path, history: Sequence[dict[str, float]]) -> StageResul
 
 def draw_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> Path | None:
     """Draw training and held-out values over the steps into ``curves.png``."""
-    keys = [k for k in dict.fromkeys(k for row in history for k in row) if _is_curve(k)]
+    keys = (k for row in history for k in row if k.split(".")[-1] not in NO_CURVE)
     panels = list(dict.fromkeys(k.removeprefix("val_") for k in keys))
     if not panels:
         return None
@@ -164,12 +179,8 @@ def draw_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> Path | 
     return path
 
 
-def _is_curve(key: str) -> bool:
-    quiet = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s"}
-    quiet |= {"data_share", "padding", "memory_gb"}
-    return key.split(".")[-1] not in quiet
-
-
+NO_CURVE = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s", "data_share"}
+NO_CURVE |= {"padding", "memory_gb"}
 STAGES = "stages.json"  # the card's own facts, one entry a stage, beside the card
 
 
@@ -199,6 +210,7 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
         "summary": plan["summary"],
         "steps": plan["steps"],
         "train": {k: plan["train"][k] for k in ("items", "hours")},
+        "reads": plan.get("reads", {}),
         "val": {k: plan["val"][k] for k in ("items", "hours")},
         "trainable_parameters": record["trainable_parameters"],
         "seconds": round(record["seconds"], 1),
@@ -225,11 +237,12 @@ def _card(model: FreezeOmni, stages: list[dict[str, Any]]) -> str:
 
 def _stage_section(stage: Mapping[str, Any]) -> Section:
     train, val = stage["train"], stage["val"]
+    read = f", {_read(stage['reads'])} read" if stage.get("reads") else ""
     frozen = "unchanged (SHA-256)" if stage["frozen_unchanged"] else "CHANGED"
     told = (
         f"{stage['summary'].capitalize()}. {stage['steps']:,} steps,"
         f" {stage['trainable_parameters']:,} parameters, {stage['seconds']:,.0f} s,"
-        f" on {train['items']:,.0f} items ({train['hours']:.2f} h). Frozen weights {frozen}."
+        f" on {train['items']:,.0f} items ({train['hours']:.2f} h){read}. Frozen weights {frozen}."
     )
     rows = [(k.removeprefix("val_"), f"{value:.4g}") for k, value in stage["metrics"].items()]
     head = (f"on {val['items']:,.0f} held-out items ({val['hours']:.2f} h)", "")

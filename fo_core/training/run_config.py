@@ -28,7 +28,7 @@ class TrainConfig:
     shard_llm: bool = False  # FSDP: each process holds a part of the frozen LLM's layers
     checkpointing: bool = False  # compute inner values again in the backward pass: less memory
     compile: bool = False  # torch.compile of the parts' forward passes
-    diverged: float = 10.0  # stop when the loss is so many times that of the first rows; 0 = never
+    diverged: float = 10.0  # stop when 3 rows' loss is so many times the first 5 rows'; 0 = never
     validate_every: int = 500  # steps between two validations; the last step always is one
     save_every: int = 500  # steps between two checkpoints; the last step always is one
     keep: int = 2  # newest checkpoints kept, besides the best

@@ -14,11 +14,12 @@ from torch import nn
 
 from fo_core.io import audio
 from fo_core.io.files import replacing
+from fo_core.report.plots import spectrograms
 from fo_core.training.cache import ItemCache
 from fo_core.training.data_feed import count, seed_draws, to_device
 from fo_core.training.distributed import DistributedContext, merge
 from fo_core.training.run_config import TrainConfig
-from fo_core.training.stage import Batch, Sounds, Stage
+from fo_core.training.stage import Stage
 from fo_core.training.stepper import Objectives, Sealed
 
 
@@ -57,7 +58,9 @@ class HeldOut:
                     for key, value in bare(index, Sealed(batch)).items():
                         label = key if index == 0 else f"{objective.name}.{key}"
                         found[label] = (float(value) * count(batch), float(count(batch)))
-                found |= self._metrics(bare.model, batch)
+                if self.stage.metrics is not None:
+                    with torch.autocast(model_device(bare.model), enabled=False):
+                        found |= self.stage.metrics(bare.model, batch)
                 for key, value in found.items():
                     pair = value if isinstance(value, tuple) else (float(value), 1.0)
                     sums.setdefault(key, []).extend(pair)
@@ -67,12 +70,6 @@ class HeldOut:
             for key, values in merge(parts[:1] if team.sharded else parts).items()
             if sum(values[1::2])
         }
-
-    def _metrics(self, model: Any, batch: Batch) -> dict[str, Any]:
-        if self.stage.metrics is None:
-            return {}
-        with torch.autocast(model_device(model), enabled=False):
-            return dict(self.stage.metrics(model, batch))
 
 
 def model_device(model: nn.Module) -> str:
@@ -114,42 +111,8 @@ def write_samples(
     place = folder / "samples" / f"step-{step:08d}"
     place.mkdir(parents=True, exist_ok=True)
     for name, (wave, rate) in sounds.items():
-        audio.write(place / f"{_plain(name)}.wav", wave, rate)
-    draw_spectrograms(place / "spectrograms.png", sounds)
-
-
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
-def draw_spectrograms(path: Path, sounds: Sounds) -> None:
-    """Log spectrograms of some sounds, one above the other, in one picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.9 * len(sounds)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for row, (name, (wave, rate)) in enumerate(sounds.items()):
-        axes = figure.add_subplot(len(sounds), 1, row + 1)
-        axes.imshow(
-            _spectrogram(wave, rate),
-            origin="lower",
-            aspect="auto",
-            extent=(0, len(wave) / rate, 0, rate / 2000),
-            vmin=-80,
-            vmax=0,
-        )
-        axes.set_title(name, fontsize=9)
-        axes.set_ylabel("kHz", fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=90)
-
-
-def _spectrogram(wave: Any, rate: int) -> np.ndarray:
-    """Power in dB under the loudest, [frequency, time]: windows of 32 ms every 8 ms."""
-    size, hop = round(0.032 * rate), round(0.008 * rate)
-    padded = np.pad(np.asarray(wave, np.float32), (0, max(0, size - len(wave))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
-    power = np.abs(np.fft.rfft(frames)).T ** 2
-    decibels: np.ndarray = 10 * np.log10(power / max(float(power.max()), 1e-12) + 1e-12)
-    return decibels
+        plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+        audio.write(place / f"{plain}.wav", wave, rate)
+    drawn = spectrograms([(name, np.asarray(wave), rate) for name, (wave, rate) in sounds.items()])
+    with replacing(place / "spectrograms.png") as temporary:
+        temporary.write_bytes(drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,6 @@ def test_a_pause_stands_behind_a_word_that_leaves_the_sentence_open(
 
 
 def test_the_seed_says_what_is_made(speech: Speech, tmp_path: Path) -> None:
-    def content(folder: Path) -> dict[str, bytes]:
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        return {str(p.relative_to(folder)): p.read_bytes() for p in files}
-
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build(speech, tmp_path / name, BenchConfig(number=2, tail=1.0, seed=seed), words)
     assert content(tmp_path / "a") == content(tmp_path / "b") != content(tmp_path / "c")
@@ -152,3 +149,54 @@ def test_inner_silences_are_those_between_the_ends() -> None:
     assert (start / RATE, end / RATE) == pytest.approx((1.0, 1.5), abs=0.05)
     assert inner_silences(np.concatenate([quiet, spoken(1.0), quiet]), 0.4) == []
     assert inner_silences(wave, 0.6) == []
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_a_run_that_was_stopped_is_finished_by_the_same_command(
+    speech: Speech, tmp_path: Path
+) -> None:
+    few = BenchConfig(number=2, tail=1.0)
+    build(speech, tmp_path / "whole", few, words)
+
+    def stop(task: str, done: int, total: int) -> None:
+        if task == "smooth_turn_taking" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(speech, tmp_path / "again", few, words, stop)
+    assert not (tmp_path / "again" / "sources.json").exists()
+    half = tmp_path / "again" / duplex_bench.SMOOTH / "2"
+    (half / "turn_taking.json").unlink()
+    (half / "input.wav").write_bytes(b"RIFF")
+    build(speech, tmp_path / "again", few, words)
+    assert content(tmp_path / "again") == content(tmp_path / "whole")
+
+
+def test_recordings_of_two_benches_are_not_mixed(speech: Speech, tmp_path: Path) -> None:
+    """Folders that the second bench did not write stayed beside its own and were played."""
+    few = BenchConfig(number=1, tail=1.0)
+    build(speech, tmp_path, few, words)
+    before = content(tmp_path)
+    fewer = replace(speech, turns=speech.turns[:4])
+    for said, other in {
+        "number differ": (speech, BenchConfig(number=2, tail=1.0), words),
+        "seed, tail differ": (speech, BenchConfig(number=1, seed=1), words),
+        "words differ": (speech, few, None),
+        "utterances differ": (fewer, few, words),
+    }.items():
+        with pytest.raises(DataError, match=f"other settings: {said}"):
+            build(other[0], tmp_path, *other[1:])
+    assert content(tmp_path) == before
+
+
+def test_nothing_made_leaves_the_folder_free_for_other_utterances(
+    speech: Speech, tmp_path: Path
+) -> None:
+    gone = [Item("a", str(tmp_path / "gone.wav"), RATE, RATE)]
+    with pytest.raises(DataError, match="no utterance can be used"):
+        build(Speech(gone), tmp_path / "out", CFG)
+    assert build(speech, tmp_path / "out", CFG, words)["made"][duplex_bench.SMOOTH] == 3

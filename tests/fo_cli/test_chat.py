@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from fo_cli.chat_again import numbered
+from fo_cli.chat import numbered
 from fo_cli.main import app
 
 run = CliRunner().invoke

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fo_core.config import replace
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.conversation import new_prefixes
 from fo_core.dialogue.duplex import Duplex
-from fo_core.dialogue.settings import DialogueConfig
+from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
 from fo_core.dialogue.speech.segmenter import SegmenterConfig
 from fo_core.dialogue.speech.speaker import SpeakerConfig
 from fo_core.dialogue.speech.vocoder import VocoderConfig
@@ -24,6 +25,16 @@ CFG = DialogueConfig(
         vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
     ),
     history_chunks=2,
+)
+# the same answers in any order of work: greedy, and turns that end after a silence
+GREEDY = SamplingConfig(top_k=1)
+GREEDY_CFG = replace(
+    CFG,
+    sampling=GREEDY,
+    segmenter=replace(CFG.segmenter, max_tokens=16),
+    speaker=replace(CFG.speaker, sampling=GREEDY, max_tokens=20),
+    duplex=DuplexConfig(turn=TurnConfig(detect="server", silence_ms=300)),
+    history_chunks=1,
 )
 
 

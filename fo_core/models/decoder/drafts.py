@@ -9,28 +9,12 @@ first guess that differs, so speech is the same token for token as without guess
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 TIE = 1e-3  # several rows are rounded otherwise than one: logits differ by less than this
-
-
-@dataclass
-class SpeechLoss:
-    """Cross-entropy on the speech tokens and the end token."""
-
-    loss: Tensor  # [] mean per valid target, with the weighted terms
-    total: Tensor  # [] sum over valid targets
-    accuracy: Tensor  # [] share of valid targets that are the best guess
-    count: Tensor  # [] valid targets
-    terms: dict[str, Tensor] = field(default_factory=dict)  # further losses by name, not weighted
-
-    def joined(self, more: Tensor, **terms: Tensor) -> SpeechLoss:
-        """This loss and ``more``, whose terms are ``terms``."""
-        return replace(self, loss=self.loss + more, terms=self.terms | terms)
 
 
 class DraftHead(nn.Module):

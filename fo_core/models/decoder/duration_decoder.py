@@ -92,6 +92,7 @@ class DurationDecoder(SpeechDecoder):
             ffn=cfg.ffn,
             layers=cfg.layers,
             pre_network=False,
+            reads_chunks=True,  # it need not learn it: attention does not choose what it says next
             prefix=cfg.prefix,
             dropout=cfg.dropout,
             token_noise=cfg.token_noise,

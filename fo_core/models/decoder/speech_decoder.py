@@ -11,7 +11,7 @@ streaming run the same stacks; ``forward == prefill + steps`` is tested.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from fo_core.errors import ConfigError
 from fo_core.layers.masks import full_mask, valid_rows
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.decoder.chunk_layout import Ends, chunk_layout
-from fo_core.models.decoder.drafts import DraftHead, SpeechLoss, draft_loss
+from fo_core.models.decoder.drafts import DraftHead, draft_loss
 from fo_core.models.decoder.streaming import SPECIALS, Past, Sentence, StreamingDecoder
 from fo_core.models.llm.chat import encode
 from fo_core.sampling import Compat
@@ -48,6 +48,8 @@ class SpeechDecoderConfig:
     prefix: bool = True  # whether the LLM's hidden states are read
     dropout: float = 0.1  # on text and speech vectors and before the output, in training
     token_noise: float = 0.0  # share of the speech tokens read in training that are replaced
+    # whether it has learned text by the chunk; stage output-2 sets it (stage.chunks)
+    reads_chunks: bool = False
     # speech tokens spoken for each text vector, while text comes by the chunk and more is to come
     chunk_ratio: float = 2.0
     drafts: int = 0  # tokens guessed ahead of each step, which verifies them; 0 = none
@@ -66,6 +68,21 @@ class SpeechState:
     hidden: Tensor | None = None  # [1, n, D] outputs of the newest rows
     text: int = 0  # text vectors read
     begun: bool = False  # bos was read
+
+
+@dataclass
+class SpeechLoss:
+    """Cross-entropy on the speech tokens and the end token."""
+
+    loss: Tensor  # [] mean per valid target, with the weighted terms
+    total: Tensor  # [] sum over valid targets
+    accuracy: Tensor  # [] share of valid targets that are the best guess
+    count: Tensor  # [] valid targets
+    terms: dict[str, Tensor] = field(default_factory=dict)  # further losses by name, not weighted
+
+    def joined(self, more: Tensor, **terms: Tensor) -> SpeechLoss:
+        """This loss and ``more``, whose terms are ``terms``."""
+        return replace(self, loss=self.loss + more, terms=self.terms | terms)
 
 
 class SpeechDecoder(StreamingDecoder):
@@ -202,27 +219,6 @@ class SpeechDecoder(StreamingDecoder):
         mask = full_mask(text_valid, chunks)
         return self.pre_network(text, positions=None, mask=mask, cache=cache, causal=False)
 
-    def read_prefix(
-        self,
-        prefix: Tensor,
-        valid: Tensor | None = None,
-        chunks: Tensor | None = None,
-        before: Past | None = None,
-    ) -> Past | None:
-        """Hidden states [B, P, D] → keys, values [L, B, heads, P, dh]; None without the stack.
-
-        Args:
-            prefix: Hidden states.
-            valid: [B, P], or None.
-            chunks: Chunk of each [B, P], or None: none sees a later chunk.
-            before: Keys and values of the chunks before.
-        """
-        if self.prefix is None or prefix.shape[1] == 0:
-            return None
-        start = 0 if before is None else before[0].shape[3]
-        mask = full_mask(valid, chunks)
-        return self.prefix.keys_values(prefix, start, mask, before, causal=False)
-
     def _bos(self, batch: int) -> Tensor:
         return self.embedding.weight[self.bos].expand(batch, 1, -1)
 
@@ -256,7 +252,6 @@ class SpeechDecoder(StreamingDecoder):
             token_lens: [B], or None.
             prefix: LLM hidden states [B, P, D].
             prefix_lens: [B], or None.
-
             text_ends: Text vectors up to each chunk's end, where texts come by the chunk.
             prefix_ends: The same of the prefix.
 

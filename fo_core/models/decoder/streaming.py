@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fo_core.layers.kv_cache import KVCache
+from fo_core.layers.masks import full_mask
 from fo_core.layers.packed_rows import quick_norm
 from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import LlamaStack
@@ -61,6 +62,7 @@ class StreamingDecoder(nn.Module):
     counts_prefix: ClassVar[bool] = False  # positions start behind a prefix that is not read, too
     cfg: Any
     embedding: nn.Embedding
+    prefix: LlamaStack | None
     decoder: LlamaStack
     norm: nn.RMSNorm
     out: nn.Linear
@@ -99,8 +101,19 @@ class StreamingDecoder(nn.Module):
         chunks: Tensor | None = None,
         before: Past | None = None,
     ) -> Past | None:
-        """Hidden states [B, P, D] to keys, values [L, B, heads, P, dh]; None without the stack."""
-        raise NotImplementedError
+        """Hidden states [B, P, D] → keys, values [L, B, heads, P, dh]; None without the stack.
+
+        Args:
+            prefix: Hidden states.
+            valid: [B, P], or None.
+            chunks: Chunk of each [B, P], or None: none sees a later chunk.
+            before: Keys and values of the chunks before.
+        """
+        if self.prefix is None or prefix.shape[1] == 0:
+            return None
+        start = 0 if before is None else before[0].shape[3]
+        mask = full_mask(valid, chunks)
+        return self.prefix.keys_values(prefix, start, mask, before, causal=False)
 
     def read_more_prefix(self, state: SentenceState, prefix: Tensor | None) -> None:
         """Put a text's, or a chunk's, prefix vectors into the cache."""
@@ -179,20 +192,15 @@ class StreamingDecoder(nn.Module):
         return self.embedding(tokens).unsqueeze(0)
 
     @torch.inference_mode()
-    def generate(
-        self,
-        text: Any,
-        prefix: Tensor | None = None,
-        sampling: SamplingConfig | None = None,
-        max_tokens: int = 1000,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[int]:
-        """Speak one sentence, token by token (one wait for the device each); see :meth:`begin`.
+    def generate(self, *args: Any, **kwargs: Any) -> Iterator[int]:
+        """Speak one sentence, token by token (one wait for the device each).
+
+        It takes the arguments of :meth:`begin`.
 
         Yields:
             Codec tokens, eos excluded.
         """
-        sentence = self.begin(text, prefix, sampling, max_tokens, generator)
+        sentence = self.begin(*args, **kwargs)
         while (code := drive(self.next_token(sentence))) is not None:
             yield code
 

@@ -33,7 +33,7 @@ import torch
 
 from fo_core.errors import CheckpointError, FoError
 from fo_core.io.checkpoint import load_tensors, save_tensors
-from fo_core.io.files import cache_dir, mark_of, read_json, write_json, write_text
+from fo_core.io.files import cache_dir, mark_of, read_json, sha256_of, write_json, write_text
 from fo_core.layers.kv_cache import LayerKind, LlamaConfig
 from fo_core.layers.rope import Rope
 from fo_core.models.llm.backbone import LlamaBackbone
@@ -136,10 +136,13 @@ def _write(
         "by": _code(),
         "fingerprint": fingerprint,
         "fit": dataclasses.asdict(dataclasses.replace(backbone.fit, tied=backbone.tied)),
-        "ropes": [rope and _rope(rope) for rope in backbone.ropes],
+        "ropes": [
+            rope and {"inv_freq": rope.inv_freq.tolist(), "scale": rope.scale}
+            for rope in backbone.ropes
+        ],
         "facts": dataclasses.asdict(facts),
         "tokenizer": dataclasses.asdict(tokenizer[1]),
-        "sha256": {name: _sha256(made / name) for name in kept},
+        "sha256": {name: sha256_of(made / name) for name in kept},
     }
     write_json(made / FACTS, found | {"digest": _digest(found)})
 
@@ -157,7 +160,7 @@ def _check(where: Path, found: dict[str, Any]) -> None:
     if WEIGHTS in names and _seen(where) == _state(where / WEIGHTS):
         names.remove(WEIGHTS)
     for name in names:
-        if _sha256(where / name) != found["sha256"][name]:
+        if sha256_of(where / name) != found["sha256"][name]:
             raise CheckpointError(f"{name} is not what was written")
     if WEIGHTS in names:
         try:
@@ -200,10 +203,6 @@ def _read_rope(data: dict[str, Any]) -> Rope:
     return Rope(2 * len(frequencies), inv_freq=frequencies, scale=data["scale"])
 
 
-def _rope(rope: Rope) -> dict[str, Any]:
-    return {"inv_freq": rope.inv_freq.tolist(), "scale": rope.scale}
-
-
 def _state(path: Path) -> dict[str, int]:
     """What changes when a file is written to."""
     found = path.stat()
@@ -225,8 +224,3 @@ def _code() -> str:
 
 def _digest(data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fo_core.errors import CheckpointError, first_line
+from fo_core.errors import CheckpointError
+from fo_core.io.files import read_object
 from fo_core.models.llm import wheels
 from fo_core.models.llm.gguf import convert_gguf
 
@@ -66,28 +67,13 @@ def refuse_adapter(folder: Path) -> None:
     path = folder / "adapter_config.json"
     if not path.is_file():
         return
-    data = _json(path)
+    data = read_object(path)
     kind, base = data.get("peft_type", "an adapter"), data.get("base_model_name_or_path")
     raise CheckpointError(
         f"{folder} holds {kind} weights for {base or 'another model'}, not a model",
         possible="a whole causal LM",
         do="merge them into it first (peft: merge_and_unload), save that and give its folder",
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model's folder; {} where the file is not there.
-
-    Raises:
-        CheckpointError: The file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
-    return data if isinstance(data, dict) else {}
 
 
 def from_hub(name: str) -> Path:
@@ -165,8 +151,8 @@ def read_ends(folder: Path) -> tuple[int, ...]:
     Raises:
         CheckpointError: A file is damaged.
     """
-    generation, config = folder / "generation_config.json", _json(folder / "config.json")
-    ends = (_json(generation) if generation.is_file() else config).get("eos_token_id")
+    generation, config = folder / "generation_config.json", read_object(folder / "config.json")
+    ends = (read_object(generation) if generation.is_file() else config).get("eos_token_id")
     if ends is None:
         ends = (config.get("text_config") or {}).get("eos_token_id")
     found = ends if isinstance(ends, list) else [ends]

@@ -125,17 +125,14 @@ class StandaloneTokenizer:
         """
         assert not tokenize, "a dialogue's parts are tokenised one by one"
         seen = {**self.facts.names, **more, "documents": None}
-        return self._template().render(
-            messages=list(conversation), tools=None if tools is None else list(tools),
-            add_generation_prompt=add_generation_prompt, **seen,
-        )  # fmt: skip
-
-    def _template(self) -> Any:
         text = self.chat_template
         assert text is not None, "asked only where there is a template"
         if self._compiled is None or self._compiled[0] != text:
             self._compiled = text, _compile(text)
-        return self._compiled[1]
+        return self._compiled[1].render(
+            messages=list(conversation), tools=None if tools is None else list(tools),
+            add_generation_prompt=add_generation_prompt, **seen,
+        )  # fmt: skip
 
 
 def _compile(text: str) -> Any:

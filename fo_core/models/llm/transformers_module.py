@@ -107,11 +107,7 @@ class _Output:
 
 
 class HFBackbone(nn.Module):
-    """Any causal LM of transformers.
-
-    Args:
-        model: An ``AutoModelForCausalLM``.
-    """
+    """Any causal LM of transformers."""
 
     model: Any
     _head: Any

@@ -40,12 +40,7 @@ def parted(
 
 
 class Keys:
-    """What of a checkpoint was taken, and what is wrong with it.
-
-    Args:
-        folder: Of the checkpoint, for the message.
-        wanted: Our names of all tensors.
-    """
+    """What of a checkpoint was taken, and what is wrong with it."""
 
     def __init__(self, folder: Path, wanted: set[str]) -> None:
         self.folder, self.missing = folder, wanted

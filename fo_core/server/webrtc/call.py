@@ -14,10 +14,10 @@ from aiortc.mediastreams import MediaStreamError
 
 from fo_core.errors import FoError, first_line
 from fo_core.server.messages import Refused
-from fo_core.server.webrtc.packet_order import PacketOrder
 from fo_core.server.webrtc.channel import LABEL, ChannelSocket
 from fo_core.server.webrtc.media import TRACK_RATE, Frame
 from fo_core.server.webrtc.offer import Offer
+from fo_core.server.webrtc.packet_order import PacketOrder
 from fo_core.server.webrtc.playout import Playout
 from fo_core.server.webrtc.reply_track import ReplyTrack
 
@@ -123,7 +123,7 @@ class Call:
         """End the session, and with it the call."""
         self._over = True
         self._news.set()
-        self.socket.disconnect()
+        self.socket.hang_up()
 
     async def close(self) -> None:
         """End the connection; may be called again."""

@@ -54,6 +54,10 @@ class ChannelSocket:
             self._room.set()
             self._in.put_nowait({"type": "websocket.disconnect"})
 
+    def hang_up(self) -> None:
+        """The application ends the session; the caller can still be told."""
+        self._in.put_nowait({"type": "hangup"})
+
     async def receive(self) -> dict[str, Any]:
         """The next message, as Starlette gives it."""
         return await self._in.get()

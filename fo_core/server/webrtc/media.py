@@ -28,7 +28,7 @@ TOLD = {  # what became of the audio buffer -> event
 }
 
 
-class Client(Protocol):
+class Hearer(Protocol):
     """What is told of the audio."""
 
     async def report(self) -> None:
@@ -49,16 +49,23 @@ class Media:
         frames: Gives the caller's next frame; None: there are no more. None: it sends no sound.
 
     Attributes:
+        heard: Told the turn and how many samples of its reply were sent, every 100 ms.
         playout: What is to be sent.
         responses: Id of the response of a turn.
     """
 
     def __init__(self, talk: Talk, frames: Callable[[], Awaitable[Frame | None]] | None) -> None:
-        self.playout = Playout(lambda turn, position: talk.send(do.Played(position, turn)))
+        self.playout = Playout(self._played)
+        self.heard: Callable[[int, int], None] = lambda turn, position: None
+        self._talk = talk
         self.responses: Recent[int, str] = Recent(KEPT_RESPONSES)
         self._frames = frames
 
-    def parts(self, client: Client) -> list[Coroutine[Any, Any, Ended]]:
+    def _played(self, turn: int, position: int) -> None:
+        self._talk.send(do.Played(position, turn))
+        self.heard(turn, position)
+
+    def parts(self, client: Hearer) -> list[Coroutine[Any, Any, Ended]]:
         """What has to run for as long as the session lasts."""
         return [self._report(client), *([self._listen(client)] if self._frames else [])]
 
@@ -70,10 +77,10 @@ class Media:
             self.playout.made(event.turn)
         elif isinstance(event, ev.Interrupted):
             self.playout.cut(event.turn)
-        elif isinstance(event, ev.Yielded) and event.by == "pause":
-            self.playout.paused = event.turn
+        elif isinstance(event, ev.Yielded):
+            self.playout.give_way(event.turn, event.by)
         elif isinstance(event, ev.Resumed):
-            self.playout.paused = None
+            self.playout.go_on(event.turn)
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """Events that say what became of the audio buffer."""
@@ -88,12 +95,12 @@ class Media:
             self.playout.cut(turn)
         return turn is not None
 
-    async def _report(self, client: Client) -> Ended:
+    async def _report(self, client: Hearer) -> Ended:
         while True:
             await self.playout.changed.wait()
             await client.report()
 
-    async def _listen(self, client: Client) -> Ended:
+    async def _listen(self, client: Hearer) -> Ended:
         assert self._frames is not None
         timeline, full = InputTimeline(TRACK_RATE), False
         frame = asyncio.ensure_future(self._frames())

@@ -14,11 +14,14 @@ from typing import Literal
 
 import numpy as np
 
+from fo_core.dialogue.speech.ducking import Ducking
 from fo_core.server.wire import SPEECH_RATE
 
 FADE = SPEECH_RATE // 200  # samples over which a reply that is cut off falls silent
+CUT = -1  # in place of a turn: the end of a reply that was cut off
 TELL = SPEECH_RATE // 10  # samples between two words about the position
 Change = Literal["started", "stopped", "cleared"]
+GivesWay = Literal["pause", "duck"]
 
 
 @dataclass
@@ -37,12 +40,12 @@ class Playout:
 
     Attributes:
         changed: Set where there are changes.
-        paused: Turn of a reply that stands still while a voice is judged; None: none does.
     """
 
     def __init__(self, played: Callable[[int, int], None]) -> None:
         self.changed = asyncio.Event()
-        self.paused: int | None = None
+        self._yielded: tuple[int, GivesWay] | None = None  # turn of a reply that gives way, and how
+        self._ducking = Ducking(SPEECH_RATE)
         self._changes: list[tuple[Change, int]] = []
         self._played = played
         self._pieces: deque[_Piece] = deque()
@@ -84,18 +87,29 @@ class Playout:
         if still_made and turn not in self._made:
             self._cut.add(turn)
         self._made.discard(turn)
-        if self.paused == turn:
-            self.paused = None
+        still = self._yielded == (turn, "pause")
+        self.go_on(turn)
         rest = next((piece for piece in self._pieces if piece.turn == turn), None)
         self._pieces = deque(piece for piece in self._pieces if piece.turn != turn)
         if turn != self._turn:
             return
-        if rest is not None:  # a few milliseconds that fade, in place of a click
-            tail = rest.wave[:FADE] * np.linspace(1, 0, len(rest.wave[:FADE]), dtype=np.float32)
-            self._pieces.appendleft(_Piece(-1, 0, tail))
+        if rest is not None and not still:  # a few milliseconds that fade, in place of a click
+            tail = self._ducking.apply(rest.wave[:FADE])
+            tail = tail * np.linspace(1, 0, len(tail), dtype=np.float32)
+            self._pieces.appendleft(_Piece(CUT, 0, tail))
+        self._ducking.reset()
         self._tell()
         self._turn = None
         self._note("cleared", turn)
+
+    def give_way(self, turn: int, by: GivesWay) -> None:
+        """A turn's reply stands still, or goes on in a low voice, while a voice is judged."""
+        self._yielded = turn, by
+
+    def go_on(self, turn: int) -> None:
+        """It goes on with the sample after the last one, in full voice."""
+        if self._yielded is not None and self._yielded[0] == turn:
+            self._yielded = None
 
     def take(self, samples: int) -> np.ndarray:
         """The next float32 [samples], which are sent now; silence where there is nothing."""
@@ -103,12 +117,15 @@ class Playout:
         filled = 0
         while filled < samples and self._pieces:
             piece = self._pieces[0]
-            if piece.turn == self.paused:
+            if self._yielded == (piece.turn, "pause"):
                 break
             part = piece.wave[: samples - filled]
-            out[filled : filled + len(part)] = part
+            if piece.turn not in (self._turn, CUT):
+                self._ducking.reset()
+            self._ducking.low = self._yielded == (piece.turn, "duck")
+            out[filled : filled + len(part)] = self._ducking.apply(part)
             filled += len(part)
-            if piece.turn >= 0:
+            if piece.turn != CUT:
                 self._sent(piece.turn, piece.position + len(part))
             if len(part) == len(piece.wave):
                 self._pieces.popleft()

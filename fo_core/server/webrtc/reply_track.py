@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import fractions
-import time
 from typing import Any
 
 import av
 import numpy as np
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from fo_core.server.webrtc.pacing import Pacer
 from fo_core.server.webrtc.playout import Playout
 from fo_core.server.wire import SPEECH_RATE
 
 FRAME = SPEECH_RATE // 50  # samples a packet
 CLOCK = 48000  # of RTP timestamps of Opus
-LATE_SECONDS = 0.2  # behind its time by more, the clock is set anew instead of catching up
 OPTIONS = {
     "application": "voip",
     "frame_duration": "20",
@@ -53,18 +51,14 @@ class ReplyTrack(MediaStreamTrack):
     def __init__(self, playout: Playout) -> None:
         super().__init__()
         self._playout, self._encoder = playout, OpusEncoder()
-        self._due = 0.0
+        self._pacer = Pacer(FRAME / SPEECH_RATE)
         self._count = 0
 
     async def recv(self) -> av.Packet:
         """The next packet, when its time has come."""
         if self.readyState != "live":
             raise MediaStreamError
-        now = time.monotonic()
-        if now - self._due > LATE_SECONDS:
-            self._due = now
-        await asyncio.sleep(max(0.0, self._due - now))
-        self._due += FRAME / SPEECH_RATE
+        await self._pacer.wait()
         wave = self._playout.take(FRAME)
         packet = av.Packet(self._encoder.encode(wave))  # 0.2 ms
         packet.pts = self._count * FRAME * CLOCK // SPEECH_RATE

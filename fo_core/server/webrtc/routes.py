@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from fo_core.dialogue.settings import TurnConfig
 from fo_core.errors import EngineError, FoError
 from fo_core.server.access.answers import body_of, fields_of, json_of, leave, preflight, refusal
 from fo_core.server.access.keys import Access, key_of
+from fo_core.server.client import Client
 from fo_core.server.connection import Connection, ServeConfig
 from fo_core.server.drain import Drain
 from fo_core.server.logs import request_id, say
@@ -85,14 +87,14 @@ class Calls:
     def add_routes(self, app: FastAPI) -> None:
         """Serve them."""
         app.post(PATH)(self._create)
-        app.options(PATH)(self._preflight)
+        app.options(PATH)(self.preflight_of)
         one = PATH + "/{call}"
-        app.post(one + "/hangup")(self._hang_up)
-        app.delete(one)(self._hang_up)
+        app.post(one + "/hangup")(self.hang_up)
+        app.delete(one)(self.hang_up)
         for path in (one, one + "/hangup"):
-            app.options(path)(self._preflight)
+            app.options(path)(self.preflight_of)
         for name in ("accept", "reject", "refer"):
-            app.post(f"{one}/{name}")(self._no_telephony)
+            app.post(f"{one}/{name}")(self.no_telephony)
 
     async def close(self) -> None:
         """End all calls."""
@@ -106,18 +108,54 @@ class Calls:
 
     # --- requests ---
 
-    async def _create(self, request: Request) -> Response:
+    async def guarded(self, request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+        """What work gives; a refusal in the protocol's shape, counted, where it raises one."""
         try:
-            return await self._answer(request)
+            return await work()
         except Refused as wrong:
             known = request_id(request.headers.get("x-request-id"))
             self._metrics.refused(wrong.code)
             say("refused", logging.WARNING, request_id=known, code=wrong.code)
             return refusal(wrong)
 
+    async def _create(self, request: Request) -> Response:
+        return await self.guarded(request, functools.partial(self._answer, request))
+
     async def _answer(self, request: Request) -> Response:
         headers, query = request.headers, request.query_params
         settings = self._access.session(headers, query, headers.get("host"))
+        sdp, session = await _read(request)
+        settings = settings.updated(session) if session else settings
+        id = new_id("rtc")  # noqa: A001 the protocol's word
+        answer = await self.open(request, id, sdp, settings)
+        return Response(
+            answer,
+            201,
+            media_type="application/sdp",
+            headers={"Location": f"{PATH}/{id}"} | leave(headers.get("origin")),
+        )
+
+    async def open(
+        self,
+        request: Request,
+        id: str,  # noqa: A002 the protocol's word
+        sdp: str,
+        settings: SessionSettings,
+        protocol: Callable[..., Client] | None = None,
+    ) -> str:
+        """Open a call; the SDP answer.
+
+        Args:
+            request: Of the caller, who may come in.
+            id: Of the call.
+            sdp: The offer.
+            settings: The session begins with.
+            protocol: As of :class:`Connection`.
+
+        Raises:
+            Refused: There is no room, no package for it, or the offer cannot be answered.
+        """
+        headers, query = request.headers, request.query_params
         try:
             from fo_core.server.webrtc.call import Call
             from fo_core.server.webrtc.offer import read_offer
@@ -126,10 +164,8 @@ class Calls:
                 f"WebRTC needs the package {error.name}", do="pip install 'freeze-omni[webrtc]'"
             )
             raise Refused(str(what), code="not_installed") from error
-        sdp, session = await _read(request)
-        settings = settings.updated(session) if session else settings
         offer = read_offer(sdp)
-        talk = self._talk(settings.turn)
+        talk = self.talk(settings.turn)
         call = Call(ChannelSocket(query, headers), addresses_of(self._cfg.host))
         try:
             media = Media(talk, call.frames if offer.speaks else None)
@@ -138,20 +174,23 @@ class Calls:
             talk.close("client")
             await call.close()
             raise
-        id = new_id("rtc")  # noqa: A001 the protocol's word
         known = request_id(headers.get("x-request-id"))
+        connect = functools.partial(
+            Connection, call.socket, talk, settings, self._cfg, self._drain, self._metrics
+        )
+        make = functools.partial(connect, media, protocol)
         self._calls[id] = found = _Open(call, key_of(headers, query))
         found.task = asyncio.create_task(
-            self._run(id, call, offer.channel, talk, settings, media, known)
+            self._run(id, call, offer.channel, talk, make, media, known)
         )
-        return Response(
-            answer,
-            201,
-            media_type="application/sdp",
-            headers={"Location": f"{PATH}/{id}"} | leave(headers.get("origin")),
-        )
+        return answer
 
-    def _talk(self, turn: TurnConfig) -> Talk:
+    def talk(self, turn: TurnConfig) -> Talk:
+        """A talk for a new session.
+
+        Raises:
+            Refused: There is none.
+        """
         try:
             return self._open_talk(turn)
         except FoError as wrong:
@@ -166,7 +205,7 @@ class Calls:
         call: Any,
         channel: bool,
         talk: Talk,
-        settings: SessionSettings,
+        make: Callable[[], Connection],
         media: Media,
         known: str,
     ) -> None:
@@ -174,10 +213,7 @@ class Calls:
         watching = asyncio.create_task(call.watch())
         try:
             await call.connected(channel, self._cfg.connect_seconds)
-            connection = Connection(
-                call.socket, talk, settings, self._cfg, self._drain, self._metrics, media
-            )
-            await connection.serve(
+            await make().serve(
                 known,
                 lambda: bool(self._working(talk) or talk.backlog or media.playout.waiting),
             )
@@ -190,7 +226,8 @@ class Calls:
             self._calls.pop(id, None)
             await call.close()
 
-    async def _hang_up(self, request: Request, call: str) -> Response:
+    async def hang_up(self, request: Request, call: str) -> Response:
+        """The request that ends a call."""
         headers = request.headers
         try:
             self._access.check_origin(headers, headers.get("host"))
@@ -205,11 +242,13 @@ class Calls:
         found.call.hang_up()
         return Response(status_code=200, headers=leave(headers.get("origin")))
 
-    async def _no_telephony(self, request: Request, call: str) -> Response:
+    async def no_telephony(self, request: Request, call: str) -> Response:
+        """A request that only a telephone network could obey."""
         what = "no telephony (SIP) here: a call cannot be accepted, rejected or transferred"
         return refusal(Refused(what, code="unsupported"))
 
-    async def _preflight(self, request: Request) -> Response:
+    async def preflight_of(self, request: Request) -> Response:
+        """What a browser asks before it sends a page's request."""
         try:
             self._access.check_origin(request.headers, request.headers.get("host"))
         except Refused as wrong:

@@ -43,12 +43,7 @@ class CodecLossConfig:
 
 
 class MultiScaleMel(nn.Module):
-    """Mean over scales of the L1 distance of log-mel spectrograms.
-
-    Args:
-        cfg: Windows and bands.
-        rate: Sample rate, Hz.
-    """
+    """Mean over scales of the L1 distance of log-mel spectrograms."""
 
     def __init__(self, cfg: CodecLossConfig, rate: int = 24000) -> None:
         super().__init__()
@@ -99,12 +94,7 @@ def feature_distance(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[T
 
 
 class CodecLosses(nn.Module):
-    """The losses of both objectives with their weights.
-
-    Args:
-        cfg: Weights and scales.
-        rate: Sample rate, Hz.
-    """
+    """The losses of both objectives with their weights."""
 
     def __init__(self, cfg: CodecLossConfig, rate: int = 24000) -> None:
         super().__init__()

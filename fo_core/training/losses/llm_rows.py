@@ -55,11 +55,7 @@ def earlier_turns(messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str
 
 
 class Dialogues:
-    """Chat parts of a model's dialogues, remembered for contexts that come again.
-
-    Args:
-        model: Gives ``chat_for`` and its configured system text and shots.
-    """
+    """Chat parts of a model's dialogues, remembered for contexts that come again."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -25,12 +25,6 @@ from fo_core.training.optim import OptimConfig
 from fo_core.training.stage import Batch, Objective, Sounds, Stage, StageOptions
 
 
-def _pad(rows: list[Tensor], model: FreezeOmni) -> tuple[Tensor, Tensor]:
-    lens = torch.tensor([len(row) for row in rows], device=model.device)
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return padded.to(model.speech_decoder.out.weight.dtype), lens
-
-
 @dataclass(frozen=True)
 class SpeechLoss:
     """``output-2``, ``output-3``: text, and with a prefix LLM hidden states, to speech tokens.
@@ -57,7 +51,9 @@ class SpeechLoss:
         prefix: Tensor | None = None
         prefix_lens: Tensor | None = None
         if self.prefix:
-            prefix, prefix_lens = _pad(self._prefix(model, batch), model)
+            rows = self._prefix(model, batch)
+            prefix_lens = torch.tensor([len(row) for row in rows], device=model.device)
+            prefix = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(decoder.out.weight.dtype)
         speech = batch["speech_tokens"], batch["token_lens"]
         if isinstance(decoder, DurationDecoder):
             chunks.pop("text_ends", None)  # the text itself knows
@@ -187,7 +183,9 @@ class Output2(StageOptions):
             raise ConfigError(f"stage.drafts is {self.drafts}", possible="0 to 16 tokens")
 
     def prepare(self, model: FreezeOmni) -> None:
-        """The head that guesses tokens, where the model has none yet."""
+        """The head that guesses tokens, where the model has none yet; what it learns."""
+        if self.chunks:
+            model.learn_chunks()
         if self.drafts:
             model.add_drafts(self.drafts)
 

@@ -99,7 +99,13 @@ class Output3(StageOptions):
         check_share(self.chunks)
 
     def prepare(self, model: FreezeOmni) -> None:
-        """The prefix stack, where the model has none yet."""
+        """The prefix stack, where the model has none yet.
+
+        Raises:
+            ConfigError: Text is to come by the chunk, which the decoder has not learned.
+        """
+        if self.chunks:
+            model.require_chunks(f"stage.chunks is {self.chunks}")
         model.add_prefix()
 
     def build(self) -> Stage:

@@ -153,7 +153,7 @@ def test_without_a_command_it_prints_a_plan_makes_the_domain_and_names_the_next_
     def small(config, out):
         found = read(config, out)
         shots = found["regenerate"]["shots"]
-        found["domain"] = few
+        found |= {"domain": few, "run": {"workers": 1}}  # in this process
         found["regenerate"] = {**llm, "shots": shots, "system": found["regenerate"]["system"]}
         return found
 

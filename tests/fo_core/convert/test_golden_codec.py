@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
-from rounding import bounds, near, roundings
+from rounding import bounds, near, pcm16, roundings
 from torch import Tensor
 
-from fo_core.dialogue.speech.vocoder import Vocoder, VocoderConfig, cut_point, pcm16
+from fo_core.dialogue.speech.vocoder import Vocoder, VocoderConfig, cut_point
 from fo_core.models.codec.quantizer import Quantizer, QuantizerConfig
 from fo_core.models.codec.ticodec import TiCodec, TiCodecConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from recorded_features import Voice, recorded_features
-from rounding import Bound, bounds, near
+from rounding import Bound, bounds, near, pcm16
 from torch import Tensor
 from two_turns import Ended
 
@@ -21,7 +21,6 @@ from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import DialogueConfig, for_file, read_dialogue
 from fo_core.dialogue.speech.speaker import Speaker
-from fo_core.dialogue.speech.vocoder import pcm16
 from fo_core.dialogue.speech.writer import Part
 from fo_core.dialogue.states import DialogueState, Event, StateProbabilities, decide
 from fo_core.features import KaldiFbank

@@ -10,32 +10,16 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from duplex_talk import GREEDY_CFG as CFG
 
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.sessions.pool import Overflow, Pool, PoolConfig, PoolFull
-from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
-from fo_core.dialogue.speech.segmenter import SegmenterConfig
-from fo_core.dialogue.speech.speaker import SpeakerConfig
-from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.errors import AudioError
 from fo_core.models.steps import DecoderRequest, LLMRequest, run_together
-from fo_core.sampling import SamplingConfig
 
 CHUNK = 2560
-GREEDY = SamplingConfig(top_k=1)
-CFG = DialogueConfig(
-    sampling=GREEDY,
-    segmenter=SegmenterConfig(stops="aeiou.", min_tokens=3, max_tokens=16, careful=False),
-    speaker=SpeakerConfig(
-        sampling=GREEDY,
-        max_tokens=20,
-        vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
-    ),
-    duplex=DuplexConfig(turn=TurnConfig(detect="server", silence_ms=300)),
-    history_chunks=1,
-)
 FAST = PoolConfig(workers=2, max_sessions=4, clock="sound")
 
 

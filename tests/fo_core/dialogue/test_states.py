@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from fo_core.dialogue.states import (
+    LEAST,
     TRANSITIONS,
     DialogueState,
     Event,
@@ -13,6 +14,7 @@ from fo_core.dialogue.states import (
     decide,
     transition,
 )
+from fo_core.errors import ConfigError
 
 
 def walk(*events: Event) -> DialogueState:
@@ -66,3 +68,21 @@ def test_smoothing_averages_the_newest_chunks_and_short_turns_cannot_end():
     assert decide(rule, [p(0, 1, 0), p(0.4, 0.6, 0), p(0.4, 0.6, 0)]) is Event.RESPOND
     assert decide(StateRule(min_chunks=3), [p(0, 1, 0), p(0, 1, 0)]) is Event.CONTINUE
     assert decide(rule, []) is Event.CONTINUE
+
+
+def test_the_threshold_falls_in_silence_and_not_to_nothing():
+    rule = StateRule(respond_threshold=0.9, respond_fall=0.5)
+    half = [p(0.5, 0.5, 0)]
+    assert [round(rule.respond_after(ms), 6) for ms in (0, 600, 1000)] == [0.9, 0.6, 0.4]
+    assert decide(rule, half) is Event.CONTINUE
+    assert decide(rule, half, 700) is Event.CONTINUE  # 0.55
+    assert decide(rule, half, 900) is Event.RESPOND  # 0.45
+    assert rule.respond_after(60_000) == LEAST
+    assert decide(rule, [p(0.95, 0.05, 0)], 60_000) is Event.CONTINUE
+    assert StateRule(respond_threshold=0.05, respond_fall=1).respond_after(9000) == 0.05
+    never_at_once = StateRule(respond_threshold=1.2, respond_fall=1.0)
+    assert decide(never_at_once, [p(0, 1, 0)], 160) is Event.CONTINUE
+    assert decide(never_at_once, [p(0, 1, 0)], 320) is Event.RESPOND
+    assert StateRule().respond_after(60_000) == 0.5  # off
+    with pytest.raises(ConfigError, match=r"states\.respond_fall is -1"):
+        StateRule(respond_fall=-1.0)

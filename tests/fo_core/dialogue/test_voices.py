@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from duplex_talk import GREEDY_CFG as CFG
 
 from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.sessions.pool import Pool, PoolConfig
-from fo_core.dialogue.settings import DialogueConfig, DuplexConfig, TurnConfig
-from fo_core.dialogue.speech.segmenter import SegmenterConfig
-from fo_core.dialogue.speech.speaker import SpeakerConfig
-from fo_core.dialogue.speech.vocoder import VocoderConfig
 from fo_core.errors import ConfigError
 from fo_core.models.model_config import VoiceConfig
-from fo_core.sampling import SamplingConfig
 
-GREEDY = SamplingConfig(top_k=1)
-CFG = DialogueConfig(
-    sampling=GREEDY,
-    segmenter=SegmenterConfig(stops="aeiou.", min_tokens=3, max_tokens=16, careful=False),
-    speaker=SpeakerConfig(
-        sampling=GREEDY,
-        max_tokens=20,
-        vocoder=VocoderConfig(first_chunk=4, chunk=6, overlap=3, cut_window=201, onset=0.0),
-    ),
-    duplex=DuplexConfig(turn=TurnConfig(detect="server", silence_ms=300)),
-    history_chunks=1,
-)
 POOL = PoolConfig(workers=1, max_sessions=2, clock="sound")
 
 
@@ -125,3 +109,14 @@ def test_a_voice_for_one_reply_and_from_then_on(voices, vad):
     apart = Duplex(voices, CFG, vad=vad)
     apart.send(do.Respond(apart=True, messages=(("user", "abc"),), voice="bob"))
     assert not np.allclose(spoken(apart)[:100], ann[:100], atol=1e-4)
+
+
+def test_the_models_own_voice_for_one_reply_of_another_voice(voices, vad, monkeypatch):
+    """Also where none is configured: it was the session's."""
+    monkeypatch.setattr(voices, "config", replace(voices.config, voice=()))
+    own = alone(voices, vad, (0, 0))
+    duplex = Duplex(voices, CFG, vad=vad, voice="bob")
+    duplex.send(do.HearText("abc", answer=False))
+    duplex.send(do.Respond(voice="default"))
+    np.testing.assert_array_equal(spoken(duplex), own)
+    assert duplex.conversation.voice == (7, 5)

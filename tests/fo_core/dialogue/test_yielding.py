@@ -9,10 +9,12 @@ from fo_core.config import replace
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.conversation import Conversation
-from fo_core.dialogue.drivers.live import DUCK_GAIN, Live
+from fo_core.dialogue.drivers.live import Live
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.history import tokens_heard
 from fo_core.dialogue.settings import TurnConfig
+from fo_core.dialogue.speech.ducking import DUCK_GAIN
+from fo_core.dialogue.speech.speaker import Speaker
 from fo_core.dialogue.states import DialogueState
 
 BLOCK, RATE = 320, 24000
@@ -209,6 +211,43 @@ def test_a_reply_that_is_not_heard_yet_waits(tiny_model, vad, head):
     start = np.flatnonzero(room.heard)[0] - np.flatnonzero(made)[0]
     assert start >= room.live.turns[0].gave_way[0].resumed * 3 // 2 and room.of(ev.Played)
     assert np.array_equal(room.heard[start : start + made.size], made)
+
+
+def test_a_low_voice_ends_with_its_reply(tiny_model, vad, head):
+    """Else the next reply would be spoken in it."""
+    room = asked(tiny_model, vad, head, yield_by="duck", yield_ms=60_000)
+    room.say(loud(24, 1))
+    assert [type(e) for e in room.of(ev.Yielded, ev.Resumed, ev.Played, ev.Interrupted)] == [
+        ev.Yielded, ev.Resumed, ev.Played,
+    ]  # fmt: skip
+    assert room.duplex.state is DialogueState.LISTENING and not room.live.yielded
+    assert room.of(ev.Resumed)[0].played == room.made.size
+
+
+def test_a_reply_that_fails_unheard_while_it_waits_holds_up_no_player(
+    tiny_model, vad, head, monkeypatch
+):
+    head[:] = QUESTION
+    duplex = Duplex(tiny_model, SHORT, vad=vad)
+    events = hear(duplex, quiet(1), loud(1))
+    duplex.push(loud(1))
+    events += duplex.run(steps=12)
+    assert duplex.engine.reply is not None and not of(events, ev.AudioDelta)
+    monkeypatch.setattr(Speaker, "advance", None)  # it cannot say anything
+    duplex.push(loud(0.5, 1))
+    events += duplex.run()
+    assert [e.status for e in of(events, ev.ReplyDone)] == ["failed"]
+    assert len(of(events, ev.Yielded)) == len(of(events, ev.Resumed)) == 1
+
+
+def test_a_session_that_ends_turns_by_itself_from_now_on_holds_up_no_player(tiny_model, vad, head):
+    room = asked(tiny_model, vad, head)
+    room.say(loud(0.5, 1))
+    assert room.of(ev.Yielded) and room.duplex.state is DialogueState.SPEAKING
+    room.send(do.Configure(turn=TurnConfig(detect="manual")))
+    room.say(loud(2, 1))
+    assert len(room.of(ev.Resumed)) == 1 and not room.live.yielded
+    assert room.duplex.state is DialogueState.LISTENING
 
 
 def test_a_dismissed_voice_that_goes_on_is_talked_over(tiny_model, vad, head):

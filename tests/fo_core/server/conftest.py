@@ -73,11 +73,11 @@ def running(model: Any, **limits: Any) -> Iterator[Server]:
 
     users = limits.pop("users", 8)
     dialogue = replace(TALK, **limits.pop("talk", {}))
+    idle = limits.pop("idle", 600.0)
     cfg = ServeConfig(**limits)
     model.trained |= set(PARTS)  # random weights talk nonsense, but they talk
-    pool = Pool(
-        model, dialogue, PoolConfig(max_sessions=users, session_seconds=cfg.session_seconds)
-    )
+    seconds = {"session_seconds": cfg.session_seconds, "idle_seconds": idle}
+    pool = Pool(model, dialogue, PoolConfig(max_sessions=users, **seconds))
     app = make_app(pool, dialogue, "tiny", "Be brief.", cfg)
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_level="error", ws_max_size=cfg.message_bytes)

@@ -7,6 +7,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from pretended_device import DEVICE, PretendedDevice
 
+from fo_core.config import replace
 from fo_core.training import distributed
 from fo_core.training.loop import run_stage
 from fo_core.training.recipes import NAMES, recipe
@@ -38,10 +39,10 @@ def test_no_stage_mixes_devices(name, model, data, tmp_path, monkeypatch):
     side = 0 if name.startswith("input") else 1
     sets = data[0][side], data[1][side]
 
-    def go(own, folder):
-        return run_stage(own, cfg.stage.build(), cfg.train, *sets, folder, progress=False).history
+    def go(own, folder, train=cfg.train):
+        return run_stage(own, cfg.stage.build(), train, *sets, folder, progress=False).history
 
-    wanted = go(copy.deepcopy(model), tmp_path / "cpu")
+    wanted = go(copy.deepcopy(model), tmp_path / "cpu", replace(cfg.train, samples=0))
     generator = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device=None: generator())
     monkeypatch.setattr(torch, "autocast", CpuAutocast)

@@ -15,7 +15,7 @@ from fo_core.training import distributed, report
 from fo_core.training.data_feed import BatchConfig
 from fo_core.training.estimate import plan_stage
 from fo_core.training.freeze import freeze_all_but, select
-from fo_core.training.guard import memory_guard
+from fo_core.training.guard import Divergence, memory_guard
 from fo_core.training.loop import TrainConfig, run_stage
 from fo_core.training.optim import OptimConfig, rate
 from fo_core.training.recipes import recipe
@@ -359,9 +359,17 @@ def test_divergence_stops_with_the_batch_saved(tmp_path):
         scale = 100.0 if batch["step"] >= 9 and torch.is_grad_enabled() else 1.0
         return {"loss": losses(model, batch)["loss"] * scale}
 
-    with pytest.raises(StageError, match="diverged: loss is .* at step 10, it began at"):
+    with pytest.raises(StageError, match="diverged: loss is .* at step 14, it began at"):
         run(tmp_path, the_stage=stage(objectives=(Objective("main", ("ears.*",), leaving),)))
-    assert (tmp_path / "bad-batch-00000009.safetensors").is_file()
+    assert (tmp_path / "bad-batch-00000013.safetensors").is_file()
+
+
+def test_one_hard_batch_is_no_divergence(tmp_path):
+    """Rows of ``make demo``: few items a batch, the state head of fo-smol knows the easy ones."""
+    rows = [0.268, 0.338, 3.25, 0.31, 0.29, 0.30, 40.0, 0.30, 41.0, 42.0]
+    guard = Divergence(10.0, [{"loss": x} for x in rows])
+    with pytest.raises(StageError, match=r"loss is 43 at step 11, it began at 3.25"):
+        guard.check({"loss": 43.0}, {"items": []}, tmp_path, "toy", 10)
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path):

@@ -89,7 +89,8 @@ def test_two_processes_have_the_curve_of_one(launcher, stages, files, tmp_path):
 def compare(files, stage, folder, sharded, sets):
     """The curve and the weights of two processes are those of one."""
     one = CliRunner().invoke(
-        app, command(files, stage, folder / "one", "train.accumulate=2", *sets)
+        app,
+        command(files, stage, folder / "one", "train.accumulate=2", "train.samples=0", *sets),
     )
     assert one.exit_code == 0, one.stderr
     both = [

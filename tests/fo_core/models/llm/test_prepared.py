@@ -102,8 +102,8 @@ def test_what_is_damaged_is_made_anew_with_a_note(cached, caplog, name, damage):
 def test_only_untouched_weights_are_taken_unhashed(cached, monkeypatch):
     """Size and times stand for the hash; a copy (other times) is hashed once, then known."""
     FrozenLLM.load("tiny")
-    hashed, whole = [], prepared._sha256
-    monkeypatch.setattr(prepared, "_sha256", lambda p: hashed.append(p.name) or whole(p))
+    hashed, whole = [], prepared.sha256_of
+    monkeypatch.setattr(prepared, "sha256_of", lambda p: hashed.append(p.name) or whole(p))
     weights = cached / "prepared-float32" / prepared.WEIGHTS
     FrozenLLM.load("tiny")
     assert hashed == [prepared.TOKENIZER]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from types import SimpleNamespace
+from typing import Literal
 
+import numpy as np
+import pytest
+
+from fo_core.dialogue import events as ev
+from fo_core.dialogue.speech.ducking import DUCK_GAIN, DUCK_SECONDS
+from fo_core.server.webrtc.media import Media
 from fo_core.server.webrtc.playout import FADE, TELL, Playout
 
 FRAME = 480
@@ -86,14 +93,79 @@ def test_a_reply_that_gives_way_goes_on_with_the_sample_after_the_last() -> None
     playout.add(1, 0, wave)
     playout.made(1)
     sent = [playout.take(FRAME)]
-    playout.paused = 1
+    playout.give_way(1, "pause")
     assert not playout.take(FRAME).any() and playout.turn == 1
-    playout.paused = None
+    playout.go_on(1)
     sent += [playout.take(FRAME) for _ in range(3)]
     assert np.array_equal(np.concatenate(sent), wave)
     playout.add(2, 0, wave)
     playout.take(FRAME)
-    playout.paused = 2
+    playout.give_way(2, "pause")
     playout.cut(2)  # it wanted an answer: the old reply does not hold up the new one
     playout.add(3, 0, wave)
     assert playout.take(2 * FRAME)[FADE:].any()
+
+
+def test_a_reply_that_stands_still_stays_silent_when_it_is_cut_off() -> None:
+    playout, _ = playing()
+    playout.add(1, 0, np.ones(4 * FRAME, np.float32))
+    playout.take(FRAME)
+    playout.give_way(1, "pause")
+    assert not playout.take(FRAME).any()
+    playout.cut(1)
+    assert not playout.take(FRAME).any() and playout.changes()[-1] == ("cleared", 1)
+
+
+def test_a_reply_that_ducks_goes_on_in_a_low_voice_and_comes_back_without_a_click() -> None:
+    playout, told = playing()
+    playout.add(1, 0, np.ones(10 * FRAME, np.float32))
+    playout.made(1)
+    full = playout.take(FRAME)
+    playout.give_way(1, "duck")
+    lowered = [playout.take(FRAME), playout.take(FRAME)]
+    playout.go_on(2)  # another reply's word changes nothing
+    lowered.append(playout.take(FRAME))
+    playout.go_on(1)
+    raised = [playout.take(FRAME) for _ in range(6)]
+    sound = np.concatenate([full, *lowered, *raised])
+    ramp = round(DUCK_SECONDS * 24000)
+    assert np.abs(np.diff(sound)).max() < 1.01 / ramp  # 10 ms from full to nothing
+    assert np.allclose(sound[FRAME + ramp : 4 * FRAME], DUCK_GAIN)
+    assert np.all(sound[:FRAME] == 1) and np.all(sound[4 * FRAME + ramp :] == 1)
+    assert told[-1] == (1, 10 * FRAME)  # it was heard: no sample waits or is lost
+    assert playout.changes() == [("started", 1), ("stopped", 1)]
+
+
+def test_a_low_voice_that_is_cut_off_fades_and_the_next_reply_is_loud() -> None:
+    playout, _ = playing()
+    playout.add(1, 0, np.ones(10 * FRAME, np.float32))
+    playout.take(FRAME)
+    playout.give_way(1, "duck")
+    playout.take(FRAME)
+    playout.cut(1)
+    playout.add(2, 0, np.ones(2 * FRAME, np.float32))
+    sound = playout.take(FRAME)
+    assert sound[0] == np.float32(DUCK_GAIN) and np.all(np.diff(sound[:FADE]) < 0)
+    assert np.all(sound[FADE:] == 1)
+
+
+def test_a_low_voice_that_ends_leaves_the_next_reply_loud() -> None:
+    playout, _ = playing()
+    playout.add(1, 0, np.ones(2 * FRAME, np.float32))
+    playout.made(1)
+    playout.give_way(1, "duck")
+    playout.take(2 * FRAME)
+    playout.add(2, 0, np.ones(FRAME, np.float32))
+    assert np.all(playout.take(FRAME) == 1)
+
+
+@pytest.mark.parametrize("by", ["pause", "duck"])
+def test_the_talks_words_reach_what_is_sent(by: Literal["pause", "duck"]) -> None:
+    media = Media(SimpleNamespace(send=lambda command: None), None)  # type: ignore[arg-type]
+    media.follow(ev.AudioDelta(1, 0, 0, np.ones(10 * FRAME, np.float32)))
+    media.playout.take(FRAME)
+    media.follow(ev.Yielded(1, by, 0, FRAME))
+    low = media.playout.take(2 * FRAME)[FRAME:]
+    assert np.allclose(low, DUCK_GAIN if by == "duck" else 0.0)
+    media.follow(ev.Resumed(1, 3 * FRAME))
+    assert np.allclose(media.playout.take(2 * FRAME)[FRAME:], 1.0)
