@@ -7,8 +7,9 @@ Sources of the first step: published dialogues (``moss``), a closed domain (``do
 questions (``questions``), recorded questions (``corpus``), a file of sentences (``texts``: nothing
 is answered, so their steps are sample, synthesize and encode).
 
-Each step reads the manifest of the step before and writes its own folder (runner.py); what is done
-is found done, by what it was made from. The folder's settings.json is the config of the last run.
+Each step reads the manifest of the step before and writes its own folder (runner.py); what was
+made from the same input and settings is not repeated. The folder's settings.json is the config of
+the last run.
 """
 
 from __future__ import annotations

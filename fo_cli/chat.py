@@ -33,7 +33,7 @@ Again = Annotated[
     ),
 ]
 System = Annotated[
-    str | None, typer.Option("--system", help="System text instead of the model's own.")
+    str | None, typer.Option("--system", help="System prompt instead of the model's own.")
 ]
 
 

@@ -63,7 +63,7 @@ def mic(
         typer.Option(help="What ends your turn: the model's state head, or silence."),
     ] = None,
     system: Annotated[
-        str | None, typer.Option("--system", help="System text instead of the model's own.")
+        str | None, typer.Option("--system", help="System prompt instead of the model's own.")
     ] = None,
     voice: options.Voice = None,
     sets: options.Sets = None,

@@ -47,10 +47,11 @@ OldSize = Annotated[  # of `fo train` and `fo profile throughput`
     str | None,
     typer.Option("--size", hidden=True, callback=_renamed("--recipe", "write --recipe {}")),
 ]
-OldLatencySize = Annotated[
-    str | None,
-    typer.Option("--size", hidden=True, callback=_renamed("--model", "write --model {}")),
+RandomSize = Annotated[
+    Literal["tiny", "smol", "small", "paper"] | None,
+    typer.Option("--size", help="A whole model of this shape, with --random (paper: 7 B LLM)."),
 ]
+Random = Annotated[bool, typer.Option("--random", help="Random weights, of the shape in --size.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Sets = Annotated[
     list[str] | None,
@@ -84,6 +85,21 @@ Voice = Annotated[
     str | None,
     typer.Option("--voice", help="One of the model's voices (fo models voices).", metavar="NAME"),
 ]
+
+
+def random_size(size: str | None, random: bool, model: object = None) -> str | None:
+    """The shape of a model with random weights, if one is asked for.
+
+    Raises:
+        FoError: Half of what is needed is there, or a model is named as well.
+    """
+    if size is None and random:
+        raise FoError("--random has no shape", "--size tiny, smol, small, paper", "add --size")
+    if size is not None and not random:
+        raise FoError(f"--size {size} is a shape without weights", do="add --random")
+    if size is not None and model:
+        raise FoError("--size and --model exclude each other", do="leave one out")
+    return size
 
 
 def voice_of(folder: Path, voice: str | None) -> str | None:

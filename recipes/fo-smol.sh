@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # fo-smol from nothing: open-domain English ears and a voice around SmolLM2-135M-Instruct.
 #
-# Read it top to bottom; every step is one command, found done or gone on with when run again.
+# Read it top to bottom; every step is one command, which is skipped if done and continues if it was stopped.
 # Two CPU cores take days, a GPU an hour. The weights that ship were trained on the same data by the
 # same stages, for fewer steps: their card says how many. What is read lies in $FO_DATA:
 #   text_prompts/*.txt, *.tsv     sentences and questions, one a line (never an evaluation set)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fo_core import config as cfg
+from fo_core.devices.memory import free_memory
+from fo_core.errors import FoError
 from fo_core.layers.rope import Rope
 from fo_core.layers.transformer import LlamaConfig
 from fo_core.models.adapter.conv_adapter import ConvAdapter, ConvAdapterConfig, ConvAdapterState
@@ -27,9 +29,10 @@ class Size:
     """A model by its numbers."""
 
     llm: LlamaConfig  # shape of its layers
-    vocab: int  # V, tied embeddings
+    vocab: int  # V
     adapter_width: int  # of the adapter's output; what a narrower LLM cannot take is dropped
     parts: dict[str, Any]  # sections of the model's config
+    tied: bool = True  # the LLM's output is its embedding
 
 
 def _parts(encoder: dict[str, int], decoder: dict[str, int], **codec: Any) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def _parts(encoder: dict[str, int], decoder: dict[str, int], **codec: Any) -> di
     }
 
 
+PAPER_DECODER = {"dim": 896, "heads": 14, "ffn": 4864, "layers": 4}
 LLM = LlamaConfig(896, 14, 2, 64, 4864, layers=8, rope_theta=1e6, qkv_bias=True)
 SMALL_ENCODER = {"dim": 512, "heads": 8, "ffn": 2048, "layers": 12}
 PAPER_ENCODER = {"dim": 1024, "heads": 16, "ffn": 4096, "layers": 24}
@@ -47,8 +51,13 @@ SIZES = {
     "small": Size(
         LLM, 16384, 896, _parts(SMALL_ENCODER, {"dim": 896, "heads": 14, "ffn": 2432, "layers": 4})
     ),
-    "paper": Size(
-        LLM, 16384, 3584, _parts(PAPER_ENCODER, {"dim": 896, "heads": 14, "ffn": 4864, "layers": 4})
+    "paper": Size(LLM, 16384, 3584, _parts(PAPER_ENCODER, PAPER_DECODER)),
+    "paper-7b": Size(  # the paper's model, its LLM of 7.6 billion parameters included
+        LlamaConfig(3584, 28, 4, 128, 18944, layers=28, rope_theta=1e6, qkv_bias=True),
+        152064,
+        3584,
+        _parts(PAPER_ENCODER, PAPER_DECODER),
+        tied=False,
     ),
     "smol": Size(  # a SmolLM2-135M with ears and a voice of its width
         LlamaConfig(576, 9, 3, 64, 1536, layers=30, rms_eps=1e-5, rope_theta=1e5),
@@ -114,17 +123,15 @@ def word_tokenizer(size: int) -> Any:
     return fast
 
 
-def random_llm(size: Size) -> FrozenLLM:
-    """An LLM with random weights in float32 that never ends a message by itself.
+def random_llm(size: Size, device: str = "cpu", dtype: torch.dtype = torch.float32) -> FrozenLLM:
+    """An LLM with random weights that never ends a message by itself.
 
-    Its embedding is tied, and the rows of the tokens that are no words are zero: their logits are
-    0, far below the best.
+    The output rows of the tokens that are no words are zero: their logits are 0, far below the
+    best.
     """
-    rope = Rope(size.llm.head_dim, size.llm.rope_theta)
-    with torch.device("meta"):
-        backbone = LlamaBackbone(size.llm, size.vocab, tied=True, rope=rope)
-    backbone.to_empty(device="cpu")
-    backbone.stack.rope = Rope(size.llm.head_dim, size.llm.rope_theta)
+    backbone = _empty_backbone(size).to(dtype)
+    backbone.to_empty(device=device)
+    backbone.stack.rope = Rope(size.llm.head_dim, size.llm.rope_theta).to(device)
     backbone.stack.fuse()
     tokenizer = word_tokenizer(size.vocab)
     with torch.no_grad():
@@ -134,21 +141,45 @@ def random_llm(size: Size) -> FrozenLLM:
             else:
                 weight.normal_(0, weight.shape[-1] ** -0.5)
         silent = len(SPECIALS) + len(dict.fromkeys(TEMPLATE_WORDS))
-        backbone.embed_tokens.weight[:silent] = 0
+        backbone._head.weight[:silent] = 0
     return FrozenLLM(backbone, tokenizer, "random")
 
 
+def _empty_backbone(size: Size) -> LlamaBackbone:
+    rope = Rope(size.llm.head_dim, size.llm.rope_theta)
+    with torch.device("meta"):
+        return LlamaBackbone(size.llm, size.vocab, tied=size.tied, rope=rope)
+
+
+def check_memory(name: str, device: str, dtype: torch.dtype) -> None:
+    """Refuse a size whose LLM does not fit, before anything is made.
+
+    Raises:
+        FoError: It does not; how much it takes, and how much there is.
+    """
+    need = sum(p.numel() for p in _empty_backbone(SIZES[name]).parameters()) * dtype.itemsize
+    free = free_memory(device)
+    if free is not None and 1.2 * need > free:
+        raise FoError(
+            f"size {name}: its LLM takes {need / 1e9:.1f} GB in {str(dtype)[6:]}, and "
+            f"{free / 1e9:.1f} GB are free on {device}",
+            possible="a smaller size, or a device with a fifth more than that",
+        )
+
+
 @torch.no_grad()
-def random_model(name: str) -> FreezeOmni:
+def random_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> FreezeOmni:
     """A whole model with random weights; its speech never ends by itself.
 
     Args:
         name: Key of :data:`SIZES`.
+        device: Where to make it.
+        dtype: Of the LLM.
     """
     size = SIZES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        llm = random_llm(size)
+        llm = random_llm(size, device, dtype)
         config = cfg.load(FreezeOmniConfig, {"llm": {"dtype": "float32"}, **size.parts})
         model = FreezeOmni(config, llm)
         if size.adapter_width != llm.width:
@@ -156,7 +187,7 @@ def random_model(name: str) -> FreezeOmni:
             adapter = WiderAdapter(config.adapter, model.speech_encoder.dim, size.adapter_width)
             adapter.kept = llm.width
             model.adapter = adapter
-    return endless(model).eval()
+    return endless(model).to(device).eval()
 
 
 @torch.no_grad()

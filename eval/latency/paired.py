@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.latency.legs import FOUR, PIECE
 from eval.latency.models import endless
-from eval.latency.talk import dialogue, question, talk
+from eval.latency.talk import dialogue, sound, talk
 from fo_core.config import replace
 from fo_core.convert.official import import_official
 from fo_core.errors import FoError
@@ -93,7 +93,8 @@ def pairs(
         settings = plain, replace(plain, compat="official")
         took: list[dict[str, float]] = [{}, {}]
         for which in (0, 1) if index % 2 else (1, 0):
-            took[which] = talk(models[which], question(own + 1), settings[which]).legs
+            model = models[which]
+            took[which] = talk(model, sound(model, own + 1), settings[which]).legs
         if index >= 0:
             found.append(took)
     every = [part for _, parts, _ in FOUR.values() for part in parts]

@@ -17,7 +17,7 @@ import torch
 
 from eval.latency.bounds import CODEC, OVERLAP, Cost, Footprint, bandwidth, footprint, now, peak
 from eval.latency.original import original
-from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, question, quiet_duplex, talk
+from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, quiet_duplex, sound, talk
 from fo_core.devices.compute import working_dtype
 from fo_core.dialogue.duplex import Duplex
 from fo_core.dialogue.listener import Listener
@@ -27,6 +27,7 @@ from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.packing import pack_for_inference
 from fo_core.models.precision import Precision
+from fo_core.models.static_shapes import ROWS, use_static_steps
 from fo_core.sampling import sample
 
 AGES = (5, 20, 60)  # seconds of talk before a chunk
@@ -86,6 +87,8 @@ def measure(
     repeat: int = 5,
     steps: bool = True,
     first_chunk: int = 40,
+    static: bool | None = None,
+    rows: int = ROWS,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Make a model ready and measure it; it is for inference only afterwards.
@@ -98,13 +101,16 @@ def measure(
         repeat: Runs behind each median; at least 5 for numbers that are told to others.
         steps: False: make it ready only; the report has no rows.
         first_chunk: Speech tokens of the first audio in the legs whose bounds are counted.
+        static: Short steps in fixed shapes, captured on CUDA; None: on CUDA only.
+        rows: Sequences that have a place of their own there.
         say: Told what is measured next.
     """
     torch.set_num_threads(threads)
     say("measuring the memory, packing")
     chosen = Precision.of(weights)
-    codec_dtype = torch.float32 if chosen.rest == "same" else working_dtype(torch.bfloat16)
     device = model.device
+    exact = chosen.rest == "same"
+    codec_dtype = torch.float32 if exact else working_dtype(torch.bfloat16, device)
     report = Report(
         size,
         str(chosen),
@@ -113,8 +119,15 @@ def measure(
         bandwidth(device=device),
         peak(codec_dtype, device=device),
     )
-    bench = Bench(model, report, footprint(model, chosen, [first_chunk]))
-    pack_for_inference(model, chosen)
+    if device.type == "cpu":
+        reads = footprint(model, chosen, [first_chunk])
+        pack_for_inference(model, chosen)
+    else:  # nothing is packed there: the weights are read as they then are
+        pack_for_inference(model, chosen, static=False)
+        reads = footprint(model, "same", [first_chunk])
+    if static if static is not None else device.type == "cuda":
+        use_static_steps(model, rows)
+    bench = Bench(model, report, reads)
     if not steps:
         bench.finish(first_chunk)
         return report
@@ -136,7 +149,7 @@ class Bench:
         self.model, self.report, self.reads = model, report, reads
         self.repeat = report.repeat
         self.found: list[tuple[str, str, float, list[Cost], str]] = []
-        self.question = question()
+        self.sound = sound(model)
         self.device = model.device
 
     def now(self) -> float:
@@ -180,7 +193,7 @@ class Bench:
         """A chunk after 5, 20 and 60 s: runs of the three take turns, so that noise hits all."""
         listener, waiting = Listener(self.model), {}
         for index in range(round(AGES[-1] / 0.16)):
-            listener.hear(self.question[index % CHUNKS])
+            listener.hear(self.sound[index % CHUNKS])
             for age in AGES:
                 if index + 1 == round(age / 0.16):
                     waiting[age] = listener.fork()
@@ -189,7 +202,7 @@ class Bench:
             for age, old in waiting.items():
                 twin = old.fork()
                 began = self.now()
-                twin.hear(self.question[0])
+                twin.hear(self.sound[0])
                 spent[age].append(1000 * (self.now() - began))
         median = {age: statistics.median(times[2:]) for age, times in spent.items()}
         for age in AGES:
@@ -204,7 +217,7 @@ class Bench:
 
         def step(duplex: Duplex, index: int) -> float:
             began = self.now()
-            hear(duplex, self.question[index % CHUNKS])
+            hear(duplex, self.sound[index % CHUNKS])
             return 1000 * (self.now() - began)
 
         pairs = 2 * self.repeat + 3
@@ -293,28 +306,28 @@ class Bench:
     def first_audio(self) -> None:
         """Last chunk arrived → first audio, with its legs; and a whole listening step."""
         heard: list[float] = []
-        talk(self.model, self.question, dialogue(40))  # warms up
+        talk(self.model, self.sound, dialogue(40))  # warms up
         for first in (40, 20):
             cfg = dialogue(first)
-            runs = [talk(self.model, self.question, cfg) for _ in range(self.repeat)]
+            runs = [talk(self.model, self.sound, cfg) for _ in range(self.repeat)]
             heard += [step for run in runs for step in run.heard]
             legs = sorted(runs, key=lambda run: run.total)[len(runs) // 2].legs
             key, label = f"first_{first}", f"time to first audio, {first} tokens kept first"
-            costs = self._costs(first)
+            costs = self._costs(first, min(run.written for run in runs))
             self.add(key, label, sum(legs.values()), *itertools.chain(*costs.values()))
             for leg, spent in legs.items():
                 self.add(f"{key}_{leg}", f"… {LEGS[leg]}", spent, *costs[leg])
         whole = self._costs(40)["listen"]
         self.add("listen", "whole listening step of 160 ms", statistics.median(heard), *whole)
 
-    def _costs(self, first: int) -> dict[str, list[Cost]]:
-        """Each leg's, in order."""
+    def _costs(self, first: int, written: int = SENTENCE) -> dict[str, list[Cost]]:
+        """Each leg's, in order, of so many speech and text tokens."""
         r, tokens = self.reads, first + OVERLAP
         varies = self.model.adapter.requires_ctc  # a chunk may give the LLM nothing to read
         return {
             "listen": [r.listen] if varies else [r.listen, r.llm.rows(2)],
             "read": [r.llm],
-            "write": SENTENCE * [r.head] + (SENTENCE - 1) * [r.llm],
+            "write": written * [r.head] + (written - 1) * [r.llm],
             "prefill": [r.prefix.rows(SENTENCE), r.speak],
             "speak": (tokens - 1) * [r.speak],
             "codec": [r.codec[tokens, first]],

@@ -6,13 +6,12 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-import fo_core
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.commands import Commit
 from fo_core.dialogue.conversation import Conversation
@@ -26,9 +25,9 @@ from fo_core.errors import EngineError
 from fo_core.io import audio
 from fo_core.layers.kv_cache import KVCache
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.shipped import EXAMPLE, recording
 from fo_core.streaming import CHUNK_SAMPLES, SAMPLE_RATE
 
-EXAMPLE = Path(fo_core.__file__).parent / "examples" / "question.flac"
 CHUNKS = 13  # of speech before an answer: 2 s
 SENTENCE = 10  # tokens of the answer's first piece
 WARM = 4  # chunks that do not count: the first feeds the template too
@@ -66,6 +65,7 @@ class Talk:
     heard: list[float]  # listening steps, ms
     answered: float  # from the decision to the last audio, s
     audio: float  # length of the audio that came, s
+    written: int  # text tokens of the first piece
     state_bytes: int  # of one user at the end
 
     @property
@@ -74,20 +74,24 @@ class Talk:
         return sum(self.legs.values())
 
 
-def question(seed: int = 1) -> Tensor:
-    """What is heard: the bundled question under faint noise, chunks [13, 2560].
-
-    A model that hears words would not answer noise alone.
-    """
-    spoken = torch.from_numpy(audio.read(EXAMPLE, SAMPLE_RATE))[: CHUNKS * CHUNK_SAMPLES]
+def noise(seed: int = 1) -> Tensor:
+    """What is heard: chunks [13, 2560]."""
     draw = torch.Generator().manual_seed(seed)
-    heard = 0.003 * torch.randn(CHUNKS * CHUNK_SAMPLES, generator=draw)
-    heard[len(heard) - len(spoken) :] += spoken  # it ends with the question
-    return heard.view(CHUNKS, CHUNK_SAMPLES)
+    return 0.1 * torch.randn(CHUNKS, CHUNK_SAMPLES, generator=draw)
+
+
+def sound(model: FreezeOmni, seed: int = 1) -> Tensor:
+    """What a model hears [13, 2560]: noise, or a question in some where no words mean no answer."""
+    heard = noise(seed)
+    if not model.adapter.requires_ctc:
+        return heard
+    wave = torch.as_tensor(audio.read(recording(EXAMPLE), SAMPLE_RATE))[: heard.numel()]
+    question = F.pad(wave, (0, heard.numel() - wave.numel())).view_as(heard)
+    return question + 0.02 * heard
 
 
 def dialogue(first: int, seed: int = 0, tokens: int = 1000) -> DialogueConfig:
-    """The engine's own way of talking; the first piece has exactly 10 tokens, always cut.
+    """The engine's own way of talking; the first piece has 10 tokens (or is a shorter answer).
 
     Args:
         first: Speech tokens kept first.
@@ -151,11 +155,12 @@ def talk(model: FreezeOmni, chunks: Tensor, cfg: DialogueConfig, whole: bool = F
             spans.append(Span(name, "speech decoder", later.prefilled, later.first_audio))
     spans.sort(key=lambda span: span.start)
     bytes_ = state_bytes(duplex.conversation)
-    return Talk(spans, legs, wall, heard, now - reply.asked, samples / rate, bytes_)
+    tokens = reply.turn.pieces[0].stop
+    return Talk(spans, legs, wall, heard, now - reply.asked, samples / rate, tokens, bytes_)
 
 
 class _Voice:
-    """A detector that finds voice in everything: what is heard may be repeated."""
+    """A detector that finds voice in everything, for what is heard is noise."""
 
     def init_state(self, batch_size: int) -> Any:
         return None

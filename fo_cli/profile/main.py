@@ -12,6 +12,7 @@ import typer
 from fo_cli import options, render
 from fo_cli.profile.serve import serve
 from fo_cli.profile.throughput import throughput
+from fo_cli.profile.train import train
 from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
 app.command("throughput")(throughput)
 app.command("serve")(serve)
+app.command("train")(train)
 
-RANDOM = ("small", "paper", "smol", "tiny")  # models of these shapes have random weights
+RANDOM = ("small", "paper", "smol", "tiny", "paper-7b")  # of these shapes, with random weights
+WHOLE = {"paper": "paper-7b"}  # of --size, where --model means one with a smaller LLM
+SESSIONS = (1, 8, 32)
 Weights = Literal["auto", "same", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[PackedWeights, ...] = ("same", "fp16", "bf16", "int8")
 
@@ -40,13 +44,30 @@ def latency(
             metavar="DIR|NAME",
         ),
     ] = None,
-    old_size: options.OldLatencySize = None,
+    size: options.RandomSize = None,
+    random: options.Random = False,
+    sessions: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--sessions",
+            min=1,
+            help="Users whose steps run together; may be repeated. With --size: 1, 8 and 32.",
+        ),
+    ] = None,
     weights: Annotated[
         Weights,
         typer.Option(
-            help="Precision of the packed matrices; auto: the quickest, measured on this CPU."
+            help="Precision of the matrices; auto: the fastest, measured on this CPU, and bf16 on "
+            "CUDA."
         ),
     ] = "auto",
+    static: Annotated[
+        bool | None,
+        typer.Option(
+            "--static/--no-static",
+            help="Short steps in fixed shapes, on CUDA as graphs; without: on CUDA only.",
+        ),
+    ] = None,
     device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Number of torch threads.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs behind each median of a step.")] = 5,
@@ -97,14 +118,19 @@ def latency(
     longer) and the share of it that is reached; beside the legs the paper's table 4, which was
     measured on a GPU. Numbers of a busy machine are numbers of a busy machine.
     """
-    names = list(dict.fromkeys(model or [str(options.DEFAULT_MODEL)]))
+    shape = options.random_size(size, random, model)
+    asked = model or [str(options.DEFAULT_MODEL)]
+    names = [WHOLE.get(shape, shape)] if shape else list(dict.fromkeys(asked))
+    counts = sessions or (SESSIONS if shape else ())
     folders = {n: None if n in RANDOM else options.model_folder(n, also=RANDOM) for n in names}
     if markdown and json:
         raise FoError("--markdown and --json exclude each other")
     if original is not None and against is None:
         raise FoError("--original is for a comparison", do="add --against original")
     device = choose(device)
-    if device != "cpu" and weights not in ("auto", "same"):
+    if weights == "auto" and device != "cpu":
+        weights = "bf16" if device.startswith("cuda") else "same"
+    if device != "cpu" and weights not in ("same", "bf16"):
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
     for path, what in ((trace, "trace"), (timeline, "timeline")):
         if path is not None:
@@ -114,21 +140,28 @@ def latency(
     from eval.latency.legs import measure_legs
     from eval.latency.original import MACHINE
     from eval.latency.stream import measure
+    from eval.latency.together import HEAD as TOGETHER
+    from eval.latency.together import together
     from eval.latency.trace import write_timeline, write_trace
     from fo_core.layers import kernels
+    from fo_core.models.static_shapes import ROWS
 
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     theirs = paired.published(original, device) if original is not None else None
-    reports, legs, both = [], [], []
+    reports, legs, both, users = [], [], [], []
+    rows = max(ROWS, *counts, 1)
     for name, folder in folders.items():
         say(f"{name}: loading")
-        ready = _model(name, folder).to(device)
+        ready = _model(name, folder, device, weights)
         choice = _choice(ready, weights, threads)
-        chosen = choice.precision
-        reports.append(measure(ready, name, chosen, threads, repeat, steps, first_chunk, say))
-        reports[-1].choice = str(choice) if choice.times else ""
+        found = measure(
+            ready, name, choice.precision, threads, repeat, steps, first_chunk, static, rows, say
+        )
+        found.choice = str(choice) if choice.times else ""
+        reports.append(found)
         bounds = reports[-1].leg_bounds
         legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, bounds, say))
+        users.append(together(ready, counts, repeat, say))
         if theirs is not None:
             both.append(paired.pairs(ready, theirs, runs, seed, first_chunk, say))
     if trace is not None:
@@ -137,12 +170,13 @@ def latency(
         last = reports[-1]
         title = f"{last.size}, weights {last.weights}, threads {threads}"
         write_timeline(timeline, legs[-1].talks[-1], title)
-    asked = PRECISIONS if weights == "auto" else (weights,)
-    used = kernels.taken(asked) if device == "cpu" else {}
+    kinds = PRECISIONS if weights == "auto" else (weights,)
+    used = kernels.taken(kinds) if device == "cpu" else {}
     if json:
         told = [
-            table.as_dict(report) | {"four_legs": table.legs_dict(own)}
-            for report, own in zip(reports, legs, strict=True)
+            table.as_dict(report)
+            | {"four_legs": table.legs_dict(own), "sessions": [asdict(one) for one in batched]}
+            for report, own, batched in zip(reports, legs, users, strict=True)
         ]
         for one, pairs in zip(told, both, strict=False):
             one["paired"] = [asdict(pair) for pair in pairs]
@@ -152,6 +186,8 @@ def latency(
         render.as_json({"machine": machine, "reports": told})
     elif markdown:
         render.result(table.markdown(reports, legs, used, against is not None))
+        for batched in filter(None, users):
+            render.result(table.markdown_table(TOGETHER, [one.cells for one in batched]))
         for pairs in both:
             render.result(table.markdown_table(paired.HEAD, [pair.cells for pair in pairs]))
     else:
@@ -164,11 +200,13 @@ def latency(
             if report.choice:
                 render.result(f"measured on this CPU: {report.choice}")
             if report.rows:
-                rows = [table.cells(row, against is not None) for row in report.rows]
-                render.table(table.head(against is not None), rows)
+                cells = [table.cells(row, against is not None) for row in report.rows]
+                render.table(table.head(against is not None), cells)
             render.result(table.report_notes(report))
             render.table(table.LEGS_HEAD, [table.leg_cells(leg) for leg in own.legs])
             render.result(table.legs_notes(own))
+        for batched in filter(None, users):
+            render.table(TOGETHER, [one.cells for one in batched])
         for pairs in both:
             render.result(f"in turns with the published checkpoint {original}, float32:")
             render.table(paired.HEAD, [pair.cells for pair in pairs])
@@ -180,19 +218,24 @@ def _choice(model: FreezeOmni, weights: Weights, threads: int) -> Choice:
 
     from fo_core.models.precision import Choice, Precision, choose
 
-    if weights != "auto" or model.device.type != "cpu":
-        return Choice(Precision.of("same" if weights == "auto" else weights), {})
+    if weights != "auto":
+        return Choice(Precision.of(weights), {})
     torch.set_num_threads(threads)
     return choose(model)
 
 
-def _model(name: str, folder: Path | None) -> FreezeOmni:
-    from eval.latency.models import endless, random_model
+def _model(name: str, folder: Path | None, device: str, weights: Weights) -> FreezeOmni:
+    import torch
+
+    from eval.latency.models import check_memory, endless, random_model
 
     if folder is None:
-        return random_model(name)
+        halved = device != "cpu" and weights != "same"
+        dtype = torch.bfloat16 if halved else torch.float32
+        check_memory(name, device, dtype)
+        return random_model(name, device, dtype)
     from fo_core.models.freeze_omni import load
 
-    loaded = load(folder)
+    loaded = load(folder, device=device)
     loaded.require(*options.TALKING)
     return endless(loaded)

@@ -33,19 +33,19 @@ class AugmentConfig:
 
     gain_db: tuple[float, float] = (-6.0, 6.0)  # loudness change, dB
     noise_share: float = 0.3  # share of the recordings that get noise
-    snr_db: tuple[float, float] = (10.0, 40.0)  # loudness of the wave over the noise, dB
+    snr_db: tuple[float, float] = (10.0, 40.0)  # signal-to-noise ratio, dB
     noise_tilt: tuple[float, float] = (0.0, 2.0)  # power falls with frequency ** tilt
-    noise_files: str = ""  # folder of noises to use instead of the made ones
-    tilt_share: float = 0.3  # share of the recordings that get another microphone's tone
+    noise_files: str = ""  # folder of noises; empty: noise is generated
+    tilt_share: float = 0.3  # share with a frequency tilt, like another microphone
     tilt_db: tuple[float, float] = (-6.0, 6.0)  # its gain at half the sample rate, dB
     speed_share: float = 0.0  # share that is played faster or slower; changes the length
     speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = (0.9, 1.1)  # factors to draw from
-    room_share: float = 0.0  # share that is put into a room
-    room_files: str = ""  # folder of impulse responses to use instead of the made ones
-    room_t60: tuple[float, float] = (0.15, 0.7)  # until a made room's sound has fallen 60 dB, s
+    room_share: float = 0.0  # share that gets the reverberation of a room
+    room_files: str = ""  # folder of impulse responses; empty: rooms are simulated
+    room_t60: tuple[float, float] = (0.15, 0.7)  # reverberation time (T60) of simulated rooms, s
     room_direct_db: tuple[float, float] = (0.0, 15.0)  # direct sound over the room's, dB
     codec_share: float = 0.0  # share that goes through a lossy codec
-    codecs: tuple[str, ...] = ("opus", "mp3", "vorbis")  # names of lhotse's to draw from
+    codecs: tuple[str, ...] = ("opus", "mp3", "vorbis")  # codecs of lhotse to draw from
     codec_level: tuple[float, float] = (0.4, 0.95)  # compression: 0 least, 1 most
     telephone_share: float = 0.0  # share that goes through a telephone: 300 to 4000 Hz, mu-law
 

@@ -7,6 +7,7 @@ function runs on the same buffers without a graph, so that tests on a CPU check 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fo_core.errors import first_line
+
+log = logging.getLogger(__name__)
 WARM = 3  # runs before a capture: libraries choose their kernels and take their memory
 KEPT = 64  # graphs of one step, those used last
 
@@ -24,7 +28,7 @@ class _Ready:
     """A step in one set of shapes."""
 
     inputs: list[Tensor | None]  # the buffers that it reads
-    outputs: Sequence[Tensor] = ()  # those that the graph writes
+    outputs: Sequence[Tensor] = ()  # those that it writes
     graph: Any = None  # torch.cuda.CUDAGraph; None: the function runs as it is
 
 
@@ -67,8 +71,9 @@ class CapturedStep:
             while len(self._ready) > KEPT:
                 self._ready.pop(next(iter(self._ready)))
             if ready.graph is None:
-                return list(self._function(*ready.inputs, key=key))
-            ready.graph.replay()
+                ready.outputs = self._function(*ready.inputs, key=key)
+            else:
+                ready.graph.replay()
             found = [torch.empty_like(one) for one in ready.outputs]
             _copy(found, ready.outputs)
             return found
@@ -77,23 +82,33 @@ class CapturedStep:
         with torch.inference_mode(False):  # buffers that may be written in either mode
             ready = _Ready([None if one is None else one.detach().clone() for one in inputs])
         device = next(one.device for one in inputs if one is not None)
-        if device.type == "cuda" and torch.cuda.is_available():
-            _capture(ready, lambda: self._function(*ready.inputs, key=key))
+        if captures(device):
+            try:
+                with torch.cuda.device(device):
+                    _capture(ready, lambda: self._function(*ready.inputs, key=key))
+            except RuntimeError as error:
+                log.warning("a step runs without a CUDA graph, and slower: %s", first_line(error))
         return ready
 
 
+def captures(device: torch.device) -> bool:
+    """Whether steps become graphs there."""
+    return device.type == "cuda" and torch.cuda.is_available()
+
+
 def _capture(ready: _Ready, run: Callable[[], Sequence[Tensor]]) -> None:
-    """Not run by any test: there is no CUDA where they run."""
+    """Tested with a pretended graph only: there is no CUDA where the tests run."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(WARM):
             run()
     torch.cuda.current_stream().wait_stream(aside)
-    ready.graph = torch.cuda.CUDAGraph()
+    graph = torch.cuda.CUDAGraph()
     # other threads may go on with work of their own meanwhile
-    with torch.cuda.graph(ready.graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         ready.outputs = list(run())
+    ready.graph = graph
 
 
 def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
@@ -104,6 +119,6 @@ def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 def upload(values: Any, device: torch.device) -> Tensor:
     """Whole numbers as an int64 tensor on a device, without waiting for it."""
     found = torch.tensor(values, dtype=torch.int64)
-    if device.type != "cuda" or not torch.cuda.is_available():
+    if not captures(device):
         return found.to(device)
     return found.pin_memory().to(device, non_blocking=True)

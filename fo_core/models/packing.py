@@ -1,4 +1,4 @@
-"""Pack a loaded model's weights for fast inference on a CPU."""
+"""Make a loaded model ready for fast inference: packed weights on a CPU, static steps on CUDA."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from fo_core.models.codec.packed_generator import pack_generator
 from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.precision import Precision
+from fo_core.models.static_shapes import halve, use_static_steps
 
 
-def pack_for_inference(model: FreezeOmni, weights: Weights | Precision = "same") -> FreezeOmni:
+def pack_for_inference(
+    model: FreezeOmni, weights: Weights | Precision = "same", static: bool | None = None
+) -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
     What is read for every chunk or token is packed: encoder, adapter, CTC head, state head, LLM and
     speech decoder, and a TiCodec's generator, which below full precision runs in bfloat16 where the
-    CPU has it. On another device than the CPU folding its weight norm is all that happens.
+    CPU has it. On another device nothing is packed: unless ``weights`` is "same", it computes in
+    bfloat16 there.
 
     Packed parts are in no state dict and can be neither trained, moved, cast nor saved: save and
     fingerprint a model before. The LLM and the speech decoder keep their weights beside the packed
@@ -28,15 +32,18 @@ def pack_for_inference(model: FreezeOmni, weights: Weights | Precision = "same")
         model: A model in eval mode.
         weights: Precision of the packed matrices: "same" (float32 results stay within 1e-5),
             "fp16", "bf16", or "int8" (8-bit weights with one scale a row); or one for each part.
+        static: Short steps in fixed shapes, captured as CUDA graphs
+            (:mod:`fo_core.models.static_shapes`); None: on CUDA only.
 
     Returns:
         ``model``.
     """
+    chosen = Precision.of(weights)
     if isinstance(model.codec, TiCodec):
         model.codec.fold_weight_norm()
     if model.device.type != "cpu":
-        return model
-    chosen = Precision.of(weights)
+        model = model if chosen.rest == "same" else halve(model)
+        return model if static is False or model.device.type != "cuda" else use_static_steps(model)
     if isinstance(model.codec, TiCodec):
         dtype = torch.float32 if chosen.rest == "same" else working_dtype(torch.bfloat16)
         model.codec.generator = pack_generator(model.codec.generator, dtype)  # type: ignore[assignment]
@@ -46,4 +53,4 @@ def pack_for_inference(model: FreezeOmni, weights: Weights | Precision = "same")
         pack_linears(getattr(model, part), chosen.rest)
     pack_linears(model.speech_decoder, chosen.speech)
     model.llm.pack(chosen.llm)
-    return model
+    return use_static_steps(model) if static else model

@@ -25,15 +25,16 @@ from fo_core.training.stage import Batch
 class BatchConfig:
     """How items become batches."""
 
-    size: int | None = None  # most items a batch
-    seconds: float | None = None  # most sound a batch, s; with both the first reached counts
+    size: int | None = None  # maximum number of items per batch
+    # maximum sound per batch, s; with size too, the limit reached first applies
+    seconds: float | None = None
     max_seconds: float = 30.0  # longer items are skipped
     # seconds kept behind the end of speech, where a manifest says it, in three of four recordings
     tail: Annotated[float, Field(ge=0)] | None = None
     crop_seconds: float = 0.0  # every sound is cut or padded to this (codec); 0 = whole
     # share of a training crop that may lie in the silence around the sound: codecs must learn it
     crop_over: Annotated[float, Field(ge=0, le=0.5)] = 0.25
-    # share that may be padding: lengths are mixed as far as that allows
+    # maximum share of padding: lengths are mixed as much as it allows
     padding: Annotated[float, Field(ge=0, lt=1)] = 0.04
     workers: int = 0  # loader processes; 0 loads in the training process
     cache_mb: float = 512.0  # memory for decoded sounds, MB
@@ -143,7 +144,7 @@ def reads(loader: Any, steps: int, each: int) -> dict[str, float]:
     batches = loader.batches() if isinstance(loader, Loader) else []
     if not batches:
         return {}
-    crop = loader.crop_samples / loader.task.rate or float("inf")
+    crop = loader.crop_samples / loader.task.rate if loader.crop_samples else float("inf")
     items = loader.items
     window = sum(min(items[i].duration, crop) for batch in batches for i in batch) / 3600
     epoch_steps = len(batches) * loader.windows / each

@@ -30,7 +30,7 @@ class OptimConfig:
     scale: dict[str, float] = field(default_factory=dict)  # glob -> factor on lr for its parameters
     # glob -> first steps in which its parameters stay frozen
     freeze_steps: dict[str, int] = field(default_factory=dict)
-    warmup_steps: int = 0  # steps of linear rise from 0 to lr
+    warmup_steps: int = 0  # steps of linear warm-up from 0 to lr
     schedule: Literal["constant", "linear", "cosine", "exponential", "noam"] = (
         "linear"  # after warm-up
     )

@@ -19,16 +19,17 @@ class TrainConfig:
     max_steps: int  # optimiser steps
     batch: BatchConfig = BatchConfig()  # training batches, of each process
     val_batch: BatchConfig = BatchConfig(size=16)  # held-out batches
-    val_items: int | None = None  # use only the first so many held-out items; None = all
-    accumulate: int = 1  # batches a process averages into one step
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of products, where there are such
+    val_items: int | None = None  # use only the first N held-out items; None = all
+    accumulate: int = 1  # batches per process that are averaged into one step
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of matmuls, where the device supports it
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto = accelerate's choice
     seed: int = 0  # of data order, dropout and every other draw
-    ema: float = 0.0  # decay of a running mean of the weights, validated and kept; 0 = none
+    ema: float = 0.0  # decay of a moving average of the weights, which is exported; 0 = none
     shard_llm: bool = False  # FSDP: each process holds a part of the frozen LLM's layers
-    checkpointing: bool = False  # compute inner values again in the backward pass: less memory
+    checkpointing: bool = False  # activation checkpointing: less memory, more computing
     compile: bool = False  # torch.compile of the parts' forward passes
-    diverged: float = 10.0  # stop when 3 rows' loss is so many times the first 5 rows'; 0 = never
+    # stop when 3 log rows exceed this multiple of the largest loss of the first 5; 0 = never
+    diverged: float = 10.0
     validate_every: int = 500  # steps between two validations; the last step always is one
     save_every: int = 500  # steps between two checkpoints; the last step always is one
     keep: int = 2  # newest checkpoints kept, besides the best
@@ -37,7 +38,7 @@ class TrainConfig:
     precompute_cache_mb: float = 2048.0  # memory for precomputed values of frozen parts, MB
     cache_hidden: str = ""  # folder where precomputed values are kept for later runs; "" = none
     trackers: tuple[Tracker, ...] = ()  # experiment trackers of accelerate that get every row
-    samples: int = 2  # held-out items that a stage with sound writes at each validation; 0 = none
+    samples: int = 2  # held-out items whose sounds are written at each validation; 0 = none
     curves: bool = True  # draw curves.png at the end
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_unique2", "masked_select")
+READS = (
+    "item",
+    "_local_scalar_dense",
+    "nonzero",
+    "is_nonzero",
+    "equal",
+    "_unique2",
+    "masked_select",
+)
 
 
 class DeviceReads(TorchDispatchMode):

@@ -42,6 +42,11 @@ SAY = {  # regular expression -> what to say
     r"\blistening side\b": "input branch",
     r"\bWeightMean\b": "ExponentialMovingAverage",
     r"\bdo=\"mend\b": "fix",
+    r"proven not to move": "checked to be unchanged",
+    r"\bfound done\b": "not repeated",
+    r"\btalk's story\b": "log of the talk",
+    r"\bpretended device\b": "simulated device",
+    r"\bquiet to busy\b": "idle and loaded",
 }
 
 

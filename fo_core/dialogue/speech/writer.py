@@ -91,7 +91,8 @@ class Writer:
             embeds = llm.embed(self._token.view(1, 1))
             self._hidden = yield LLMRequest(llm, embeds, self._state)
             self._token = None
-        token_id = self._choose()
+        token = self._choose()
+        token_id = int(token)  # the one time that the host waits for the device
         found: list[Segment] = []
         if token_id in llm.end_ids:
             answer.ended = self.done = True
@@ -100,7 +101,7 @@ class Writer:
             found = self._push_held() + self._segmenter.finish()
         else:
             answer.token_ids.append(token_id)
-            self._token = self._hidden.new_tensor([token_id], dtype=torch.long)
+            self._token = token
             self._states.append(self._hidden[:, -1:])
             if self._thoughts.push(token_id) and not self._index:
                 self._restart()
@@ -115,14 +116,12 @@ class Writer:
         answer.text = self._segmenter.text
         return [self._part(segment) for segment in found]
 
-    def _choose(self) -> int:
-        """The next token."""
+    def _choose(self) -> Tensor:
+        """The next token [1], on the LLM's device."""
         if self._forced:
-            return self._forced.pop(0)
+            return self._hidden.new_tensor([self._forced.pop(0)], dtype=torch.long)
         logits, how = self._llm.logits(self._hidden[:, -1]), self._sampling
-        return int(
-            sample(logits, how.temperature, how.top_k, how.top_p, self._generator, self._compat)
-        )
+        return sample(logits, how.temperature, how.top_k, how.top_p, self._generator, self._compat)
 
     def _push_held(self) -> list[Segment]:
         """Pieces that the tokens which turned out to be no thoughts complete."""

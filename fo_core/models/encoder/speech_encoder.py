@@ -23,6 +23,7 @@ from fo_core.config import config
 from fo_core.features import GlobalCmvn
 from fo_core.layers.attention import AttentionState, LabelledAttention
 from fo_core.layers.conv import ConvSubsampling
+from fo_core.layers.graphs import CapturedStep
 from fo_core.layers.masks import attention_mask, filled_mask
 from fo_core.layers.positions import LabelTable, sinusoids
 from fo_core.models.encoder.chunk_encoder import ChunkEncoder
@@ -133,6 +134,7 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
         self.norm = nn.LayerNorm(cfg.dim) if cfg.norm_first else None
         self.position_dropout = nn.Dropout(cfg.position_dropout)
         self._labels = LabelTable(cfg.dim, self._attentions)
+        self.captured: CapturedStep | None = None  # of a chunk, see fo_core.models.static_shapes
 
     @property
     def _attentions(self) -> list[LabelledAttention]:
@@ -178,19 +180,18 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
 
     def _step(self, feats: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
         feats = torch.cat([state.context, feats.to(state.context)], 1)
-        x = self.embed(feats)
-        count, places = x.shape[1], state.caches[0].keys.shape[2]
+        count, places = feats.shape[1] // 4, state.caches[0].keys.shape[2]
         state, labels, advance = self._label(state, count, places)
         rows = self._labels.rows(labels)
         grows = self._grows(state)
-        mask = None if grows else filled_mask(state.filled, places, count, x.device)
-        caches = []
-        for i, layer in enumerate(self.layers):
-            limit = None if grows else places
-            x, cache = layer(x, rows[:, :, i], mask, state.caches[i], limit)
-            caches.append(cache)
+        mask = None if grows else filled_mask(state.filled, places, count, feats.device)
+        flat = [part for cache in state.caches for part in (cache.keys, cache.values)]
+        # only what never changes its shapes can be captured
+        run = self._chunk if self.captured is None or grows else self.captured
+        y, *flat = run(feats, rows, mask, *flat, key=None if grows else places)
+        caches = [AttentionState(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
         filled = state.filled + count
-        return self.finish(x), SpeechEncoderState(
+        return y, SpeechEncoderState(
             feats[:, feats.shape[1] - CONTEXT_FRAMES :],
             caches,
             state.position + advance,
@@ -199,6 +200,28 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
             state.chunk,
             state.left,
         )
+
+    def _chunk(
+        self, feats: Tensor, rows: Tensor, mask: Tensor | None, *flat: Tensor, key: int | None
+    ) -> list[Tensor]:
+        """All that is computed for a chunk.
+
+        Args:
+            feats: ``[B, T + 3, mel]``.
+            rows: What labels add to the keys, ``[B, M, layers, heads, K]``.
+            mask: Places in use, see :meth:`EncoderLayer.forward`.
+            flat: Keys and values of each layer, in turn.
+            key: Places that are kept; None: all.
+
+        Returns:
+            ``[B, M, E]``, and keys and values again.
+        """
+        x, kept = self.embed(feats), []
+        for i, layer in enumerate(self.layers):
+            cache = AttentionState(flat[2 * i], flat[2 * i + 1])
+            x, cache = layer(x, rows[:, :, i], mask, cache, key)
+            kept += [cache.keys, cache.values]
+        return [self.finish(x), *kept]
 
     def _places(self, chunk: int, left: int) -> int:
         """Places of the cache of a stream."""

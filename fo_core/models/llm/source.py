@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fo_core.errors import CheckpointError
+from fo_core.errors import CheckpointError, first_line
 from fo_core.io.files import read_object
 from fo_core.models.llm import wheels
 from fo_core.models.llm.gguf import convert_gguf
@@ -120,8 +120,7 @@ def read_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
+        raise CheckpointError(f"{folder / 'config.json'}: {first_line(error)}") from error
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -135,8 +134,7 @@ def read_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
+        raise CheckpointError(f"{folder} has no usable tokenizer: {first_line(error)}") from error
 
 
 def architecture(config: Any) -> str:

@@ -25,13 +25,13 @@ SHORTEST = 50  # frames; shorter recordings stay as they are
 class SpecAugmentConfig:
     """How much is hidden, on features of 10 ms; the hidden parts hold the recording's mean."""
 
-    share: float = 0.9  # of the recordings that are changed
+    share: float = 0.9  # share of the recordings that are masked
     warp: int = 80  # frames by which a point in time is moved at most; 0 = no warp
-    bands: int = 2  # hidden bands of frequency
-    band_bins: int = 27  # widest band, mel bins
-    stretches: int = 10  # hidden stretches of time at most
-    stretch_frames: int = 100  # longest stretch
-    stretch_share: float = 0.15  # of a recording's frames that stretches hide at most
+    bands: int = 2  # masked frequency bands
+    band_bins: int = 27  # widest masked band, mel bins
+    stretches: int = 10  # maximum number of masked time spans
+    stretch_frames: int = 100  # longest masked time span, frames
+    stretch_share: float = 0.15  # maximum share of frames that are masked
 
 
 def spec_augment(feats: Tensor, lens: Tensor, cfg: SpecAugmentConfig) -> Tensor:

@@ -94,8 +94,8 @@ class Input1(StageOptions):
 
     new_llm: ClassVar = "its CTC head, if over tokens, speaks the LLM's; the encoder is kept"
     type: Literal["input-1"] = "input-1"
-    chunks: Chunks = "dynamic"  # encoder chunk while training: drawn, its own, or full context
-    specaugment: SpecAugmentConfig | None = None  # hide parts of the features; None = none
+    chunks: Chunks = "dynamic"  # encoder chunk in training: drawn, the config's, or full context
+    specaugment: SpecAugmentConfig | None = None  # mask parts of the features; None = off
     ctc: float = 1.0  # weight of the CTC loss; 0 = none: distillation alone needs no text
     distil: float = 0.0  # weight of the distance to Whisper's full-context encoder; 0 = none
     measure: int = 50  # batches on which an encoder measures its normalisation first; 0 = none

@@ -106,9 +106,10 @@ class Input2(StageOptions):
     type: Literal["input-2"] = "input-2"
     chunks: Chunks = "dynamic"  # as in input-1
     task: bool = True  # task embeddings stand before the speech and are trained
-    ctc: float = 0.0  # weight of a CTC loss beside; above 0 the CTC head is trained too
+    ctc: float = 0.0  # weight of an additional CTC loss; above 0 the CTC head is trained too
     specaugment: SpecAugmentConfig | None = None  # as in input-1
-    kl: float = 0.0  # weight of the divergence from the LLM that reads it (not the paper's)
+    # weight of the KL divergence from the LLM that reads the text (not in the paper)
+    kl: float = 0.0
     answer_kl: float = 0.0  # the same for the answers of items that have one (not the paper's)
     optim: OptimConfig = OptimConfig(lr=1e-4)
     trainable: tuple[str, ...] = ("speech_encoder.*", "adapter.*")  # globs, besides task, CTC

@@ -106,7 +106,8 @@ class Input3(StageOptions):
     answers: bool = True  # train the prompt embeddings on the LLM's own answers
     states: float = 1.0  # weight of the state loss; 0 = the state head is not trained
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of states 0, 1, 2
-    kl: float = 0.0  # weight of the divergence from the LLM that reads it (not the paper's)
+    # weight of the KL divergence from the LLM that reads the text (not in the paper)
+    kl: float = 0.0
     optim: OptimConfig = OptimConfig(lr=6e-4)
 
     def build(self) -> Stage:

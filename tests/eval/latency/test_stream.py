@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,12 +18,12 @@ from eval.latency.legs import FOUR, Legs, measure_legs, spread
 from eval.latency.original import MACHINE, ORIGINAL, original
 from eval.latency.stream import Bench, Report, measure
 from eval.latency.table import HEAD, LEGS_HEAD, as_dict, cells, leg_cells, legs_dict, markdown
-from eval.latency.talk import LEGS, dialogue, question, talk
+from eval.latency.talk import LEGS, dialogue, noise, talk
 from eval.latency.trace import LANES, chrome_trace, write_timeline
 from fo_cli.main import app
+from fo_core.errors import FoError
 from fo_core.layers.packed import SMALLEST, PackedLinear
-from fo_core.models.freeze_omni import load
-from fo_core.shipped import model_folder
+from fo_core.models.static_shapes import ROWS
 
 KEYS = [
     *("chunk_5", "chunk_20", "chunk_60", "chunk_ratio", "listen_ratio", "listen"),
@@ -55,11 +54,14 @@ def test_it_measures_on_a_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
     monkeypatch.setattr("eval.latency.stream.peak", lambda *args, **kwargs: 1.0)
     monkeypatch.setattr(Bench, "first_audio", lambda bench: None)
+    rows: list[int] = []
+    monkeypatch.setattr("eval.latency.stream.use_static_steps", lambda model, n: rows.append(n))
     with PretendedDevice():
         found = measure(models.random_model("tiny").to("cuda"), "tiny", repeat=1)
     assert {row.key for row in found.rows} == {
         k for k in KEYS if k[:5] not in ("first", "liste")
     } | {"listen_ratio"}
+    assert rows == [ROWS]  # by default, on such a device
     assert len(waits) > 2 * len(found.growth) and set(waits) == {DEVICE}
 
 
@@ -123,19 +125,13 @@ def test_percentiles():
 def test_seeds_give_the_same_talk():
     model = models.random_model("tiny")
     one, same, other = (
-        talk(model, question(seed), dialogue(20, seed=seed, tokens=60), whole=True)
+        talk(model, noise(seed), dialogue(20, seed=seed, tokens=60), whole=True)
         for seed in (3, 3, 4)
     )
-    assert torch.equal(question(3), question(3)) and not torch.equal(question(3), question(4))
+    assert torch.equal(noise(3), noise(3)) and not torch.equal(noise(3), noise(4))
     assert [s.name for s in one.spans] == [s.name for s in same.spans]
     assert one.audio == same.audio == other.audio == 60 * 600 / 24000
     assert one.state_bytes == same.state_bytes > 0
-
-
-def test_a_model_that_hears_words_answers():
-    """The bundled one, which is measured unless another is named: noise it would not answer."""
-    found = talk(models.endless(load(model_folder(Path("fo-smol")))), question(), dialogue(20))
-    assert min(found.legs.values()) > 0 and found.audio > 0
 
 
 def test_trace(legs, tmp_path):
@@ -163,7 +159,7 @@ def test_what_is_spoken_first_has_ten_tokens(monkeypatch):
     monkeypatch.setattr(latency_talk, "Duplex", Watched)
     model = models.random_model("tiny")
     for first in (20, 40):
-        talk(model, question(), dialogue(first))
+        talk(model, noise(), dialogue(first))
         gc.collect()
     assert sizes == [10, 30, 10, 50]
 
@@ -223,6 +219,48 @@ def test_what_bounds_a_step():
     assert 0.4 * all_kept < some_kept < 0.95 * all_kept  # what nobody hears is not computed
 
 
+def test_a_random_shape_with_everything():
+    """What is to be run on a GPU, at a small shape: legs, steps, users at a time, static steps."""
+    args = ["--size", "tiny", "--random", "--static", "--repeat", "1", "--runs", "1"]
+    found = CliRunner().invoke(app, ["profile", "latency", *args, "--json"])
+    assert found.exit_code == 0, found.output
+    (report,) = json.loads(found.stdout)["reports"]
+    assert [row["key"] for row in report["rows"]] == KEYS
+    assert [one["sessions"] for one in report["sessions"]] == [1, 8, 32]
+    assert all(
+        one[what] > 0 for one in report["sessions"] for what in ("listen", "token", "speech")
+    )
+    args = ["--model", "tiny", "--no-steps", "--repeat", "1", "--runs", "1", "--sessions", "2"]
+    told = CliRunner().invoke(app, ["profile", "latency", *args]).stdout
+    assert "times real time" in told and "text tokens/s" in told
+
+
+def test_what_has_no_room_is_refused_before_anything_is_made(monkeypatch):
+    monkeypatch.setattr(models, "free_memory", lambda device: 8_000_000_000)
+    with pytest.raises(FoError, match="paper-7b: its LLM takes 15.2 GB in bfloat16, and 8.0 GB"):
+        models.check_memory("paper-7b", "cpu", torch.bfloat16)
+    models.check_memory("small", "cpu", torch.float32)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    args = ["profile", "latency", "--size", "paper", "--random"]
+    nothing = CliRunner().invoke(app, [*args, "--device", "cuda"])
+    assert nothing.exit_code == 1
+    assert "no device 'cuda' here; possible: auto, cpu" in nothing.output
+    full = CliRunner().invoke(app, [*args, "--device", "cpu"])
+    assert full.exit_code == 1 and "30.5 GB in float32" in full.output
+
+
+def test_a_model_that_wants_words_hears_a_question():
+    """Noise is no turn to it; and its answer may end before its tenth token."""
+    found = CliRunner().invoke(
+        app, ["profile", "latency", "--no-steps", "--runs", "1", "--warmup", "0", "--json"]
+    )
+    assert found.exit_code == 0, found.output
+    (report,) = json.loads(found.stdout)["reports"]
+    legs = report["four_legs"]["legs"]
+    whole = sum(report["leg_bounds"][part] for part in FOUR["text"][1])
+    assert 0 < legs["text"]["bound"] <= whole
+
+
 def test_the_command(tmp_path):
     run = CliRunner().invoke
     args = ["--model", "tiny", "--no-steps", "--runs", "2", "--weights", "fp16"]
@@ -240,6 +278,8 @@ def test_the_command(tmp_path):
     "args",
     [
         ["--size", "tiny"],
+        ["--random"],
+        ["--size", "tiny", "--random", "--model", "tiny"],
         ["--model", "smal"],
         ["--model", "tiny", "--model", "x"],
         ["--model", "nowhere"],

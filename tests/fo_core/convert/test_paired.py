@@ -46,6 +46,7 @@ def test_a_pair_is_compared_with_itself_and_takes_turns(monkeypatch):
         return SimpleNamespace(legs=dict.fromkeys(LEGS, took))
 
     monkeypatch.setattr(paired, "talk", talk)
+    monkeypatch.setattr(paired, "sound", lambda model, seed: None)
     *_, pcm, total = paired.pairs("ours", "theirs", runs=3)
     assert (pcm.ours, pcm.theirs, pcm.faster) == (20.0, 40.0, 3.0)
     assert (total.ours, total.faster) == (100.0, 3.0)

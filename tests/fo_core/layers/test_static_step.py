@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from device_reads import DeviceReads
 
 from fo_core.errors import FoError
+from fo_core.layers import graphs
 from fo_core.layers.graphs import CapturedStep
 from fo_core.layers.kv_cache import LayerKind
 from fo_core.layers.ragged import run_ragged
@@ -178,3 +181,84 @@ def test_a_captured_step_has_one_set_of_buffers_for_each_shape():
     three = step(torch.ones(2), torch.ones(2), key=3)
     assert one[0].tolist() == [3, 3] and two[0].tolist() == [15, 15] and three[1].tolist() == [2, 2]
     assert seen[0] == seen[1] and seen[2][0] != seen[0][0]
+
+
+class _Graph:
+    """What torch.cuda.CUDAGraph does, on a CPU: the same kernels again, on the same memory."""
+
+    def __init__(self) -> None:
+        self.run, self.outputs = lambda: [], []
+
+    def replay(self) -> None:
+        for old, new in zip(self.outputs, self.run(), strict=True):
+            old.copy_(new)
+
+
+def _pretend_cuda(monkeypatch, function) -> list[str]:
+    """Capture and replay, with what they call noted."""
+    called: list[str] = []
+
+    @contextlib.contextmanager
+    def graph(one, capture_error_mode):
+        called.append(f"capture, {capture_error_mode}")
+        one.run = lambda: function(*step_inputs[-1])
+        yield
+        called.append("captured")
+
+    step_inputs: list[tuple] = []
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    real = graphs._capture
+
+    def capture(ready, run):
+        step_inputs.append(tuple(ready.inputs))
+        real(ready, run)
+        ready.graph.outputs = ready.outputs
+
+    fakes = {
+        "Stream": lambda: stream, "current_stream": lambda: stream, "CUDAGraph": _Graph,
+        "stream": lambda one: contextlib.nullcontext(), "graph": graph,
+        "device": lambda one: contextlib.nullcontext(),
+    }  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(graphs, "captures", lambda device: True)
+    monkeypatch.setattr(graphs, "_capture", capture)
+    return called
+
+
+def test_a_graph_is_captured_once_and_replayed_with_what_is_given(monkeypatch):
+    """Warmed up, captured, then only replayed; what came out before stays."""
+    runs = []
+
+    def function(x, y):
+        runs.append(x.data_ptr())
+        return [x + y, x * y]
+
+    called = _pretend_cuda(monkeypatch, function)
+    step = CapturedStep(lambda x, y, key: function(x, y))
+    first = step(torch.ones(3), torch.full((3,), 2.0))
+    assert called == ["capture, thread_local", "captured"]
+    assert len(runs) == graphs.WARM + 2  # the capture and the first replay
+    second = step(torch.full((3,), 5.0), torch.full((3,), 7.0))
+    assert [out.tolist() for out in first] == [[3.0] * 3, [2.0] * 3]
+    assert [out.tolist() for out in second] == [[12.0] * 3, [35.0] * 3]
+    assert len(called) == 2 and len(set(runs)) == 1
+    for size in range(graphs.KEPT + 5):
+        step(torch.ones(size + 10), torch.ones(size + 10))
+    assert len(step._ready) == graphs.KEPT
+
+
+def test_what_cannot_be_captured_runs_all_the_same(monkeypatch, caplog):
+    _pretend_cuda(monkeypatch, lambda x: [2 * x])
+
+    @contextlib.contextmanager
+    def graph(one, capture_error_mode):
+        raise RuntimeError("operation not permitted when stream is capturing")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    step = CapturedStep(lambda x, key: [2 * x])
+    with caplog.at_level(logging.WARNING):
+        found = [step(torch.full((2,), float(value)))[0].tolist() for value in (1, 4)]
+    assert found == [[2.0, 2.0], [8.0, 8.0]]
+    assert caplog.text.count("without a CUDA graph, and slower: operation not permitted") == 1

@@ -1,5 +1,7 @@
 """Feeding batches for ever: epochs, and where a run may have been interrupted."""
 
+from dataclasses import replace
+
 import pytest
 
 from fo_core.data.item import Item
@@ -55,5 +57,18 @@ def test_what_a_run_reads_of_its_data_is_said_and_less_than_an_epoch_is_a_warnin
         assert said == []
 
 
+def test_what_a_stage_without_sound_reads_is_said_too() -> None:
+    spoken = [replace(item, speech_tokens=(1,) * 120, global_tokens=(1,)) for item in ITEMS]
+    loader = open_loader(spoken, "tts", BatchConfig(size=4))  # output-2: no sound is loaded
+    assert reads(loader, 5, 1)["hours"] == pytest.approx(5 * 4 * 3 / 3600)
+
+
 def test_of_a_foreign_loader_nothing_is_said() -> None:
     assert reads(Loader(left=0), 5, 1) == {} and report.unread({"reads": {}}) == []
+
+
+def test_a_stage_that_reads_no_sound_has_its_hours_too() -> None:
+    """Every run of output-2 and output-3 once ended in a division by its rate, 0."""
+    items = [replace(item, speech_tokens=(1, 2)) for item in ITEMS]
+    found = reads(open_loader(items, "tts", BatchConfig(size=4)), 10, 1)
+    assert found["hours"] == pytest.approx(40 * 3 / 3600) and found["epochs"] == 1.0
