@@ -75,9 +75,9 @@ Weights = Annotated[
     Literal["auto", "same", "fp16", "bf16", "int8"],
     typer.Option(
         "--weights",
-        help="Precision of the weights on a CPU; auto: fp16 (int8 for an LLM of more than 0.3 "
-        "billion parameters), or same for a published checkpoint that is to answer exactly as it "
-        "was published.",
+        help="Precision of the weights on a CPU; auto: the quickest for the LLM and for the speech "
+        "decoder, measured on this machine once (the rest: fp16), or same for a published "
+        "checkpoint that is to answer exactly as it was published.",
     ),
 ]
 

@@ -26,6 +26,7 @@ from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.decoder.duration_decoder import DurationDecoder
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.backbone import LlamaBackbone
+from fo_core.models.precision import Precision
 from fo_core.streaming import CHUNK_SAMPLES
 
 CPU = torch.device("cpu")
@@ -125,14 +126,18 @@ def _keys_only(stack: LlamaStack | None, weights: Weights) -> Cost:
 
 
 @torch.no_grad()
-def footprint(model: FreezeOmni, weights: Weights, first: Sequence[int] = ()) -> Footprint:
+def footprint(
+    model: FreezeOmni, packed: Weights | Precision, first: Sequence[int] = ()
+) -> Footprint:
     """Counted before packing.
 
     Args:
         model: The whole model.
-        weights: How it will be packed.
+        packed: How it will be packed.
         first: Speech tokens of first pieces of audio, besides 20 and 40.
     """
+    chosen = Precision.of(packed)
+    weights, speech = chosen.rest, chosen.speech
     llm, decoder, codec = model.llm, model.speech_decoder, model.codec
     spelled = isinstance(decoder, DurationDecoder)  # whose main stack reads no text
     if isinstance(codec, TiCodec):
@@ -142,7 +147,7 @@ def footprint(model: FreezeOmni, weights: Weights, first: Sequence[int] = ()) ->
         voice = weight_bytes(codec)
     table = llm.embedding_table
     if isinstance(llm.backbone, LlamaBackbone):
-        shape, layers = llm.backbone.stack.config, matrix_cost(llm.backbone.stack, weights)
+        shape, layers = llm.backbone.stack.config, matrix_cost(llm.backbone.stack, chosen.llm)
         position = 2 * shape.layers * shape.kv_heads * shape.head_dim * table.element_size()
     else:
         layers, position = Cost(weight_bytes(llm) - table.nbytes), 0
@@ -156,11 +161,11 @@ def footprint(model: FreezeOmni, weights: Weights, first: Sequence[int] = ()) ->
         ),
         llm=layers,
         llm_position=position,
-        head=Cost(_packed_bytes(table, weights), 2 * table.numel()),
-        prefix=matrix_cost(decoder.pre_network, weights)
-        + _keys_only(decoder.prefix, weights)
-        + (Cost() if spelled else _keys_only(decoder.decoder, weights)),
-        speak=matrix_cost(decoder.decoder, weights) + matrix_cost(decoder.out, weights),
+        head=Cost(_packed_bytes(table, chosen.llm), 2 * table.numel()),
+        prefix=matrix_cost(decoder.pre_network, speech)
+        + _keys_only(decoder.prefix, speech)
+        + (Cost() if spelled else _keys_only(decoder.decoder, speech)),
+        speak=matrix_cost(decoder.decoder, speech) + matrix_cost(decoder.out, speech),
         codec={
             (count, keep[1] - keep[0]): Cost(voice, codec_flops(model, count, keep))
             for count, keep in calls

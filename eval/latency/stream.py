@@ -26,6 +26,7 @@ from fo_core.dialogue.speech.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import Weights
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.packing import pack_for_inference
+from fo_core.models.precision import Precision
 from fo_core.models.static_shapes import ROWS, use_static_steps
 from fo_core.sampling import sample
 
@@ -63,13 +64,14 @@ class Report:
     """All rows of one model."""
 
     size: str
-    weights: Weights
+    weights: str  # precision of the packed matrices
     threads: int
     repeat: int
     bandwidth: float  # bytes a second
     peak: float  # operations a second in the codec's dtype
     share: float = 1.0  # CPU time over time of the parts on one thread: 1 on a quiet machine
     growth: list[float] = field(default_factory=list)  # whole listening steps of 60 s of talk, ms
+    choice: str = ""  # the precisions that were tried, with their times; empty: it was asked for
     leg_bounds: dict[str, float] = field(default_factory=dict)  # of a talk's legs (LEGS), ms
     rows: list[Row] = field(default_factory=list)
 
@@ -80,7 +82,7 @@ class Report:
 def measure(
     model: FreezeOmni,
     size: str = "model",
-    weights: Weights = "same",
+    weights: Weights | Precision = "same",
     threads: int = 1,
     repeat: int = 5,
     steps: bool = True,
@@ -105,16 +107,23 @@ def measure(
     """
     torch.set_num_threads(threads)
     say("measuring the memory, packing")
+    chosen = Precision.of(weights)
     device = model.device
-    codec_dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16, device)
+    exact = chosen.rest == "same"
+    codec_dtype = torch.float32 if exact else working_dtype(torch.bfloat16, device)
     report = Report(
-        size, weights, threads, repeat, bandwidth(device=device), peak(codec_dtype, device=device)
+        size,
+        str(chosen),
+        threads,
+        repeat,
+        bandwidth(device=device),
+        peak(codec_dtype, device=device),
     )
     if device.type == "cpu":
-        reads = footprint(model, weights, [first_chunk])
-        pack_for_inference(model, weights)
+        reads = footprint(model, chosen, [first_chunk])
+        pack_for_inference(model, chosen)
     else:  # nothing is packed there: the weights are read as they then are
-        pack_for_inference(model, weights, static=False)
+        pack_for_inference(model, chosen, static=False)
         reads = footprint(model, "same", [first_chunk])
     if static if static is not None else device.type == "cuda":
         use_static_steps(model, rows)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ import torch
 from eval.latency.legs import Leg, Legs
 from eval.latency.original import MACHINE
 from eval.latency.stream import Report, Row, reached
+from fo_core.devices import cpu
 from fo_core.layers import kernels
 
 HEAD = ("what", "measured", "bound", "reached")
@@ -25,14 +24,9 @@ LEGS_HEAD = (
 
 def machine() -> dict[str, Any]:
     """The machine and how busy it is."""
-    names = []
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cpu": cpu.describe()[0],
         "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
@@ -139,6 +133,8 @@ def markdown(
             "",
             f"### {report.size}, weights {report.weights}, {report.threads} thread{plural}",
         ]
+        if report.choice:
+            text += ["", f"Measured on this CPU: {report.choice}."]
         if report.rows:
             rows = (cells(row, against) for row in report.rows)
             text += ["", report_notes(report), "", *_table(head(against), rows)]

@@ -17,7 +17,9 @@ from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
+    from fo_core.layers.packed import Weights as PackedWeights
     from fo_core.models.freeze_omni import FreezeOmni
+    from fo_core.models.precision import Choice
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model's speed on this machine.")
 app.command("throughput")(throughput)
@@ -27,7 +29,8 @@ app.command("train")(train)
 RANDOM = ("small", "paper", "smol", "tiny", "paper-7b")  # of these shapes, with random weights
 WHOLE = {"paper": "paper-7b"}  # of --size, where --model means one with a smaller LLM
 SESSIONS = (1, 8, 32)
-Weights = Literal["same", "fp16", "bf16", "int8"]
+Weights = Literal["auto", "same", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[PackedWeights, ...] = ("same", "fp16", "bf16", "int8")
 
 
 @app.command("latency")
@@ -52,9 +55,12 @@ def latency(
         ),
     ] = None,
     weights: Annotated[
-        Weights | None,
-        typer.Option(help="Precision of the matrices; without: same, and bf16 on CUDA."),
-    ] = None,
+        Weights,
+        typer.Option(
+            help="Precision of the matrices; auto: the fastest, measured on this CPU, and bf16 on "
+            "CUDA."
+        ),
+    ] = "auto",
     static: Annotated[
         bool | None,
         typer.Option(
@@ -122,7 +128,7 @@ def latency(
     if original is not None and against is None:
         raise FoError("--original is for a comparison", do="add --against original")
     device = choose(device)
-    if weights is None:
+    if weights == "auto" and device != "cpu":
         weights = "bf16" if device.startswith("cuda") else "same"
     if device != "cpu" and weights not in ("same", "bf16"):
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
@@ -147,9 +153,11 @@ def latency(
     for name, folder in folders.items():
         say(f"{name}: loading")
         ready = _model(name, folder, device, weights)
+        choice = _choice(ready, weights, threads)
         found = measure(
-            ready, name, weights, threads, repeat, steps, first_chunk, static, rows, say
+            ready, name, choice.precision, threads, repeat, steps, first_chunk, static, rows, say
         )
+        found.choice = str(choice) if choice.times else ""
         reports.append(found)
         bounds = reports[-1].leg_bounds
         legs.append(measure_legs(ready, runs, warmup, seed, first_chunk, bounds, say))
@@ -162,7 +170,8 @@ def latency(
         last = reports[-1]
         title = f"{last.size}, weights {last.weights}, threads {threads}"
         write_timeline(timeline, legs[-1].talks[-1], title)
-    used = kernels.taken([weights]) if device == "cpu" else {}
+    kinds = PRECISIONS if weights == "auto" else (weights,)
+    used = kernels.taken(kinds) if device == "cpu" else {}
     if json:
         told = [
             table.as_dict(report)
@@ -188,6 +197,8 @@ def latency(
             render.result(MACHINE)
         for report, own in zip(reports, legs, strict=True):
             render.result(f"{report.size}, weights {report.weights}, {report.threads} thread(s)")
+            if report.choice:
+                render.result(f"measured on this CPU: {report.choice}")
             if report.rows:
                 cells = [table.cells(row, against is not None) for row in report.rows]
                 render.table(table.head(against is not None), cells)
@@ -199,6 +210,18 @@ def latency(
         for pairs in both:
             render.result(f"in turns with the published checkpoint {original}, float32:")
             render.table(paired.HEAD, [pair.cells for pair in pairs])
+
+
+def _choice(model: FreezeOmni, weights: Weights, threads: int) -> Choice:
+    """The precision that is asked for, or the one that is best on this CPU."""
+    import torch
+
+    from fo_core.models.precision import Choice, Precision, choose
+
+    if weights != "auto":
+        return Choice(Precision.of(weights), {})
+    torch.set_num_threads(threads)
+    return choose(model)
 
 
 def _model(name: str, folder: Path | None, device: str, weights: Weights) -> FreezeOmni:

@@ -189,9 +189,9 @@ def load(
         model: A model folder, ``fo-smol`` (ships with the package), ``latest`` (the newest in
             ``runs/``), or ``user/repo[@revision]`` of the hub; whatever
             :func:`fo_core.shipped.model_folder` finds.
-        weights: Precision of the weights on a CPU. "auto": fp16, int8 for an LLM of more than 0.3
-            billion parameters, "same" for a published checkpoint that is to answer exactly as it
-            was published.
+        weights: Precision of the weights on a CPU. "auto": the quickest for the LLM and for the
+            speech decoder, measured on this machine once, fp16 for the rest; "same" for a published
+            checkpoint that is to answer exactly as it was published.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto": cuda where there is one.
         settings: ``a.b=c`` over the folder's ``dialogue.json``.
 

@@ -11,10 +11,10 @@ from fo_core.devices.compute import choose
 
 if TYPE_CHECKING:
     from fo_core.dialogue.settings import DialogueConfig
-    from fo_core.layers.packed import Weights as PackedWeights
+    from fo_core.layers.packed import Weights
     from fo_core.models.freeze_omni import FreezeOmni
+    from fo_core.models.precision import Precision
 
-LARGE = 300_000_000  # parameters of an LLM that talks in int8 on a CPU unless told otherwise
 WITHOUT_AVX2 = ("DEFAULT", "NO AVX")  # what torch calls an x86 CPU that has none
 TALKING = ("speech_encoder", "adapter", "state_head", "speech_decoder", "codec")
 
@@ -35,8 +35,8 @@ def load_network(
         weights: As of :func:`load`.
         device: As of :func:`load`.
         parts: Which ones must be trained.
-        said: Told of an LLM that runs through transformers, or whose context is short, and of a CPU
-            that is slow.
+        said: Told of an LLM that runs through transformers, or whose context is short, a slow CPU,
+            and a precision that was measured just now.
 
     Raises:
         FoError: There is no such device.
@@ -62,14 +62,20 @@ def load_network(
     if dialogue.duplex.turn.detect == "server":  # voice and silence end a turn
         parts = tuple(part for part in parts if part != "state_head")
     model.require(*parts)
-    packed = packed_weights(weights, dialogue)
-    large = sum(p.numel() for p in model.llm.parameters()) > LARGE
-    by_itself = weights == "auto" and packed != "same" and large
-    return pack_for_inference(model, packed, "int8" if by_itself else None)
+    return pack_for_inference(model, _precision(model, weights, dialogue, said))
 
 
-def packed_weights(chosen: str, dialogue: DialogueConfig) -> PackedWeights:
+def _precision(
+    model: FreezeOmni, asked: str, dialogue: DialogueConfig, said: Callable[[str], None] | None
+) -> Precision:
     """How to lay the weights out for a way of talking."""
-    if chosen == "auto":
-        return "same" if dialogue.compat == "official" else "fp16"
-    return cast("PackedWeights", chosen)
+    from fo_core.models.precision import Precision, choose
+
+    if asked != "auto":
+        return Precision.of(cast("Weights", asked))
+    if dialogue.compat == "official":
+        return Precision.of("same")
+    choice = choose(model)
+    if said is not None and choice.fresh:
+        said(f"measured on this CPU, once: {choice}")
+    return choice.precision

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fo_core.layers.attention_mask import make_mask
+from fo_core.layers.packed_rows import run_packed
 from fo_core.layers.transformer import KVCache, LlamaStack
 
 
@@ -28,15 +29,17 @@ def run_ragged(
         shifts: Its first new position is ``cache.length - shift``.
 
     Returns:
-        [1, T_i, D] each, not normed: what ``stack`` gives for it alone (to the bit where the
-        matrices are packed, else but for rounding).
+        [1, T_i, D] each, not normed: what ``stack`` gives for it alone (to the bit where it is
+        packed, else but for rounding).
     """
     counts = [row.shape[1] for row in rows]
     static = stack.static if len(set(counts)) == 1 else None
     if static is not None and all(static.takes(cache, counts[0]) for cache in caches):
         return static.run(rows, caches, shifts)
-    x = torch.cat(list(rows), dim=1)  # [1, N, D]
+    x = stack.enter(torch.cat(list(rows), dim=1))  # [1, N, D]
     starts = [cache.length - shift for cache, shift in zip(caches, shifts, strict=True)]
+    if stack.rows and not torch.is_grad_enabled():
+        return list(run_packed(stack, x[0], caches, counts, starts).unsqueeze(0).split(counts, 1))
     for cache, count, start in zip(caches, counts, starts, strict=True):
         cache.reserve(count)
         cache.note(start, count)

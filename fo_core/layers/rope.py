@@ -65,13 +65,13 @@ class Rope(nn.Module):
             self._table = table
         return table[0][start : start + count], table[1][start : start + count]
 
-    def row(self, position: int) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines [dh] of one position in float32: rotated = x cos + swapped sin.
+    def wide(self, start: int, count: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [count, dh] in float32: rotated = x cos + swapped sin.
 
         ``swapped`` is x with its halves exchanged.
         """
-        cos, sin = self.span(position, 1, torch.float32)
-        return torch.cat((cos[0], cos[0])), torch.cat((-sin[0], sin[0]))
+        cos, sin = self.span(start, count, torch.float32)
+        return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from fo_core.layers.attention_mask import AttentionMask, attend, make_mask
 from fo_core.layers.fused import Fused, fuse_linears, pack_linears, run_linears
 from fo_core.layers.kv_cache import KVCache, LayerKind, LlamaConfig
-from fo_core.layers.norms import factor, make_norm
-from fo_core.layers.one_token import RowLayer, decode_one_token
+from fo_core.layers.norms import make_norm
 from fo_core.layers.packed import Weights
+from fo_core.layers.packed_rows import RowLayer, row_of, run_packed
 from fo_core.layers.rope import Rope, rotate
 
 __all__ = ["KVCache", "LlamaConfig", "LlamaStack"]
@@ -125,25 +125,6 @@ class LlamaLayer(nn.Module):
         x = x + self.self_attn.merge(attended)
         return x + self.mlp(self.post_attention_layernorm(x))
 
-    def row(self) -> RowLayer:
-        """What a packed layer needs for one position."""
-        c, attention, mlp = self.config, self.self_attn, self.mlp
-        packed = (attention.joined, attention.output, mlp.joined, mlp.output)
-        products = [fused.row for fused in packed if fused is not None and fused.row is not None]
-        before = self.pre_feedforward_layernorm if c.post_norms else self.post_attention_layernorm
-        qkv, out, gate_up, down = products
-        row = RowLayer(
-            norm_in=factor(self.input_layernorm), norm_ffn=factor(before), eps=c.rms_eps,
-            qkv=qkv, out=out, gate_up=gate_up, down=down, activation=c.activation,
-            scale=c.scale or c.head_dim**-0.5, window=self.kind.window, rope=self.kind.rope,
-        )  # fmt: skip
-        if c.qk_norm:
-            row.norm_q, row.norm_k = factor(attention.q_norm), factor(attention.k_norm)
-        if c.post_norms:
-            row.norm_attended = factor(self.post_attention_layernorm)
-            row.norm_fed = factor(self.post_feedforward_layernorm)
-        return row
-
 
 def _run_layer(
     layer: LlamaLayer,
@@ -183,7 +164,8 @@ class LlamaStack(nn.Module):
             self.local_rope = local_rope
         self.group = config.heads // config.kv_heads  # G, queries that share a key head
         self.fused = False
-        self.rows: list[RowLayer] = []  # of the packed weights, for a step of one position
+        self.rows: list[RowLayer] = []  # of the packed weights, for steps behind a cache
+        self.wide = False  # packed: activations and caches are float32, whatever the weights are
         self.static: Any = None  # StaticSteps, for short steps of few sequences
         self.recompute = False  # inner values are computed again in the backward pass
 
@@ -193,9 +175,20 @@ class LlamaStack(nn.Module):
         return cast("list[LlamaLayer]", list(self.layers))
 
     def init_cache(self, batch_size: int, capacity: int = 256) -> KVCache:
-        """An empty cache in this stack's dtype and device."""
+        """An empty cache on this stack's device, in the dtype that it computes in."""
         weight = self.blocks[0].self_attn.k_proj.weight
-        return KVCache.empty(self.config, batch_size, capacity, weight.dtype, weight.device)
+        kind = torch.float32 if self.wide else weight.dtype
+        return KVCache.empty(self.config, batch_size, capacity, kind, weight.device)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Input vectors in the dtype that the layers compute in.
+
+        Packed products take float32 and give float32; where a gradient to the vectors is asked for
+        the plain ones run, in the dtype of the weights.
+        """
+        if self.wide and not (torch.is_grad_enabled() and x.requires_grad):
+            return x.float()
+        return x.to(self.blocks[0].self_attn.k_proj.weight.dtype)
 
     def fuse(self) -> LlamaStack:
         """Read q, k, v and gate, up in one product each; the parameters become views.
@@ -208,12 +201,12 @@ class LlamaStack(nn.Module):
             attention.joined = fuse_linears(attention.q_proj, attention.k_proj, attention.v_proj)
             mlp.joined = fuse_linears(mlp.gate_proj, mlp.up_proj)
             attention.output = mlp.output = None
-        self.fused, self.rows = True, []
+        self.fused, self.rows, self.wide = True, [], False
         return self
 
     def unfuse(self) -> LlamaStack:
         """Every parameter with memory of its own again, each linear a product of its own."""
-        self.fused, self.rows = False, []
+        self.fused, self.rows, self.wide = False, [], False
         for layer in self.blocks:
             for part in (layer.self_attn, layer.mlp):
                 part.joined = part.output = None
@@ -224,13 +217,14 @@ class LlamaStack(nn.Module):
     def pack(self, weights: Weights = "same") -> LlamaStack:
         """Add copies of the matrices in the CPU kernels' own layout, for small steps.
 
-        The parameters stay as they are (fingerprint, training); memory grows by the copies.
-        Nothing happens on another device.
+        The parameters stay as they are (fingerprint, training); memory grows by the copies. From
+        then on all but the products is float32, also where the weights are bfloat16. Nothing
+        happens on another device.
 
         Args:
             weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
-        # whether decode_one_token can do what these layers do
+        # whether run_packed can do what these layers do
         fits = not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
         rows = []
         for layer in self.blocks:
@@ -242,9 +236,9 @@ class LlamaStack(nn.Module):
             attention.output = pack_linears(weights, attention.o_proj)
             mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
             mlp.output = pack_linears(weights, mlp.down_proj)
-            if attention.q_proj.weight.dtype == torch.float32 and fits:
-                rows.append(layer.row())
-        self.rows = rows
+            if fits:
+                rows.append(row_of(layer))
+        self.rows, self.wide = rows, True
         return self
 
     def _apply(self, fn, recurse=True):
@@ -254,11 +248,17 @@ class LlamaStack(nn.Module):
         super()._apply(fn, recurse)
         if self.fused and before == [p.data_ptr() for p in self.parameters()]:
             return self  # they are where they were
-        self.rows = []
+        self.rows, self.wide = [], False
         for layer in self.blocks:
             for part in (layer.self_attn, layer.mlp):
                 part.joined = part.output = None
         return self.fuse() if self.fused else self
+
+    def _plain(self, x: Tensor, positions: object, mask: object, causal: bool) -> bool:
+        """Whether it is what :func:`run_packed` does: one sequence, consecutive positions."""
+        if not self.rows or torch.is_grad_enabled() or len(x) > 1 or mask is not None:
+            return False
+        return (causal or x.shape[1] == 1) and not isinstance(positions, Tensor)
 
     def angles(self, kind: LayerKind, positions: Tensor | range, dtype: torch.dtype) -> Rotation:
         """Cosines and sines for a kind of layer: [T, dh/2], or [B, 1, T, dh/2] of [B, T]."""
@@ -326,16 +326,18 @@ class LlamaStack(nn.Module):
         Returns:
             [B, T, D], not normed.
         """
-        T = x.shape[1]
+        T, x = x.shape[1], self.enter(x)
+        past = None if past is None else (past[0].to(x.dtype), past[1].to(x.dtype))
         start = cache.length if cache is not None else past[0].shape[3] if past is not None else 0
         if cache is not None:
             if self.static is not None and mask is None and causal:
                 short = self.static.alone(x, positions, cache)
                 if short is not None:
                     return short
+            if self._plain(x, positions, mask, causal):
+                position = start if positions is None else cast(int, positions)
+                return run_packed(self, x[0], [cache], [T], [position]).unsqueeze(0)
             cache.reserve(T)
-            if self.rows and x.shape[:2] == (1, 1) and mask is None and not torch.is_grad_enabled():
-                return self._row(x, positions, cache)
         views = self._views(x, positions, mask, causal, start, cache)
         again = self.recompute and cache is None and torch.is_grad_enabled()
         for index, layer in enumerate(self.blocks):
@@ -353,20 +355,6 @@ class LlamaStack(nn.Module):
             cache.length += T
         return x
 
-    def _row(self, x: Tensor, positions: Tensor | int | None, cache: KVCache) -> Tensor:
-        """:meth:`forward` for one position [1, 1, D] of one stream, packed."""
-        length = cache.length
-        position = length if positions is None else int(positions)
-        cache.note(position, 1)
-        rotations = {"main": self.rope.row(position), "none": None}
-        if hasattr(self, "local_rope"):
-            rotations["local"] = self.local_rope.row(position)
-        y = decode_one_token(
-            self.rows, x[0], rotations, cache.keys[:, 0], cache.values[:, 0], length
-        )
-        cache.length += 1
-        return y.unsqueeze(0)
-
     def keys_values(
         self,
         x: Tensor,
@@ -380,6 +368,8 @@ class LlamaStack(nn.Module):
         The output is not wanted, so the last layer stops at its keys and values. Arguments as in
         :meth:`forward`; the result excludes ``past``.
         """
+        x = self.enter(x)
+        past = None if past is None else (past[0].to(x.dtype), past[1].to(x.dtype))
         start = past[0].shape[3] if past is not None else 0
         views = self._views(x, positions, mask, causal, start)
         all_keys, all_values = [], []

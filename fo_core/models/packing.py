@@ -10,14 +10,12 @@ from fo_core.layers.packed import Weights, pack_linears
 from fo_core.models.codec.packed_generator import pack_generator
 from fo_core.models.codec.ticodec import TiCodec
 from fo_core.models.freeze_omni import FreezeOmni
+from fo_core.models.precision import Precision
 from fo_core.models.static_shapes import halve, use_static_steps
 
 
 def pack_for_inference(
-    model: FreezeOmni,
-    weights: Weights = "same",
-    llm_weights: Weights | None = None,
-    static: bool | None = None,
+    model: FreezeOmni, weights: Weights | Precision = "same", static: bool | None = None
 ) -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
@@ -33,25 +31,26 @@ def pack_for_inference(
     Args:
         model: A model in eval mode.
         weights: Precision of the packed matrices: "same" (float32 results stay within 1e-5),
-            "fp16", "bf16", or "int8" (8-bit weights with one scale a row).
-        llm_weights: Those of the LLM; None: the same.
+            "fp16", "bf16", or "int8" (8-bit weights with one scale a row); or one for each part.
         static: Short steps in fixed shapes, captured as CUDA graphs
             (:mod:`fo_core.models.static_shapes`); None: on CUDA only.
 
     Returns:
         ``model``.
     """
+    chosen = Precision.of(weights)
     if isinstance(model.codec, TiCodec):
         model.codec.fold_weight_norm()
     if model.device.type != "cpu":
-        model = model if weights == "same" else halve(model)
+        model = model if chosen.rest == "same" else halve(model)
         return model if static is False or model.device.type != "cuda" else use_static_steps(model)
     if isinstance(model.codec, TiCodec):
-        dtype = torch.float32 if weights == "same" else working_dtype(torch.bfloat16)
+        dtype = torch.float32 if chosen.rest == "same" else working_dtype(torch.bfloat16)
         model.codec.generator = pack_generator(model.codec.generator, dtype)  # type: ignore[assignment]
-    pack_convolutions(model.speech_encoder, weights)
-    pack_convolutions(model.adapter, weights)
-    for part in ("speech_encoder", "adapter", "ctc_head", "state_head", "speech_decoder"):
-        pack_linears(getattr(model, part), weights)
-    model.llm.pack(llm_weights or weights)
+    pack_convolutions(model.speech_encoder, chosen.rest)
+    pack_convolutions(model.adapter, chosen.rest)
+    for part in ("speech_encoder", "adapter", "ctc_head", "state_head"):
+        pack_linears(getattr(model, part), chosen.rest)
+    pack_linears(model.speech_decoder, chosen.speech)
+    model.llm.pack(chosen.llm)
     return use_static_steps(model) if static else model

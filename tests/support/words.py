@@ -31,7 +31,7 @@ SAY = {  # regular expression -> what to say
     r"\bLeanBackbone\b": "LlamaBackbone",
     r"\bmake_ready\b": "pack_for_inference",
     r"\bSight\b": "AttentionMask",
-    r"\brun_row\b": "decode_one_token",
+    r"\brun_row\b": "run_packed",
     r"\bno (bf16|fp16|int8) products\b": "no native matmul",
     r"\bkeep_books\b|\bbook-keeping\b": "log_and_checkpoint, logging and checkpoints",
     r"\bdone_before\b": "completed_result",

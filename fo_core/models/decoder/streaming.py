@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fo_core.layers.kv_cache import KVCache
 from fo_core.layers.masks import full_mask
-from fo_core.layers.one_token import quick_norm
+from fo_core.layers.packed_rows import quick_norm
 from fo_core.layers.ragged import run_ragged
 from fo_core.layers.transformer import LlamaStack
 from fo_core.models.decoder.drafts import DraftHead, accepted
@@ -163,7 +163,7 @@ class StreamingDecoder(nn.Module):
         x = self.rows(tokens, state)
         start = state.cache.length - state.shift
         state.hidden = self.decoder(x, positions=start, cache=state.cache)
-        return self.out(self.norm(state.hidden[0]))
+        return self.out(quick_norm(self.norm, state.hidden[0]))
 
     def step_many(self, tokens: Sequence[Tensor], states: Sequence[Any]) -> list[Tensor]:
         """:meth:`step` of several sentences in one ragged batch.
@@ -180,7 +180,7 @@ class StreamingDecoder(nn.Module):
         found = run_ragged(self.decoder, rows, caches, shifts)
         for state, hidden in zip(states, found, strict=True):
             state.hidden = hidden
-        logits = self.out(self.norm(torch.cat(found, dim=1)[0]))  # [sum of n, S]
+        logits = self.out(quick_norm(self.norm, torch.cat(found, dim=1)[0]))  # [sum of n, S]
         return list(logits.split([len(one) for one in tokens]))
 
     def row(self, token: Tensor, state: Any) -> Tensor:
@@ -312,7 +312,7 @@ class StreamingDecoder(nn.Module):
         hidden, x, found = state.hidden[:, -1:], self.rows(token, state), []
         for ahead in range(1, count + 1):
             hidden = self.drafts(hidden, x)
-            logits = self.out(self.norm(hidden[0])) + self.forbidden
+            logits = self.out(quick_norm(self.norm, hidden[0])) + self.forbidden
             token = logits.argmax(dim=-1)
             found.append(token)
             if ahead < count:

@@ -19,8 +19,8 @@ from fo_core.errors import CheckpointError
 from fo_core.layers.fused import Fused, pack_linears
 from fo_core.layers.fused_stack import joined_tensors, take_joined
 from fo_core.layers.norms import make_norm
-from fo_core.layers.one_token import quick_norm
 from fo_core.layers.packed import Weights
+from fo_core.layers.packed_rows import quick_norm
 from fo_core.layers.rope import Rope
 from fo_core.layers.transformer import KVCache, LlamaConfig, LlamaStack
 from fo_core.models.llm import families, source, weight_names
@@ -222,7 +222,7 @@ class LlamaBackbone(nn.Module):
         if self.packed_head is not None and self.packed_head.fits(hidden, self._head):
             out = self.packed_head.product(hidden)
         else:
-            out = F.linear(hidden, self._head.weight)
+            out = F.linear(hidden.to(self._head.weight.dtype), self._head.weight)
         return out if not self.logit_cap else torch.tanh(out / self.logit_cap) * self.logit_cap
 
     def init_cache(self, batch: int, capacity: int) -> KVCache:
@@ -244,8 +244,15 @@ class LlamaBackbone(nn.Module):
         if past is not None:
             keys, values = (part.expand(-1, len(embeds), -1, -1, -1) for part in past)
             past = keys, values
-        hidden = self.stack(embeds, positions, mask, cache, past)
-        return quick_norm(self.norm, hidden) if type(self.norm) is nn.RMSNorm else self.norm(hidden)
+        return self.normed(self.stack(embeds, positions, mask, cache, past))
+
+    def normed(self, hidden: Tensor) -> Tensor:
+        """The final norm of states [B, N, H]."""
+        return (
+            quick_norm(self.norm, hidden)
+            if isinstance(self.norm, nn.RMSNorm)
+            else self.norm(hidden)
+        )
 
 
 def load_backbone(

@@ -149,7 +149,7 @@ class FrozenLLM(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the states, and of the weights in memory (but quantised ones)."""
+        """The dtype of the weights in memory (but quantised ones), and of states unless packed."""
         floats = (p.dtype for p in self.parameters() if p.is_floating_point())
         return next(dtype for dtype in floats if dtype.itemsize > 1)
 
@@ -251,7 +251,7 @@ class FrozenLLM(nn.Module):
             positions: [B, N] where rows are not aligned; None continues.
 
         Returns:
-            Final-normed states [B, N, H] in the LLM's dtype, and the state.
+            Final-normed states [B, N, H], in the LLM's dtype (packed: float32), and the state.
 
         Raises:
             CheckpointError: The LLM's context is too short.
@@ -279,7 +279,7 @@ class FrozenLLM(nn.Module):
         for row, state in zip(rows, states, strict=True):
             self.check_room(state.length + row.shape[1], "what was said so far")
         found = run_ragged(backbone.stack, rows, own, [0] * len(own))
-        normed = backbone.norm(torch.cat(found, dim=1))
+        normed = backbone.normed(torch.cat(found, dim=1))
         return list(normed.split([row.shape[1] for row in rows], dim=1))
 
     def forward(
