@@ -186,19 +186,21 @@ def mumbler() -> Any:
 @pytest.fixture
 def scripted(monkeypatch: Any, mumbler: Any) -> Any:
     """``scripted("first answer", "second")``: what the LLM writes next, in place of its own."""
+    import torch
+
     from fo_core.dialogue.speech.writer import Writer
     from fo_core.models.llm import chat
 
     texts: list[str] = []
     choose, tokenizer = Writer._choose, mumbler.llm.tokenizer
 
-    def scripted_choose(self: Writer) -> int:
+    def scripted_choose(self: Writer) -> Any:
         if self._forced:
             return choose(self)
         if not hasattr(self, "script"):
             ids = [*chat.encode(tokenizer, texts.pop(0)), self._llm.end_id] if texts else None
             self.script = ids
-        return self.script.pop(0) if self.script else choose(self)
+        return torch.tensor([self.script.pop(0)]) if self.script else choose(self)
 
     monkeypatch.setattr(Writer, "_choose", scripted_choose)
     return lambda *said: texts.extend(said)
