@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
 from fo_core.dialogue.speech.segmenter import SegmenterConfig
@@ -192,13 +193,13 @@ def scripted(monkeypatch: Any, mumbler: Any) -> Any:
     texts: list[str] = []
     choose, tokenizer = Writer._choose, mumbler.llm.tokenizer
 
-    def scripted_choose(self: Writer) -> int:
+    def scripted_choose(self: Writer) -> torch.Tensor:
         if self._forced:
             return choose(self)
         if not hasattr(self, "script"):
             ids = [*chat.encode(tokenizer, texts.pop(0)), self._llm.end_id] if texts else None
             self.script = ids
-        return self.script.pop(0) if self.script else choose(self)
+        return torch.tensor([self.script.pop(0)]) if self.script else choose(self)
 
     monkeypatch.setattr(Writer, "_choose", scripted_choose)
     return lambda *said: texts.extend(said)
