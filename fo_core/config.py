@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def config(cls: type[T]) -> type[T]:
-    """Decorator: a frozen dataclass whose unknown keys are errors when loaded."""
-    return dataclasses.dataclass(frozen=True)(with_config(ConfigDict(extra="forbid"))(cls))
+    """Decorator: a frozen dataclass; unknown keys, NaN and infinity are errors when loaded."""
+    checks = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return dataclasses.dataclass(frozen=True)(with_config(checks)(cls))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import TEXT_SAMPLING
 from fo_core.dialogue.speech.vocoder import VocoderConfig, cut_point
 from fo_core.layers.packed import Weights
+from fo_core.models.decoder.text_units import Spelling
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.packing import pack_for_inference
 from fo_core.models.precision import Precision
@@ -33,6 +35,7 @@ from fo_core.sampling import sample
 AGES = (5, 20, 60)  # seconds of talk before a chunk
 LENGTHS = (30, 800, 2000)  # positions in the LLM's cache
 SPANS = ((10, 50), (210, 250))  # speech tokens over which the rate is taken
+SPELLED = "she sells sea shells by the sea shore and he reads a book about old ships. " * 4
 
 
 @dataclass(frozen=True)
@@ -266,13 +269,20 @@ class Bench:
 
     def _speech(self, count: int = 48) -> Iterator[int]:
         decoder = self.model.speech_decoder
-        vectors = 0.1 * torch.randn(2, 1, count, decoder.cfg.dim).to(decoder.embedding.weight)
-        return decoder.generate(vectors[0], vectors[1])
+        prefix = 0.1 * torch.randn(1, count, decoder.cfg.dim).to(decoder.embedding.weight)
+        return decoder.generate(self._text(count), prefix)
+
+    def _text(self, count: int = 48) -> Any:
+        """So many tokens of the LLM; for a decoder that reads letters a text of some 300."""
+        ids = [list(range(count))]
+        return self.model.speech_decoder.text_input(self.model.llm, [SPELLED], ids)[0]
 
     def decoder(self) -> None:
         """The first token of a sentence, and tokens a second early and late in it."""
         spent = self.milliseconds(lambda: next(self._speech()), before=1)
-        label = "speech decoder, prefill (48 text, 48 state vectors) and first token"
+        spelled = isinstance(self._text(), Spelling)
+        read = f"{len(SPELLED)} letters" if spelled else "48 text"
+        label = f"speech decoder, prefill ({read}, 48 state vectors) and first token"
         self.add("prefill", label, spent, self.reads.prefix.rows(48), self.reads.speak)
         rates: dict[int, list[float]] = {span[0]: [] for span in SPANS}
         for _ in range(self.repeat):
@@ -282,8 +292,12 @@ class Bench:
                 if len(stamps) > SPANS[-1][1]:
                     break
             for start, stop in SPANS:
+                if stop >= len(stamps):  # random durations: the text ends before
+                    continue
                 rates[start].append((stop - start) / (stamps[stop] - stamps[start]))
         for start, stop in SPANS:
+            if not rates[start]:
+                continue
             label = f"speech decoder, tokens {start} to {stop}"
             rate = statistics.median(rates[start])
             self.add(f"ar_{start}", label, rate, self.reads.speak, unit="tokens/s")

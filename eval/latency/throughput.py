@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ def measure(
         found = run_stage(model, stage, short, train, val, Path(folder), progress=watch)
     rows = [row for row in found.history if "items_per_s" in row and row["step"] > WARM]
     middle = {k: statistics.median(row.get(k, 0.0) for row in rows) for k in rows[0]}
-    step = statistics.median(b - a for a, b in zip(times[WARM:], times[WARM + 1 :], strict=False))
+    ends = times[WARM - 1 :]  # of the last step before the timed ones, and of those
+    step = statistics.median(b - a for a, b in pairwise(ends))
     device = next(model.parameters()).device
     say(f"{stage.name}: {sum(products.found.values())} products alone")
     alone = sum(_time(key, device) * count for key, count in products.found.items())

@@ -83,8 +83,9 @@ def latency(
         ),
     ] = 0,
     first_chunk: Annotated[
-        int, typer.Option(min=1, help="Speech tokens of the first audio, in the four legs.")
-    ] = 40,
+        int,
+        typer.Option(min=1, max=160, help="Speech tokens of the first audio, in the four legs."),
+    ] = 40,  # at most a talk's answer (eval.latency.legs.PIECE)
     against: Annotated[
         Literal["original"] | None,
         typer.Option(help="Print what the original program took beside it, and on which machine."),

@@ -103,8 +103,8 @@ def checked(kind: type[Model], data: dict[str, Any], where: str = "") -> Model:
         found = kind.model_validate(data)  # type: ignore[attr-defined]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        # union members stand in the path as class names; a field's name is lower case
-        path = [str(part) for part in first["loc"] if isinstance(part, int) or part == part.lower()]
+        # union members stand in the path as class names (str, list[int], Message): no fields
+        path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_field(part)]
         dotted = ".".join(([where] if where else []) + path)
         missing = first["type"] == "missing"
         code = "missing_required_parameter" if missing else "invalid_value"
@@ -112,6 +112,10 @@ def checked(kind: type[Model], data: dict[str, Any], where: str = "") -> Model:
     for name in _unknown(found, where):
         raise Refused(f"there is no field {name!r}", name, "unknown_parameter")
     return found
+
+
+def _is_field(part: str) -> bool:
+    return part == part.lower() and part not in ("str", "int", "float", "bool") and "[" not in part
 
 
 def _unknown(found: Any, where: str) -> Iterator[str]:

@@ -52,6 +52,13 @@ def test_a_malformed_override_is_an_error(bad: str) -> None:
         load(Root, {"steps": 1}, [bad])
 
 
+@pytest.mark.parametrize("bad", ["nan", ".inf", "-.inf", ".nan", "inf"])
+def test_nan_and_infinity_are_refused(bad: str) -> None:
+    """A growth of NaN passed `growth < 1`; one of infinity ended in an OverflowError."""
+    with pytest.raises(ConfigError, match="part.scale: Input should be a finite number"):
+        load(Root, {"part": {"type": "large"}}, [f"part.scale={bad}"])
+
+
 def test_merge_replaces_a_section_of_another_type() -> None:
     base = {"part": {"type": "small", "width": 8}, "steps": 2}
     assert merge(base, {"part": {"width": 9}}) == {

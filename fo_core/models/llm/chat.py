@@ -46,7 +46,13 @@ class ChatParts:
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """Ids of a text alone: special tokens in the text are seen, none are added."""
+    """Ids of a text alone: special tokens in the text are seen, none are added.
+
+    Surrogates (bytes of a command line that are no UTF-8, escapes of JSON) that are no pair become
+    U+FFFD: tokenizers take Unicode only.
+    """
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

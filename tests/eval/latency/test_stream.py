@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import tiny_models
 import torch
 from pretended_device import DEVICE, PretendedDevice
 from typer.testing import CliRunner
@@ -259,6 +260,17 @@ def test_a_model_that_wants_words_hears_a_question():
     legs = report["four_legs"]["legs"]
     whole = sum(report["leg_bounds"][part] for part in FOUR["text"][1])
     assert 0 < legs["text"]["bound"] <= whole
+
+
+def test_a_decoder_that_reads_letters_is_timed():
+    """The default of `fo profile latency`, fo-smol's kind, was given vectors: an AttributeError."""
+    shape = {"type": "durations", "dim": 16, "heads": 2, "ffn": 16, "layers": 1}
+    model = tiny_models.tiny_model(speech_decoder=shape)
+    bench = Bench(model, Report("tiny", "same", 1, 1, 1e9, 1e9), footprint(model, "same", [40]))
+    with torch.inference_mode():
+        bench.decoder()
+    found = {key: (label, value) for key, label, value, *_ in bench.found}
+    assert "letters" in found["prefill"][0] and found["ar_10"][1] > 0 and found["ar_210"][1] > 0
 
 
 def test_the_command(tmp_path):

@@ -33,6 +33,13 @@ def test_a_stage_is_measured_against_its_products(tmp_path):
     assert 0 <= found.padding < 1 and 0 <= found.data_share < 1
 
 
+def test_one_step_is_timed_too(tmp_path):
+    items, _ = tiny_models.tiny_items(tmp_path, 4, 1)
+    cfg = recipe("input-1", "tiny", overrides=["stage.chunks=fixed"])
+    found = measure(tiny_models.tiny_model(), cfg.stage.build(), cfg.train, items, items, steps=1)
+    assert found.steps == 1 and 0 < found.seconds_a_step < math.inf
+
+
 def test_the_share_of_the_peak_that_training_reaches():
     """`fo profile train`, at a small shape: noise and random weights, real steps of input-2."""
     args = ["profile", "train", "--size", "tiny", "--random", "--device", "cpu", "--steps", "2"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from fo_core.dialogue.settings import DialogueConfig, DuplexConfig
 from fo_core.dialogue.speech.segmenter import SegmenterConfig
@@ -186,15 +187,13 @@ def mumbler() -> Any:
 @pytest.fixture
 def scripted(monkeypatch: Any, mumbler: Any) -> Any:
     """``scripted("first answer", "second")``: what the LLM writes next, in place of its own."""
-    import torch
-
     from fo_core.dialogue.speech.writer import Writer
     from fo_core.models.llm import chat
 
     texts: list[str] = []
     choose, tokenizer = Writer._choose, mumbler.llm.tokenizer
 
-    def scripted_choose(self: Writer) -> Any:
+    def scripted_choose(self: Writer) -> torch.Tensor:
         if self._forced:
             return choose(self)
         if not hasattr(self, "script"):

@@ -90,3 +90,10 @@ def test_unusable_templates_are_named(tokenizer) -> None:
         chat.parts_from_template(tokenizer, "<|im_start|>system\n<|im_end|>")
     with pytest.raises(CheckpointError, match="no token <end>"):
         chat.parts_from_template(tokenizer, "<audio>", end_token="<end>")
+
+
+def test_surrogates_in_a_text_are_no_fault(tokenizer) -> None:
+    """Bytes of a command line that are no UTF-8 (U+DCFF), half of a pair of JSON's escapes."""
+    assert chat.encode(tokenizer, "a \udcff b") == chat.encode(tokenizer, "a \ufffd b")
+    assert chat.encode(tokenizer, "\ud83d") == chat.encode(tokenizer, "\ufffd")
+    assert chat.encode(tokenizer, "\ud83d\ude00") == chat.encode(tokenizer, "\U0001f600")

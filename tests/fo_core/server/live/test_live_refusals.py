@@ -62,6 +62,20 @@ def test_a_field_is_refused_by_name(fields: dict[str, Any], param: str, says: st
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"model": None}, "session.model"),
+     ({"audio": {"output": {"voice": 7}}}, "session.audio.output.voice")],
+)  # fmt: skip
+def test_a_param_is_the_path_of_a_field_without_type_names(
+    fields: dict[str, Any], param: str
+) -> None:
+    """They ended in `.str`, the name of a member of a union."""
+    with pytest.raises(Refused) as refused:
+        read_session({"model": "tiny"} | fields, FIRST, tracks=False)
+    assert refused.value.param == param and str(refused.value).startswith(f"{param}: ")
+
+
 def test_what_is_possible_is_taken() -> None:
     audio = {"format": {"type": "audio/pcmu", "rate": 8000}, "output": {"voice": "emma"}}
     found = read_session({"model": "tiny", "audio": audio}, FIRST, tracks=False)
