@@ -83,9 +83,9 @@ def settings(moss: Path, codec: Path, llm_server: Any, tmp_path: Path) -> dict[s
 
 def files(out: Path) -> dict[str, bytes]:
     """Everything that a run leaves, but journals, reports (they hold times; the command writes one,
-    with ``rejects.jsonl`` beside it) and locks."""
+    with ``rejects.jsonl`` beside it), locks and what a killed process was writing (hidden)."""
     kept = [p for p in out.rglob("*") if p.is_file() and p.suffix in (".jsonl", ".flac")]
-    kept = [p for p in kept if p != out / "rejects.jsonl"]
+    kept = [p for p in kept if p != out / "rejects.jsonl" and not p.name.startswith(".")]
     return {
         str(p.relative_to(out)): p.read_bytes()
         for p in kept
