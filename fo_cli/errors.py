@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from fo_core.errors import FoError
 
+TALKS = {"serve", "chat"}  # commands that leave nothing to go on with
 OURS = {"fo_cli", "fo_core", "data_prep", "eval"}
 
 
@@ -50,7 +51,10 @@ class PoliteGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("stopped; run the same command again to go on", err=True)
+            talks = TALKS & {ctx.invoked_subcommand, *ctx.command_path.split()}
+            typer.echo(
+                "stopped" if talks else "stopped; run the same command again to go on", err=True
+            )
             raise typer.Exit(130) from None
         except Exception as error:
             line = one_line(error)

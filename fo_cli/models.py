@@ -15,7 +15,7 @@ from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
 
 app = typer.Typer(
-    no_args_is_help=True, help="Model folders: inspect, voices, fetch, push, import, export."
+    no_args_is_help=True, help="Model folders: info, voices, fetch, push, import, export."
 )
 app.command("push")(models_hub.push)
 app.command("fetch")(models_hub.fetch)

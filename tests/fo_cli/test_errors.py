@@ -14,7 +14,7 @@ from fo_cli.errors import PoliteGroup
 from fo_core.errors import FoError
 
 
-def run(error):
+def run(error, name="group"):
     app = typer.Typer(cls=PoliteGroup)
     group = typer.Typer()
 
@@ -27,8 +27,8 @@ def run(error):
     def other():
         pass
 
-    app.add_typer(group, name="group")
-    return CliRunner().invoke(app, ["group", "fail"])
+    app.add_typer(group, name=name)
+    return CliRunner().invoke(app, [name, "fail"])
 
 
 def test_our_errors_are_one_line_and_status_one():
@@ -58,6 +58,12 @@ def test_ctrl_c_is_130_and_says_how_to_go_on():
     found = run(KeyboardInterrupt())
     assert found.exit_code == 130
     assert found.stderr == "stopped; run the same command again to go on\n"
+
+
+def test_ctrl_c_of_a_talk_leaves_nothing_to_go_on_with():
+    found = run(KeyboardInterrupt(), "chat")
+    assert found.exit_code == 130
+    assert found.stderr == "stopped\n"
 
 
 @pytest.mark.parametrize(
