@@ -134,7 +134,7 @@ def test_the_times_are_of_the_kernels_that_there_are(model):
 
 
 def test_each_part_is_packed_as_chosen():
-    """Its kernel is the one of a model that is packed so as a whole, whatever this CPU has for it."""
+    """Its kernel is that of a model that is packed so as a whole, whatever this CPU has for it."""
 
     def kernels(weights):
         model = tiny_model(llm=FrozenLLM.load("tiny"))
