@@ -53,8 +53,6 @@ def serve(
     decision: from the decision itself; begun: the same, of replies that were begun in the pause.
     Every reply is compared with what the same user gets alone; greedy sampling makes that equal.
     """
-    import torch
-
     from eval.latency.load import alone, run, script
     from fo_core.dialogue.settings import read_dialogue
     from fo_core.io import audio
@@ -65,7 +63,6 @@ def serve(
     wave = script(waves, slot, seconds)
     model = options.model_folder(model)
     dialogue = read_dialogue(model, sets or ())
-    torch.set_num_threads(1)
     loaded = options.ready_model(model, dialogue, weights, device)
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     say(f"alone: {wave.size / 16000:.0f} s of sound")

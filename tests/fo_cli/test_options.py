@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from fo_cli import options
 from fo_cli.options import existing_data, existing_file, existing_folder, writable
 from fo_core.errors import FoError
 
@@ -45,3 +46,26 @@ def test_data_is_a_manifest_or_a_set_of_shards(tmp_path):
     url = Path("https://host/shards")
     for path in (shar, url):
         assert existing_data(path, "training manifest") == path
+
+
+@pytest.mark.parametrize(
+    ("asked", "small", "threads"), [("", True, 1), ("3", True, 3), ("", False, 3)]
+)
+def test_a_small_llm_talks_on_one_thread(monkeypatch, tiny_model, asked, small, threads):
+    """fo-smol's first audio came after 294 ms on two threads, 174 on one."""
+    import torch
+
+    from fo_core.dialogue.settings import read_dialogue
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    if not small:
+        monkeypatch.setattr(options, "SMALL", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        options.ready_model(tiny_model, read_dialogue(tiny_model), parts=())
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
