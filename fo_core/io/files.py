@@ -87,6 +87,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporary(*paths: Path) -> None:
+    """Remove what :func:`replacing` left of these files when it was killed.
+
+    Only for a run that holds their folder (:func:`only_run`): another's may be in use.
+    """
+    for path in paths:
+        for left in path.parent.glob(f".{path.stem}.????????{path.suffix}"):
+            left.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
@@ -125,7 +135,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """A JSON object of a folder; {} where the file is not there.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: The file is damaged, or holds something else.
     """
     if not path.is_file():
         return {}
@@ -133,7 +143,9 @@ def read_object(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
-    return data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return data
 
 
 def read_jsonl(path: str | Path, whole: bool = True) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from fo_core.config import load, read_yaml, to_dict
 from fo_core.data import manifest
 from fo_core.data.dataset import make_loader
 from fo_core.errors import ConfigError, DataError, FoError
-from fo_core.io.files import write_json
+from fo_core.io.files import only_run, write_json
 
 REPO = Path(__file__).resolve().parents[2]
 TINY = {
@@ -82,10 +82,8 @@ def settings(moss: Path, codec: Path, llm_server: Any, tmp_path: Path) -> dict[s
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Everything that a run leaves, but journals, reports (they hold times; the command writes one,
-    with ``rejects.jsonl`` beside it), locks and what a killed process was writing (hidden)."""
-    kept = [p for p in out.rglob("*") if p.is_file() and p.suffix in (".jsonl", ".flac")]
-    kept = [p for p in kept if p != out / "rejects.jsonl" and not p.name.startswith(".")]
+    """Everything that the steps leave in their folders, hidden files too; but journals."""
+    kept = [p for p in out.glob("*/**/*") if p.is_file() and p.suffix in (".jsonl", ".flac")]
     return {
         str(p.relative_to(out)): p.read_bytes()
         for p in kept
@@ -124,7 +122,12 @@ def test_the_chain_makes_what_training_reads_and_a_report(
 
 
 def _check_report(out: Path) -> None:
+    killed = out / ".rejects.0a_b1c2d.jsonl"  # a report that was being written
+    killed.write_text("half")
     paths = write_report(out)
+    assert not killed.exists()
+    with only_run(out), pytest.raises(FoError, match="another run works in"):
+        write_report(out)
     page = paths["html"].read_text()
     for word in ("Steps", "Dropped, by rule", "Voices", "flite/rms", "state 2", "CC BY-NC 4.0",
                  "Ten turns to listen to", "Histograms of lengths", "not JSON"):  # fmt: skip
