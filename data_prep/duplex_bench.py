@@ -95,6 +95,9 @@ def build(
 ) -> dict[str, Any]:
     """Write the tasks' folders.
 
+    A run that was stopped is begun again and makes the same; a folder with recordings of other
+    utterances or settings is left alone.
+
     Args:
         speech: What is said.
         out: Gets ``v1/TASK/N/`` and ``v1.5/TASK/N/`` with sounds and annotations, and sources.json.
@@ -105,9 +108,6 @@ def build(
 
     Returns:
         ``made``: task -> recordings, ``left_out``: utterance -> why it was not used.
-
-    A run that was stopped is begun again and makes the same; a folder with recordings of other
-    utterances or settings is left alone.
 
     Raises:
         DataError: No utterance can be used, or ``out`` holds other recordings.

@@ -39,7 +39,6 @@ def push(
 ) -> None:
     """Upload a model to the Hugging Face hub: its parts, its settings and its card, in one commit.
 
-
     The repository is private unless --public is given. The LLM is referred to, never sent. The
     hub's token comes from `hf auth login` or HF_TOKEN and is never shown.
     """

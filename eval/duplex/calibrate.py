@@ -101,9 +101,10 @@ def sweep(
     """A point for every threshold of every family, everything else as in ``rule``."""
     families = [Family(smoothing, fall) for fall in FALLS for smoothing in SMOOTHINGS]
     found = {}
-    for done, (smoothing, fall) in enumerate(families):
+    for done, family in enumerate(families):
         progress("try", done, len(families))
-        found[Family(smoothing, fall)] = [
+        smoothing, fall = family
+        found[family] = [
             point(
                 replace(rule, respond_threshold=threshold, smoothing=smoothing, respond_fall=fall),
                 turns,

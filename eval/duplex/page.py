@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from eval.duplex.trade_off import Curves, Family, Setting, Wanted, best_of_all, trade_offs
 from eval.duplex.turn_taking import OVERLAPS
 from eval.report.results import Metric, Overview, Page, metric_table
@@ -140,16 +142,18 @@ def _curves(curves: Curves, chosen: Setting) -> tuple[bytes, bytes]:
     """False cuts against delay, and against missed turns; a line for each fall."""
     from fo_core.report.plots import lines
 
-    shown = {f"fall {family.fall:g}": points for family, points in curves.items()
-             if family.smoothing == chosen.family.smoothing}  # fmt: skip
-    mine, cuts = chosen.point, "turns answered before they end, %"
-    delay = {name: [(100 * p.false_cuts, p.delay_ms) for p in points]
-             for name, points in shown.items()}  # fmt: skip
-    missed = {name: [(100 * p.false_cuts, 100 * p.missed) for p in points]
-              for name, points in shown.items()}  # fmt: skip
+    smoothing, mine = chosen.family.smoothing, chosen.point
+    shown = {f.fall: points for f, points in curves.items() if f.smoothing == smoothing}
+
+    def drawn(what: str, cost: Callable[[CurvePoint], float]) -> bytes:
+        series = {f"fall {fall:g}": [(100 * p.false_cuts, cost(p)) for p in points]
+                  for fall, points in shown.items()}  # fmt: skip
+        marked = (100 * mine.false_cuts, cost(mine))
+        return lines(series, "turns answered before they end, %", what, marked)
+
     return (
-        lines(delay, cuts, "mean delay of the others, ms", (100 * mine.false_cuts, mine.delay_ms)),
-        lines(missed, cuts, "missed turns, %", (100 * mine.false_cuts, 100 * mine.missed)),
+        drawn("mean delay of the others, ms", lambda p: p.delay_ms),
+        drawn("missed turns, %", lambda p: 100 * p.missed),
     )
 
 

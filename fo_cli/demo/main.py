@@ -55,7 +55,6 @@ def demo(
 ) -> None:
     """Hear fo-smol answer, then run every step of the pipeline at small size; ends with a report.
 
-
     fo-smol, which ships with the package, answers bundled recordings and each --say question. Then
     a dozen dialogues are made, each of the six stages runs for a few steps, and held-out questions
     are asked. No network is needed. Ctrl-C is safe; run the command again to continue.

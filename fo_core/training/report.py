@@ -18,6 +18,9 @@ from fo_core.report.document import Document, Section, Table
 from fo_core.report.writer import markdown
 from fo_core.training.stage import Stage, StageResult, parameter_count
 
+NO_CURVE = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s", "data_share",
+            "padding", "memory_gb"}  # fmt: skip
+
 
 def make_plan(
     model: nn.Module,
@@ -179,8 +182,6 @@ def draw_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> Path | 
     return path
 
 
-NO_CURVE = {"step", "lr", "seconds", "grad_norm", "items_per_s", "audio_s_per_s", "data_share"}
-NO_CURVE |= {"padding", "memory_gb"}
 STAGES = "stages.json"  # the card's own facts, one entry a stage, beside the card
 
 
