@@ -95,6 +95,14 @@ def test_an_adapter_folder_says_what_it_is(tmp_path: Path) -> None:
         FrozenLLM.load(str(tmp_path))
 
 
+def test_a_generation_config_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    """It was taken for an empty one: an LLM without its end tokens."""
+    folder = write_tiny(tmp_path / "m")
+    (folder / "generation_config.json").write_text("[65, 66]")
+    with pytest.raises(CheckpointError, match="generation_config.json is not a JSON object"):
+        FrozenLLM.load(str(folder))
+
+
 def test_all_end_tokens_count(tmp_path: Path) -> None:
     """L1: the template's, the tokenizer's and every one of the generation config's."""
     folder = write_tiny(tmp_path / "m")
