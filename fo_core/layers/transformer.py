@@ -174,11 +174,15 @@ class LlamaStack(nn.Module):
         """The layers, with their type."""
         return cast("list[LlamaLayer]", list(self.layers))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the layers compute in, and of what they keep."""
+        return torch.float32 if self.wide else self.blocks[0].self_attn.k_proj.weight.dtype
+
     def init_cache(self, batch_size: int, capacity: int = 256) -> KVCache:
         """An empty cache on this stack's device, in the dtype that it computes in."""
-        weight = self.blocks[0].self_attn.k_proj.weight
-        kind = torch.float32 if self.wide else weight.dtype
-        return KVCache.empty(self.config, batch_size, capacity, kind, weight.device)
+        device = self.blocks[0].self_attn.k_proj.weight.device
+        return KVCache.empty(self.config, batch_size, capacity, self.dtype, device)
 
     def enter(self, x: Tensor) -> Tensor:
         """Input vectors in the dtype that the layers compute in.
