@@ -250,8 +250,7 @@ class Bench:
 
         def token() -> None:
             hidden, _ = llm.step(llm.embed([0]), state)
-            how = TEXT_SAMPLING
-            int(sample(llm.logits(hidden[:, -1]), how.temperature, how.top_k, how.top_p))
+            int(sample(llm.logits(hidden[:, -1]), TEXT_SAMPLING))
             state.crop(state.length - 1)
 
         chunks, tokens = {}, {}

@@ -116,9 +116,9 @@ class _Users:
 
     def token(self) -> None:
         """A text token for each, chosen by each."""
-        llm, how = self.model.llm, TEXT_SAMPLING
+        llm = self.model.llm
         for hidden in self._read([llm.embed([0])] * len(self.states)):
-            int(sample(llm.logits(hidden[:, -1]), how.temperature, how.top_k, how.top_p))
+            int(sample(llm.logits(hidden[:, -1]), TEXT_SAMPLING))
         self._forget()
 
     def speech(self) -> None:
