@@ -89,7 +89,7 @@ Voice = Annotated[
 
 
 def random_size(size: str | None, random: bool, model: object = None) -> str | None:
-    """The shape of a model with random weights, if one is asked for.
+    """The shape of a model with random weights (of eval.latency.models), if one is asked for.
 
     Raises:
         FoError: Half of what is needed is there, or a model is named as well.
@@ -100,7 +100,7 @@ def random_size(size: str | None, random: bool, model: object = None) -> str | N
         raise FoError(f"--size {size} is a shape without weights", do="add --random")
     if size is not None and model:
         raise FoError("--size and --model exclude each other", do="leave one out")
-    return size
+    return "paper-7b" if size == "paper" else size  # its LLM included
 
 
 def voice_of(folder: Path, voice: str | None) -> str | None:
@@ -191,12 +191,19 @@ def existing_data(path: Path, what: str) -> Path:
     return path if is_shards(path) else existing_file(path, what)
 
 
-def writable(path: Path, what: str) -> Path:
+def writable(path: Path, what: str, *kinds: str) -> Path:
     """A place that can be written: the nearest folder above it that exists must be writable.
 
+    Args:
+        path: The place.
+        what: What is to lie there.
+        kinds: Suffixes that a file may have, such as ".png"; none: any.
+
     Raises:
-        FoError: A part of the path is a file, or the folder is read-only.
+        FoError: A part of the path is a file, the folder is read-only, or the suffix is another.
     """
+    if kinds and path.suffix.lower() not in kinds:
+        raise FoError(f"{what} {path}: it is of another kind", possible=", ".join(kinds))
     for folder in path.absolute().parents:
         if folder.exists():
             break

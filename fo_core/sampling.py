@@ -34,113 +34,91 @@ class SamplingConfig:
         if not 0.0 <= self.top_p <= 1.0:
             raise ConfigError(f"top_p is {self.top_p}", "0 to 1")
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the best token is always taken."""
+        return self.top_k == 1 or self.temperature == 0.0
 
-def _ranked(
-    logits: Tensor, temperature: float, top_k: int, top_p: float, compat: Compat
-) -> tuple[Tensor, Tensor]:
+    def keep(self, size: int) -> int:
+        """How many of ``size`` tokens may be drawn, as far as top-k says."""
+        if self.greedy:
+            return 1
+        return size if self.top_k <= 0 else min(self.top_k, size)
+
+
+def _ranked(logits: Tensor, how: SamplingConfig, compat: Compat) -> tuple[Tensor, Tensor]:
     """Probabilities in falling order and their token ids, both ``[..., k]``."""
-    size = logits.shape[-1]
-    keep = size if top_k <= 0 else min(top_k, size)
-    if temperature == 0.0:
-        keep, temperature = 1, 1.0
+    keep, temperature = how.keep(logits.shape[-1]), how.temperature or 1.0
     best, ids = torch.topk(logits.float() / temperature, keep, dim=-1)  # [..., k]
     probs = best.softmax(dim=-1)
-    if 0.0 < top_p < 1.0:
+    if 0.0 < how.top_p < 1.0:
         reached = probs.cumsum(dim=-1)
         if compat == "official":
-            dropped = reached > top_p  # the token that crosses p is dropped too ...
+            dropped = reached > how.top_p  # the token that crosses p is dropped too ...
             dropped[..., 0] = False  # ... unless nothing would remain
         else:
-            dropped = reached - probs >= top_p
+            dropped = reached - probs >= how.top_p
         probs = probs.masked_fill(dropped, 0.0)
         probs = probs / probs.sum(dim=-1, keepdim=True)
     return probs, ids
 
 
-def filter_logits(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 0.0,
-    compat: Compat = "none",
-) -> Tensor:
+def filter_logits(logits: Tensor, how: SamplingConfig, compat: Compat = "none") -> Tensor:
     """The distribution that :func:`sample` draws from.
 
     Args:
-        logits: ``[..., V]``.
-        temperature: Divides the logits; 0 leaves the best token alone.
-        top_k: Keep the k best; 0 keeps all.
-        top_p: Keep the fewest tokens (best first) whose probabilities reach this together; 0 and 1
-            keep all.
+        logits: ``[..., V]``; penalised before, if they are to be.
+        how: Temperature, top-k and top-p.
         compat: "official": the token that crosses ``top_p`` is dropped as well, unless it is the
             best one.
 
     Returns:
         Probabilities ``[..., V]``, float32.
     """
-    probs, ids = _ranked(logits, temperature, top_k, top_p, compat)
+    probs, ids = _ranked(logits, how, compat)
     return torch.zeros_like(logits, dtype=probs.dtype).scatter_(-1, ids, probs)
 
 
 def sample(
     logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 0.0,
+    how: SamplingConfig,
     generator: torch.Generator | None = None,
     compat: Compat = "none",
 ) -> Tensor:
-    """Draw one token a row.
+    """Draw one token a row; greedily, without a random number, where ``how`` is greedy.
 
     Args:
-        logits: ``[B, V]``.
-        temperature: As in :func:`filter_logits`; 0 is greedy and draws no random number.
-        top_k: As in :func:`filter_logits`; 1 is greedy and draws no random number.
-        top_p: As in :func:`filter_logits`.
+        logits: ``[B, V]``; penalised before, if they are to be.
+        how: As in :func:`filter_logits`.
         generator: Source of randomness, on the device of ``logits``; None is the global one.
         compat: As in :func:`filter_logits`.
 
     Returns:
         Token ids ``[B]``, int64.
     """
-    if top_k == 1 or temperature == 0.0:
+    if how.greedy:
         return logits.argmax(dim=-1)
-    keep = logits.shape[-1] if top_k <= 0 else min(top_k, logits.shape[-1])
-    races = torch.empty(*logits.shape[:-1], keep, device=logits.device)
+    races = torch.empty(*logits.shape[:-1], how.keep(logits.shape[-1]), device=logits.device)
     races.exponential_(generator=generator)
-    how = temperature, top_k, top_p, compat
-    if logits.is_cuda:
-        return captured_draw(logits, races, key=how)[0]
-    return draw(logits, races, *how)
+    run = captured_draw if logits.is_cuda else draw
+    return run(logits, races, key=(how, compat))[0]
 
 
-def draw(
-    logits: Tensor,
-    races: Tensor,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 0.0,
-    compat: Compat = "none",
-) -> Tensor:
-    """The token that a given noise chooses, in fixed shapes; arguments as of :func:`sample`.
+def draw(logits: Tensor, races: Tensor, key: tuple[SamplingConfig, Compat]) -> list[Tensor]:
+    """The tokens ``[B]`` that a given noise chooses, in fixed shapes.
 
     Args:
+        logits: As of :func:`sample`.
         races: Exponential noise of the kept tokens, best first, ``[B, k]``.
-
-    Returns:
-        Token ids ``[B]``.
+        key: ``how`` and ``compat`` of :func:`sample`.
     """
-    probs, ids = _ranked(logits, temperature, top_k, top_p, compat)
+    probs, ids = _ranked(logits, *key)
     # torch.multinomial's own way to draw one, without its checks, which would wait for the device.
     choice = (probs / races).argmax(dim=-1, keepdim=True)  # [B, 1]
-    return ids.gather(-1, choice).squeeze(-1)
+    return [ids.gather(-1, choice).squeeze(-1)]
 
 
-def _draw(logits: Tensor, races: Tensor, key: tuple[float, int, float, Compat]) -> list[Tensor]:
-    return [draw(logits, races, *key)]
-
-
-captured_draw = CapturedStep(_draw)  # a graph for each way to draw, those used last
+captured_draw = CapturedStep(draw)  # a graph for each way to draw, those used last
 
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float, compat: Compat = "none") -> Tensor:

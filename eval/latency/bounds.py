@@ -9,7 +9,6 @@ step, so a bound is never too high.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from eval.latency.clock import now
 from fo_core.devices.compute import native_matmul
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.speech.vocoder import VocoderConfig
@@ -69,13 +69,6 @@ class Footprint:
     def after(self, positions: int) -> Cost:
         """A row of the LLM behind so many positions."""
         return self.llm + Cost(self.llm_position * positions)
-
-
-def now(device: torch.device) -> float:
-    """Seconds, when all that was asked of a device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def bandwidth(megabytes: int = 256, device: torch.device = CPU) -> float:

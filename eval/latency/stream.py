@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from eval.latency.bounds import CODEC, OVERLAP, Cost, Footprint, bandwidth, footprint, now, peak
+from eval.latency.bounds import CODEC, OVERLAP, Cost, Footprint, bandwidth, footprint, peak
+from eval.latency.clock import milliseconds, now
 from eval.latency.original import original
 from eval.latency.talk import CHUNKS, LEGS, SENTENCE, dialogue, hear, quiet_duplex, sound, talk
 from fo_core.devices.compute import working_dtype
@@ -161,13 +162,7 @@ class Bench:
 
     def milliseconds(self, work: Callable[[], object], before: int = 2) -> float:
         """Median time of ``work`` after ``before`` runs to warm up."""
-        spent = []
-        for index in range(before + self.repeat):
-            began = self.now()
-            work()
-            if index >= before:
-                spent.append(self.now() - began)
-        return 1000 * statistics.median(spent)
+        return milliseconds(work, self.repeat, self.device, before)
 
     def add(self, key: str, label: str, value: float, *costs: Cost, unit: str = "ms") -> None:
         """One row; ``costs``: of what is done one after the other."""
@@ -250,8 +245,7 @@ class Bench:
 
         def token() -> None:
             hidden, _ = llm.step(llm.embed([0]), state)
-            how = TEXT_SAMPLING
-            int(sample(llm.logits(hidden[:, -1]), how.temperature, how.top_k, how.top_p))
+            int(sample(llm.logits(hidden[:, -1]), TEXT_SAMPLING))
             state.crop(state.length - 1)
 
         chunks, tokens = {}, {}

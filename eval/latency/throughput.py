@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from eval.latency.bounds import now
+from eval.latency.clock import milliseconds
 from fo_core.training.loop import run_stage
 from fo_core.training.run_config import TrainConfig, trial
 from fo_core.training.stage import Stage
@@ -145,13 +145,8 @@ def measure(
 
 
 def _time(key: Any, device: torch.device) -> float:
-    """Seconds of one product: the median of a few runs after a first one."""
+    """Seconds of one product."""
     func, described = key
     arguments = [_remake(one, device) for one in described]
-    times = []
     with torch.no_grad():
-        for _ in range(REPEATS + 1):
-            start = now(device)
-            func(*arguments)
-            times.append(now(device) - start)
-    return statistics.median(times[1:])
+        return milliseconds(lambda: func(*arguments), REPEATS, device, before=1) / 1000

@@ -6,13 +6,12 @@ users are at the same place. ``fo profile serve`` measures a pool with scripted 
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from eval.latency.bounds import now
+from eval.latency.clock import milliseconds
 from eval.latency.talk import sound
 from fo_core.dialogue.listener import Listener
 from fo_core.dialogue.settings import TEXT_SAMPLING
@@ -65,17 +64,8 @@ def together(
         say(f"{count} sessions")
         users = _Users(model, count)
         works = (users.listen, users.token, users.speech)
-        found.append(Together(count, *(_median(work, repeat, model.device) for work in works)))
+        found.append(Together(count, *(milliseconds(w, repeat, model.device) for w in works)))
     return found
-
-
-def _median(work: Callable[[], object], repeat: int, device: torch.device) -> float:
-    spent = []
-    for _ in range(2 + repeat):
-        began = now(device)
-        work()
-        spent.append(1000 * (now(device) - began))
-    return statistics.median(spent[2:])
 
 
 class _Users:
@@ -116,9 +106,9 @@ class _Users:
 
     def token(self) -> None:
         """A text token for each, chosen by each."""
-        llm, how = self.model.llm, TEXT_SAMPLING
+        llm = self.model.llm
         for hidden in self._read([llm.embed([0])] * len(self.states)):
-            int(sample(llm.logits(hidden[:, -1]), how.temperature, how.top_k, how.top_p))
+            int(sample(llm.logits(hidden[:, -1]), TEXT_SAMPLING))
         self._forget()
 
     def speech(self) -> None:

@@ -214,7 +214,7 @@ def _say(
     from fo_core.io import audio
     from fo_core.normalize import speakable
 
-    options.writable(out, "sound file")
+    options.writable(out, "sound file", ".wav", ".flac")
     made = engine_of(engine, _text(settings))
     if not voice:
         listed = made.voices(language)

@@ -17,7 +17,6 @@ from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
 if TYPE_CHECKING:
-    from fo_core.layers.packed import Weights as PackedWeights
     from fo_core.models.freeze_omni import FreezeOmni
     from fo_core.models.precision import Choice
 
@@ -27,10 +26,8 @@ app.command("serve")(serve)
 app.command("train")(train)
 
 RANDOM = ("small", "paper", "smol", "tiny", "paper-7b")  # of these shapes, with random weights
-WHOLE = {"paper": "paper-7b"}  # of --size, where --model means one with a smaller LLM
 SESSIONS = (1, 8, 32)
 Weights = Literal["auto", "same", "fp16", "bf16", "int8"]
-PRECISIONS: tuple[PackedWeights, ...] = ("same", "fp16", "bf16", "int8")
 
 
 @app.command("latency")
@@ -121,7 +118,7 @@ def latency(
     """
     shape = options.random_size(size, random, model)
     asked = model or [str(options.DEFAULT_MODEL)]
-    names = [WHOLE.get(shape, shape)] if shape else list(dict.fromkeys(asked))
+    names = [shape] if shape else list(dict.fromkeys(asked))
     counts = sessions or (SESSIONS if shape else ())
     folders = {n: None if n in RANDOM else options.model_folder(n, also=RANDOM) for n in names}
     if markdown and json:
@@ -133,9 +130,9 @@ def latency(
         weights = "bf16" if device.startswith("cuda") else "same"
     if device != "cpu" and weights not in ("same", "bf16"):
         raise FoError(f"--weights {weights} is of a CPU", do="leave it out, or --device cpu")
-    for path, what in ((trace, "trace"), (timeline, "timeline")):
+    for path, what, kind in ((trace, "trace", ".json"), (timeline, "timeline", ".png")):
         if path is not None:
-            options.writable(path, what)
+            options.writable(path, what, kind)
 
     from eval.latency import paired, table
     from eval.latency.legs import measure_legs
@@ -171,8 +168,9 @@ def latency(
         last = reports[-1]
         title = f"{last.size}, weights {last.weights}, threads {threads}"
         write_timeline(timeline, legs[-1].talks[-1], title)
-    kinds = PRECISIONS if weights == "auto" else (weights,)
-    used = kernels.taken(kinds) if device == "cpu" else {}
+    used = {}
+    if device == "cpu":
+        used = kernels.taken() if weights == "auto" else kernels.taken([weights])
     if json:
         told = [
             table.as_dict(report)

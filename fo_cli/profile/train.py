@@ -14,7 +14,7 @@ from fo_cli import options, render
 from fo_core.devices.compute import choose
 from fo_core.errors import FoError
 
-SHAPES = {"paper": "paper-7b"}  # the paper's model, its 7 B LLM included
+RECIPES = {"paper-7b": "paper", "small": "paper"}  # of shapes that have none of their own name
 HEAD = ("size", "device", "s/step", "audio-s/s", "TFLOP/step", "TFLOP/s", "peak", "MFU", "GiB")
 
 
@@ -49,13 +49,12 @@ def train(
     from eval.latency.throughput import measure
     from fo_core.training import recipes
 
-    name = SHAPES.get(shape, shape)
-    recipe = "paper" if shape in ("paper", "small") else shape
+    recipe = RECIPES.get(shape, shape)
     chosen = recipes.recipe("input-2", recipe, overrides=[f"train.device={kind}", *(sets or ())])
     halves = kind == "cuda" and chosen.train.precision != "fp32"
     dtype = torch.bfloat16 if halves else torch.float32
-    check_memory(name, kind, dtype)
-    model = random_model(name, kind, dtype)
+    check_memory(shape, kind, dtype)
+    model = random_model(shape, kind, dtype)
     on = torch.device(kind)
     most = peak(dtype, device=on)
     say = render.note if sys.stderr.isatty() else (lambda text: None)
@@ -68,11 +67,11 @@ def train(
     most = max(most, peak(dtype, device=on)) / 1e12  # other programs may have used it before
     share = found.tflops_a_second / most
     if json:
-        render.as_json(asdict(found) | {"size": name, "peak_tflops": most, "mfu": share})
+        render.as_json(asdict(found) | {"size": shape, "peak_tflops": most, "mfu": share})
         return
     cells = (
         f"{found.seconds_a_step:.3g}", f"{found.audio_seconds_a_second:.1f}",
         f"{found.tflops:.3g}", f"{found.tflops_a_second:.3g}", f"{most:.3g}", f"{share:.1%}",
         f"{found.memory_gb:.2f}",
     )  # fmt: skip
-    render.table(HEAD, [(name, found.device, *cells)])
+    render.table(HEAD, [(shape, found.device, *cells)])

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fo_core.layers.attention_mask import AttentionMask, attend, make_mask
@@ -38,7 +37,7 @@ class RowLayer:
     out: Product  # of the heads
     gate_up: Product  # gate and up side by side
     down: Product  # back to D
-    activation: str = "silu"  # of the gate, or "gelu_tanh"
+    activate: Product  # the gate
     scale: float = 1.0  # of the attention's scores
     window: int = 0  # newest positions that it sees; 0 = all
     rope: str = "main"  # which of the rotations its heads get
@@ -55,7 +54,7 @@ def row_of(layer: Any) -> RowLayer:
     row = RowLayer(
         norm_in=factor(layer.input_layernorm).float(), norm_ffn=factor(before).float(),
         eps=torch.tensor(c.rms_eps), qkv=attention.joined.row, out=attention.output.row,
-        gate_up=mlp.joined.row, down=mlp.output.row, activation=c.activation,
+        gate_up=mlp.joined.row, down=mlp.output.row, activate=mlp.activate,
         scale=c.scale or c.head_dim**-0.5, window=layer.kind.window, rope=layer.kind.rope,
     )  # fmt: skip
     if c.qk_norm:
@@ -187,8 +186,7 @@ def run_packed(
         added = layer.out(heard)
         x += added if layer.norm_attended is None else normed(added, layer.norm_attended, layer.eps)
         gate, up = layer.gate_up(normed(x, layer.norm_ffn, layer.eps)).chunk(2, 1)
-        opened = F.silu(gate) if layer.activation == "silu" else F.gelu(gate, approximate="tanh")
-        added = layer.down(opened.mul_(up))
+        added = layer.down(layer.activate(gate).mul_(up))
         x += added if layer.norm_fed is None else normed(added, layer.norm_fed, layer.eps)
     for cache, count in zip(caches, counts, strict=True):
         cache.length += count

@@ -45,7 +45,8 @@ class StaticSteps:
     """The static steps of one stack, which uses them once it has them as ``static``.
 
     Args:
-        stack: Where it is and in its dtype; moved or cast afterwards it drops these steps.
+        stack: Where it is, in its dtype, and packed if it is to be; moved or cast afterwards it
+            drops these steps.
         rows: Sequences at most.
         positions: Of one sequence at most; rounded up to a bucket.
     """
@@ -55,13 +56,12 @@ class StaticSteps:
         self.positions = _bucket(positions, REACH)
         self.free = set(range(rows))
         self._lock, self._told = threading.Lock(), False
-        weight, c = stack.blocks[0].self_attn.k_proj.weight, stack.config
-        shape = c.layers, rows, c.kv_heads, self.positions + 1, c.head_dim  # the last: for nobody
         with torch.inference_mode(False), torch.no_grad():
-            self.keys, self.values = weight.new_zeros(shape), weight.new_zeros(shape)
-            self.idle = weight.new_zeros(1, SHORT, c.dim)
+            block = stack.init_cache(rows, self.positions + 1)  # the last position: for nobody
+            self.keys, self.values = block.keys.zero_(), block.values.zero_()
+            self.idle = self.keys.new_zeros(1, SHORT, stack.config.dim)
             self._angles = {
-                kind: stack.angles(kind, range(self.positions), weight.dtype)
+                kind: stack.angles(kind, range(self.positions), stack.dtype)
                 for kind in dict.fromkeys(layer.kind for layer in stack.blocks)
             }
         self._step = CapturedStep(self._layers)
@@ -133,7 +133,7 @@ class StaticSteps:
         batch = min(_bucket(max(numbers) + 1, 1), self.rows)
         reach = _bucket(max(places.values()) + T, REACH)
         given = dict(zip(numbers, vectors, strict=True))
-        x = torch.cat([given.get(row, self.idle[:, :T]) for row in range(batch)])
+        x = torch.cat([given.get(row, self.idle[:, :T]) for row in range(batch)]).to(self.keys)
         at = [[places.get(row, self.positions), back.get(row, 0)] for row in range(batch)]
         (out,) = self._step(x, upload(at, x.device), key=reach)
         for cache in caches:

@@ -67,11 +67,6 @@ class Attention(nn.Module):
         return run_linears(out, self.output, self.o_proj)
 
 
-def activate(kind: str, gate: Tensor) -> Tensor:
-    """The gate's activation: "silu" or "gelu_tanh"."""
-    return F.silu(gate) if kind == "silu" else F.gelu(gate, approximate="tanh")
-
-
 class GatedFeedForward(nn.Module):
     """down(act(gate(x)) * up(x))."""
 
@@ -84,10 +79,14 @@ class GatedFeedForward(nn.Module):
         self.joined: Fused | None = None  # of gate, up
         self.output: Fused | None = None  # of down
 
+    def activate(self, gate: Tensor) -> Tensor:
+        """The gate's activation: "silu" or "gelu_tanh"."""
+        return F.silu(gate) if self.activation == "silu" else F.gelu(gate, approximate="tanh")
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
         gate, up = run_linears(x, self.joined, self.gate_proj, self.up_proj).chunk(2, dim=-1)
-        return run_linears(activate(self.activation, gate) * up, self.output, self.down_proj)
+        return run_linears(self.activate(gate) * up, self.output, self.down_proj)
 
 
 class LlamaLayer(nn.Module):
@@ -108,6 +107,13 @@ class LlamaLayer(nn.Module):
         if config.post_norms:
             self.pre_feedforward_layernorm = make_norm(*norm)
             self.post_feedforward_layernorm = make_norm(*norm)
+
+    @property
+    def products(self) -> tuple[tuple[nn.Linear, ...], ...]:
+        """The linears that are one product each once they are packed, in the order of their use."""
+        attention, mlp = self.self_attn, self.mlp
+        qkv = attention.q_proj, attention.k_proj, attention.v_proj
+        return qkv, (attention.o_proj,), (mlp.gate_proj, mlp.up_proj), (mlp.down_proj,)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the residual stream x [B, T, D]."""
@@ -174,11 +180,15 @@ class LlamaStack(nn.Module):
         """The layers, with their type."""
         return cast("list[LlamaLayer]", list(self.layers))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the layers compute in, and of what they keep."""
+        return torch.float32 if self.wide else self.blocks[0].self_attn.k_proj.weight.dtype
+
     def init_cache(self, batch_size: int, capacity: int = 256) -> KVCache:
         """An empty cache on this stack's device, in the dtype that it computes in."""
-        weight = self.blocks[0].self_attn.k_proj.weight
-        kind = torch.float32 if self.wide else weight.dtype
-        return KVCache.empty(self.config, batch_size, capacity, kind, weight.device)
+        device = self.blocks[0].self_attn.k_proj.weight.device
+        return KVCache.empty(self.config, batch_size, capacity, self.dtype, device)
 
     def enter(self, x: Tensor) -> Tensor:
         """Input vectors in the dtype that the layers compute in.
@@ -224,18 +234,15 @@ class LlamaStack(nn.Module):
         Args:
             weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
+        if self.blocks[0].self_attn.q_proj.weight.device.type != "cpu":
+            return self
         # whether run_packed can do what these layers do
         fits = not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim
         rows = []
         for layer in self.blocks:
             attention, mlp = layer.self_attn, layer.mlp
-            if attention.q_proj.weight.device.type != "cpu":
-                return self
-            qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
-            attention.joined = pack_linears(weights, *qkv)
-            attention.output = pack_linears(weights, attention.o_proj)
-            mlp.joined = pack_linears(weights, mlp.gate_proj, mlp.up_proj)
-            mlp.output = pack_linears(weights, mlp.down_proj)
+            packed = [pack_linears(weights, *linears) for linears in layer.products]
+            attention.joined, attention.output, mlp.joined, mlp.output = packed
             if fits:
                 rows.append(row_of(layer))
         self.rows, self.wide = rows, True

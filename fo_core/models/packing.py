@@ -15,7 +15,7 @@ from fo_core.models.static_shapes import halve, use_static_steps
 
 
 def pack_for_inference(
-    model: FreezeOmni, weights: Weights | Precision = "same", static: bool | None = None
+    model: FreezeOmni, weights: Weights | Precision = "same", static: bool = True
 ) -> FreezeOmni:
     """Fold weight norm and lay the matrices out for small steps, in place.
 
@@ -32,8 +32,8 @@ def pack_for_inference(
         model: A model in eval mode.
         weights: Precision of the packed matrices: "same" (float32 results stay within 1e-5),
             "fp16", "bf16", or "int8" (8-bit weights with one scale a row); or one for each part.
-        static: Short steps in fixed shapes, captured as CUDA graphs
-            (:mod:`fo_core.models.static_shapes`); None: on CUDA only.
+        static: On CUDA short steps run in fixed shapes, captured as graphs
+            (:mod:`fo_core.models.static_shapes`).
 
     Returns:
         ``model``.
@@ -43,7 +43,7 @@ def pack_for_inference(
         model.codec.fold_weight_norm()
     if model.device.type != "cpu":
         model = model if chosen.rest == "same" else halve(model)
-        return model if static is False or model.device.type != "cuda" else use_static_steps(model)
+        return use_static_steps(model) if static and model.device.type == "cuda" else model
     if isinstance(model.codec, TiCodec):
         dtype = torch.float32 if chosen.rest == "same" else working_dtype(torch.bfloat16)
         model.codec.generator = pack_generator(model.codec.generator, dtype)  # type: ignore[assignment]
@@ -53,4 +53,4 @@ def pack_for_inference(
         pack_linears(getattr(model, part), chosen.rest)
     pack_linears(model.speech_decoder, chosen.speech)
     model.llm.pack(chosen.llm)
-    return use_static_steps(model) if static else model
+    return model

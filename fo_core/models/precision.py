@@ -128,16 +128,15 @@ def quickest(times: Mapping[Weights, float], large: bool = False) -> Weights:
 
 
 def _size(stack: LlamaStack) -> int:
-    c = stack.config
-    return c.layers * sum(out * size for size, out in _shapes(stack))
+    return stack.config.layers * sum(out * size for size, out in _shapes(stack))
 
 
 def _shapes(stack: LlamaStack) -> list[tuple[int, int]]:
     """(in, out) of the products of a layer."""
-    c = stack.config
-    inner = c.heads * c.head_dim
-    qkv = inner + 2 * c.kv_heads * c.head_dim
-    return [(c.dim, qkv), (inner, c.dim), (c.dim, 2 * c.ffn), (c.ffn, c.dim)]
+    return [
+        (linears[0].in_features, sum(linear.out_features for linear in linears))
+        for linears in stack.blocks[0].products
+    ]
 
 
 def _times(stack: LlamaStack) -> tuple[dict[Weights, float], bool]:
@@ -224,14 +223,7 @@ def measure(stack: LlamaStack) -> dict[Weights, float]:
 
 
 def _packed(layer: LlamaLayer, kind: Weights) -> list[PackedLinear]:
-    attention, mlp = layer.self_attn, layer.mlp
-    joined = (
-        (attention.q_proj, attention.k_proj, attention.v_proj),
-        (attention.o_proj,),
-        (mlp.gate_proj, mlp.up_proj),
-        (mlp.down_proj,),
-    )
-    return [PackedLinear(*linears, weights=kind) for linears in joined]
+    return [PackedLinear(*linears, weights=kind) for linears in layer.products]
 
 
 def _kernel(products: Sequence[PackedLinear], dtype: torch.dtype) -> str:

@@ -120,8 +120,8 @@ class Writer:
         """The next token [1], on the LLM's device."""
         if self._forced:
             return self._hidden.new_tensor([self._forced.pop(0)], dtype=torch.long)
-        logits, how = self._llm.logits(self._hidden[:, -1]), self._sampling
-        return sample(logits, how.temperature, how.top_k, how.top_p, self._generator, self._compat)
+        logits = self._llm.logits(self._hidden[:, -1])
+        return sample(logits, self._sampling, self._generator, self._compat)
 
     def _push_held(self) -> list[Segment]:
         """Pieces that the tokens which turned out to be no thoughts complete."""

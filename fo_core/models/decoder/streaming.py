@@ -287,9 +287,7 @@ class StreamingDecoder(nn.Module):
             sentence.recent[:, sentence.count % how.window] = sentence.token
             logits = penalise(logits, sentence.recent, how.penalty, self.compat)
         logits = self._allowed(logits, sentence)
-        sentence.token = sample(
-            logits, how.temperature, how.top_k, how.top_p, sentence.generator, self.compat
-        )
+        sentence.token = sample(logits, how, sentence.generator, self.compat)
         return [int(sentence.token)]
 
     def _allowed(self, logits: Tensor, sentence: Sentence) -> Tensor:
@@ -301,10 +299,9 @@ class StreamingDecoder(nn.Module):
 
     def _may_guess(self, sentence: Sentence) -> bool:
         """Only greedy decoding verifies, and only behind an output to guess from."""
-        how = sentence.sampling
-        greedy = how.top_k == 1 or how.temperature == 0.0
-        guesses = self.drafts is not None and self.cfg.drafts > 0
-        return guesses and greedy and sentence.recent is None and sentence.state.hidden is not None
+        if self.drafts is None or self.cfg.drafts == 0 or not sentence.sampling.greedy:
+            return False
+        return sentence.recent is None and sentence.state.hidden is not None
 
     def guess(self, token: Tensor, state: Any, count: int) -> Tensor:
         """The tokens [count] that are likely behind the newest token [1], which is not fed yet."""

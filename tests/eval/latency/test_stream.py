@@ -287,6 +287,17 @@ def test_the_command(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("option", "name", "possible"), [("--timeline", "x.txt", ".png"), ("--trace", "x.png", ".json")]
+)
+def test_a_file_of_another_kind_is_refused(option, name, possible, tmp_path):
+    """A PNG was written under any name."""
+    args = ["profile", "latency", "--model", "tiny", option, str(tmp_path / name)]
+    found = CliRunner().invoke(app, args)
+    assert found.exit_code == 1 and f"{name}: it is of another kind" in found.output
+    assert f"possible: {possible}" in found.output and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     "args",
     [
         ["--size", "tiny"],

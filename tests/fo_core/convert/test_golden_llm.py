@@ -13,7 +13,7 @@ from two_turns import Ended
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.state_head import StateHead
-from fo_core.sampling import filter_logits
+from fo_core.sampling import SamplingConfig, filter_logits
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +109,9 @@ def test_states_logits_and_keys(llm: FrozenLLM, double: FrozenLLM, golden_varian
 def test_sampling_distributions(golden_variant: Any) -> None:
     units = golden_variant.units
     for i, how in enumerate(golden_variant.units_json["filter"]):
-        got = filter_logits(
-            units["filter.logits"], how["temperature"], how["top_k"], how["top_p"], "official"
-        ).float()
+        setting = SamplingConfig(how["temperature"], how["top_k"], how["top_p"])
+        got = filter_logits(units["filter.logits"], setting, "official")
+        assert got.dtype == torch.float32
         expected = units[f"filter.{i}"]
         near(got, expected, roundings(8, expected))  # softmax, and at most two sums to 1
         assert int((got > 0).sum()) == how["support"]

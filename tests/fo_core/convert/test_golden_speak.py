@@ -94,10 +94,8 @@ def test_filter(golden_variant):
     for index, setting in enumerate(golden_variant.units_json["filter"]):
         probs = filter_logits(
             units["filter.logits"],
-            temperature=setting["temperature"],
-            top_k=setting["top_k"],
-            top_p=setting["top_p"],
-            compat="official",
+            SamplingConfig(setting["temperature"], setting["top_k"], setting["top_p"]),
+            "official",
         )
         expected = units[f"filter.{index}"]
         near(probs, expected, roundings(8, expected))  # softmax, and at most two sums to 1

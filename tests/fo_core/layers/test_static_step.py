@@ -56,6 +56,26 @@ def test_a_static_step_equals_the_dynamic_one(config):
     assert other.home is not None and other.keys.data_ptr() == static.static.keys.data_ptr()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@torch.inference_mode()
+def test_weights_in_bfloat16_take_float32_vectors(packed):
+    """Alone and together; packed, such a stack keeps float32. Both were a RuntimeError."""
+    stack = _stack().to(torch.bfloat16)
+    if packed:
+        stack.pack("fp16")
+    found = []
+    for static in (None, StaticSteps(stack, rows=3, positions=64)):
+        stack.static = static
+        caches = [stack.init_cache(1, 8) for _ in range(3)]
+        outs = [stack(_rows(1, 2), cache=caches[0])]
+        outs += run_ragged(stack, [_rows(2, 1), _rows(3, 1)], caches[1:], [0, 0])
+        found.append(outs)
+    near = NEAR if packed else {"rtol": 0.05, "atol": 0.05}
+    for mine, own in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(mine, own, **near)
+        assert mine.dtype == stack.dtype == (torch.float32 if packed else torch.bfloat16)
+
+
 @torch.inference_mode()
 def test_bits_do_not_depend_on_what_else_is_there():
     """Neither on the other rows, nor on what lies behind the end of a row."""

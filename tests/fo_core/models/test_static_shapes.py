@@ -16,7 +16,7 @@ from fo_core.dialogue.speech.writer import Writer
 from fo_core.layers.graphs import CapturedStep
 from fo_core.models.static_shapes import halve, use_static_steps
 from fo_core.models.steps import drive
-from fo_core.sampling import SamplingConfig, _draw, sample
+from fo_core.sampling import SamplingConfig, draw, sample
 
 HOW = SamplingConfig(temperature=0.8, top_k=20, top_p=0.8)
 
@@ -100,15 +100,16 @@ def test_the_host_reads_one_number_a_token(dynamic):
 )
 def test_the_captured_draw_chooses_what_sample_chooses(how):
     """The same noise, the same token; also when the buffers are used again."""
-    step = CapturedStep(_draw)
+    step = CapturedStep(draw)
+    *values, compat = how
+    config = SamplingConfig(*values)
     for seed in range(20):
         one, other = (torch.Generator().manual_seed(seed) for _ in range(2))
         logits = 3 * torch.randn(4, 50, generator=torch.Generator().manual_seed(seed + 100))
-        temperature, top_k, top_p, compat = how
-        wanted = sample(logits, temperature, top_k, top_p, one, compat)
-        races = torch.empty(4, top_k or 50).exponential_(generator=other)
+        wanted = sample(logits, config, one, compat)
+        races = torch.empty(4, config.top_k or 50).exponential_(generator=other)
         with DeviceReads() as reads:
-            (found,) = step(logits, races, key=how)
+            (found,) = step(logits, races, key=(config, compat))
         assert torch.equal(found, wanted) and reads.count == 0
     assert len(step._ready) == 1
 
