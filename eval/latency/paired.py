@@ -101,7 +101,7 @@ def pairs(
     legs = [(label, parts) for label, parts, _ in FOUR.values()]
     rows = []
     for label, parts in [*legs, ("total: decision → first PCM", every)]:
-        both = [tuple(sum(legs[part] for part in parts) for legs in took) for took in found]
+        both = [tuple(sum(one[part] for part in parts) for one in took) for took in found]
         mine, other = (statistics.median(side) for side in zip(*both, strict=True))
         ratio = statistics.median(b / a for a, b in both)
         rows.append(Pair(label, mine, other, ratio))

@@ -45,7 +45,7 @@ def train(
 
     from eval.latency.bounds import peak
     from eval.latency.models import check_memory, random_model
-    from eval.latency.random_data import random_items
+    from eval.latency.random_data import LONGEST, random_items
     from eval.latency.throughput import measure
     from fo_core.training import recipes
 
@@ -59,7 +59,7 @@ def train(
     most = peak(dtype, device=on)
     say = render.note if sys.stderr.isatty() else (lambda text: None)
     batch = chosen.train.batch
-    sound = (batch.seconds or 15.0 * (batch.size or 1)) * chosen.train.accumulate
+    sound = (batch.seconds or LONGEST * (batch.size or 1)) * chosen.train.accumulate
     with tempfile.TemporaryDirectory() as folder:
         items = random_items(Path(folder), 2 * sound)
         stage = chosen.stage.build()

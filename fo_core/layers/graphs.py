@@ -97,7 +97,7 @@ def captures(device: torch.device) -> bool:
 
 
 def _capture(ready: _Ready, run: Callable[[], Sequence[Tensor]]) -> None:
-    """Tested with a pretended graph only: there is no CUDA where the tests run."""
+    """Tested with a simulated graph only: there is no CUDA where the tests run."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):

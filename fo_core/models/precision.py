@@ -1,11 +1,10 @@
 """Which precision the matrices of a model are multiplied in: measured on this CPU once, and kept.
 
-Which one is quickest depends on the CPU: on one with AMX int8 may be ahead of bfloat16 and that of
-half precision, on another half precision is ahead of both. So a few layers of the LLM and of the
-speech decoder, as they are, are multiplied by one row in each precision, the precisions taking
-turns, and the lower quartiles decide, as other programs only ever add time. A less exact precision
-has to be quicker by :data:`GAIN` to be worth its error. What hears (encoder, adapter, state head)
-stays in half precision.
+Which one is fastest depends on the CPU: with AMX it may be int8, then bfloat16; on another CPU half
+precision is faster than both. So one row is multiplied by the matrices of a few layers of the LLM
+and of the speech decoder in each precision, the precisions taking turns, and the lower quartiles
+decide, as other programs only ever add time. A less exact precision has to be faster by the factor
+in :data:`GAIN` to be worth its error. Encoder, adapter and state head stay in half precision.
 
 The times lie in the cache folder under the CPU, its instruction sets, the threads, torch's version
 and the shapes. A file that is damaged, or of another machine, is measured again.

@@ -214,7 +214,7 @@ class _Graph:
             old.copy_(new)
 
 
-def _pretend_cuda(monkeypatch, function) -> list[str]:
+def _simulate_cuda(monkeypatch, function) -> list[str]:
     """Capture and replay, with what they call noted."""
     called: list[str] = []
 
@@ -254,7 +254,7 @@ def test_a_graph_is_captured_once_and_replayed_with_what_is_given(monkeypatch):
         runs.append(x.data_ptr())
         return [x + y, x * y]
 
-    called = _pretend_cuda(monkeypatch, function)
+    called = _simulate_cuda(monkeypatch, function)
     step = CapturedStep(lambda x, y, key: function(x, y))
     first = step(torch.ones(3), torch.full((3,), 2.0))
     assert called == ["capture, thread_local", "captured"]
@@ -269,7 +269,7 @@ def test_a_graph_is_captured_once_and_replayed_with_what_is_given(monkeypatch):
 
 
 def test_what_cannot_be_captured_runs_all_the_same(monkeypatch, caplog):
-    _pretend_cuda(monkeypatch, lambda x: [2 * x])
+    _simulate_cuda(monkeypatch, lambda x: [2 * x])
 
     @contextlib.contextmanager
     def graph(one, capture_error_mode):
