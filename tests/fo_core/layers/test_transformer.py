@@ -80,7 +80,9 @@ def test_fork_and_expand_leave_the_source_alone() -> None:
         x = torch.randn(1, 2, 32)
         from_fork = stack(x, cache=fork)
         from_wide = stack(x.expand(3, -1, -1), cache=wide)
-    assert torch.equal(cache.keys, before) and cache.length == 5 and fork.length == 7
+    # room that nothing was written to holds whatever was in that memory, NaN as well
+    torch.testing.assert_close(cache.keys, before, atol=0, rtol=0, equal_nan=True)
+    assert cache.length == 5 and fork.length == 7
     torch.testing.assert_close(from_wide, from_fork.expand(3, -1, -1), atol=1e-5, rtol=0)
 
 
