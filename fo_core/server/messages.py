@@ -11,6 +11,17 @@ from fo_core.errors import DataError
 from fo_core.registry import did_you_mean
 
 Model = TypeVar("Model")
+WANTED = {  # pydantic's kinds of errors -> what is possible
+    "model_type": "an object",
+    "dict_type": "an object",
+    "list_type": "a list",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true, false",
+}
+TAGS = ("type", "role")  # fields that say which member of a union is meant
 
 
 class Refused(DataError):
@@ -87,12 +98,12 @@ def read_kind(data: dict[str, Any], kinds: Mapping[str, Any], also: Sequence[str
     kind = data["type"]
     if kind not in kinds:
         near = did_you_mean(kind[:64], [*also, *kinds])
-        raise Refused(f"no event {kind[:64]!r}; {near}", "type", "unknown_event")
+        raise Refused(f"no event {kind[:64]!r}; possible: {near}", "type", "unknown_event")
     return checked(kinds[kind], data)
 
 
 def checked(kind: type[Model], data: dict[str, Any], where: str = "") -> Model:
-    """An object of the openai package, with every field checked.
+    """An object of the openai package, with every field checked; nothing is converted.
 
     Raises:
         Refused: The first field that is missing or wrong, by its dotted name.
@@ -100,22 +111,50 @@ def checked(kind: type[Model], data: dict[str, Any], where: str = "") -> Model:
     from pydantic import ValidationError
 
     try:
-        found = kind.model_validate(data)  # type: ignore[attr-defined]
+        found = kind.model_validate(data, strict=True)  # type: ignore[attr-defined]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        # union members stand in the path as class names (str, list[int], Message): no fields
-        path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_field(part)]
-        dotted = ".".join(([where] if where else []) + path)
-        missing = first["type"] == "missing"
-        code = "missing_required_parameter" if missing else "invalid_value"
-        raise Refused(f"{dotted}: {first['msg']}", dotted, code) from error
+        raise _refusal(error.errors(include_url=False, include_input=False), where) from error
     for name in _unknown(found, where):
         raise Refused(f"there is no field {name!r}", name, "unknown_parameter")
     return found
 
 
+def _refusal(errors: Sequence[Any], where: str) -> Refused:
+    """One line about pydantic's errors, which has one for each member of a union."""
+    tags = [each for each in errors if each["type"] == "literal_error" and each["loc"][-1] in TAGS]
+    others = [tag["loc"][:-1] for tag in tags]  # members that are not meant
+    meant = [e for e in errors if not any(e["loc"][: len(at)] == at for at in others)]
+    # none is: it says so at the deepest tag, of those whose owner is right
+    first = meant[0] if meant else max(tags, key=lambda tag: _depth(tag, others))
+    dotted = ".".join(([where] if where else []) + _fields(first["loc"]))
+    if first["type"] == "missing":
+        return Refused(f"{dotted}: it is missing", dotted, "missing_required_parameter")
+    same = [e for e in meant or tags if _fields(e["loc"]) == _fields(first["loc"])]
+    wanted = dict.fromkeys(each for error in same for each in _wanted(error))
+    if WANTED["string_type"] in wanted:  # of any text: the known ones beside it say nothing
+        wanted = dict.fromkeys(each for each in wanted if not each.startswith("'"))
+    return Refused(f"{dotted}: wrong value; possible: {', '.join(wanted)}", dotted)
+
+
+def _depth(tag: Any, others: Sequence[Any]) -> int:
+    at = tag["loc"][:-1]
+    owned = all(at == other or at[: len(other)] != other for other in others)
+    return len(at) if owned else -1
+
+
+def _fields(loc: Sequence[Any]) -> list[str]:
+    """A path; union members stand in pydantic's as class names (str, list[int], Message)."""
+    return [str(part) for part in loc if isinstance(part, int) or _is_field(part)]
+
+
 def _is_field(part: str) -> bool:
     return part == part.lower() and part not in ("str", "int", "float", "bool") and "[" not in part
+
+
+def _wanted(error: Any) -> list[str]:
+    if error["type"] == "literal_error":
+        return str(error["ctx"]["expected"]).replace(" or ", ", ").split(", ")
+    return [WANTED.get(error["type"], str(error["msg"]))]
 
 
 def _unknown(found: Any, where: str) -> Iterator[str]:

@@ -6,19 +6,17 @@ from typing import Any
 
 from fo_core.server.messages import Refused, read_kind
 
-POSSIBLE = (
-    "possible: session.close, session.update, session.input_audio.append, .mute and .unmute, "
-    "session.instructions.append"
-)
-SERVED = (
-    "session.start",
-    "session.update",
-    "session.close",
-    "session.input_audio.append",
-    "session.input_audio.mute",
-    "session.input_audio.unmute",
-    "session.instructions.append",
-)
+_TYPES = {  # of the events that are obeyed: their names in openai.types.live
+    "session.start": "SessionStartEvent",
+    "session.close": "SessionCloseEvent",
+    "session.update": "SessionUpdateEvent",
+    "session.input_audio.append": "InputAudioAppendEvent",
+    "session.input_audio.mute": "InputAudioMuteEvent",
+    "session.input_audio.unmute": "InputAudioUnmuteEvent",
+    "session.instructions.append": "InstructionsAppendEvent",
+}
+SERVED = tuple(_TYPES)
+POSSIBLE = "possible: " + ", ".join(SERVED[1:])  # once a session has started
 _BACKEND = "nothing is delegated: the model has no backend that could be asked"
 _CONTEXT = "the model has no channel for context beside its instructions and what is spoken"
 REFUSED = {
@@ -45,13 +43,4 @@ def read_event(data: dict[str, Any]) -> Any:
     kind = data["type"]
     if kind in REFUSED:
         raise Refused(f"no {kind} here: {REFUSED[kind]}; {POSSIBLE}", "type", "unsupported")
-    kinds: dict[str, Any] = {
-        "session.start": live.SessionStartEvent,
-        "session.update": live.SessionUpdateEvent,
-        "session.close": live.SessionCloseEvent,
-        "session.input_audio.append": live.InputAudioAppendEvent,
-        "session.input_audio.mute": live.InputAudioMuteEvent,
-        "session.input_audio.unmute": live.InputAudioUnmuteEvent,
-        "session.instructions.append": live.InstructionsAppendEvent,
-    }
-    return read_kind(data, kinds)
+    return read_kind(data, {name: getattr(live, type_) for name, type_ in _TYPES.items()})

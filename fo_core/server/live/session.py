@@ -81,7 +81,7 @@ def read_session(data: Any, first: SessionSettings, tracks: bool) -> LiveSession
     if not isinstance(data, dict):
         raise Refused("session is no object", "session", "missing_required_parameter")
     notes = check_delegation(data)
-    if data.get("store"):
+    if data.get("store") is True:
         what = "nothing is recorded here, so nothing can be forked or downloaded later"
         raise Refused(f"{what}: store is false", "session.store", "unsupported")
     if "client" in data and not tracks:

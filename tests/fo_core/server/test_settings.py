@@ -144,7 +144,7 @@ def test_messages_that_are_none(text: str) -> None:
             {"type": "conversation.item.truncate", "item_id": "x", "content_index": 0},
             "audio_end_ms",
         ),
-        ({"type": "conversation.item.create", "item": {"type": "ghost"}}, "item"),
+        ({"type": "conversation.item.create", "item": {"type": "ghost"}}, "item.type"),
         ({"type": "response.craete"}, "type"),
     ],
 )
@@ -152,6 +152,30 @@ def test_events_that_are_wrong(data: dict[str, Any], param: str) -> None:
     with pytest.raises(Refused) as refused:
         read_event(data)
     assert (refused.value.param or "").startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (3, "item: wrong value; possible: an object"),
+        ({"type": "message", "role": "x"}, "item.role: wrong value; possible: 'system', 'user', "),
+        ({"type": "message", "role": "user", "content": 3}, "item.content: wrong value; possible"),
+        ({"type": "message", "role": "user", "content": [{"type": "q"}]}, "item.content.0.type: "),
+        ({"type": "function_call_output", "output": "x"}, "item.call_id: it is missing"),
+    ],
+)
+def test_the_member_of_a_union_that_is_meant_is_the_one_that_is_wrong(item: Any, says: str) -> None:
+    """The first member's first error was told, in pydantic's words."""
+    with pytest.raises(Refused) as refused:
+        read_event({"type": "conversation.item.create", "item": item})
+    assert str(refused.value).startswith(says)
+
+
+def test_nothing_is_converted(settings: SessionSettings) -> None:
+    """ "no" was taken as false."""
+    vad = {"type": "server_vad", "create_response": "no"}
+    with pytest.raises(Refused, match=r"create_response: wrong value; possible: true, false"):
+        settings.updated({"audio": {"input": {"turn_detection": vad}}})
 
 
 def test_a_near_name_is_offered() -> None:
