@@ -17,17 +17,17 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from fo_core.dialogue.sessions.pool import Pool, PoolFull, Talk
-from fo_core.dialogue.settings import DialogueConfig, TurnConfig
-from fo_core.errors import FoError
+from fo_core.dialogue.sessions.pool import Pool
+from fo_core.dialogue.settings import DialogueConfig
 from fo_core.server.access.answers import refusal
 from fo_core.server.access.keys import Access
 from fo_core.server.access.routes import add_secrets
 from fo_core.server.beta import PROTOCOL
 from fo_core.server.budget import Budget
-from fo_core.server.connection import ERROR, POLICY, TRY_LATER, Connection, ServeConfig
-from fo_core.server.drain import SAYS, Drain
-from fo_core.server.live.routes import LiveRoutes, Rooms
+from fo_core.server.connection import Connection, turn_away
+from fo_core.server.context import ServeConfig, ServerContext
+from fo_core.server.drain import Drain
+from fo_core.server.live.routes import LiveRoutes
 from fo_core.server.logs import request_id, say
 from fo_core.server.messages import Refused, new_id
 from fo_core.server.metrics import Metrics
@@ -64,11 +64,6 @@ def make_app(
     def ready() -> bool:
         return not leaving.begun and pool.stats().sessions < pool.cfg.max_sessions
 
-    def open_talk(turn: TurnConfig | None = None) -> Talk:
-        if leaving.begun:
-            raise PoolFull(SAYS, do="try again later")
-        return pool.open(turn=turn)
-
     metrics = Metrics(pool.stats, pool.cfg.max_sessions, ready)
 
     def first_settings() -> SessionSettings:
@@ -76,7 +71,8 @@ def make_app(
         return SessionSettings(name, system, turn, shown, voices=pool.voices, voice=pool.voices[0])
 
     access = Access(cfg, first_settings)
-    calls = Calls(access, open_talk, pool.working, cfg, leaving, metrics)
+    context = ServerContext(cfg, pool, leaving, metrics)
+    calls = Calls(access, context)
 
     def environ_allowed(environ: dict[str, Any]) -> bool:
         headers = {"authorization": environ.get("HTTP_AUTHORIZATION", "")}
@@ -152,44 +148,31 @@ def make_app(
         marks = [(b"x-request-id", known.encode())]
         await socket.accept(subprotocol=spoken, headers=marks)
 
-        async def refuse(message: str, code: str, close: int) -> None:
-            metrics.refused(code)
-            say("refused", logging.WARNING, request_id=known, code=code)
-            await socket.send_json({"event_id": new_id("event"), **error(message, code)})
-            await socket.close(close, message[:120])
-
-        if "call_id" in socket.query_params:
-            await refuse("no second connection to a call (call_id) here", "unsupported", POLICY)
-            return
         try:
+            if "call_id" in socket.query_params:
+                what = "no second connection to a call (call_id) here"
+                raise Refused(what, "call_id", "unsupported")
             host = socket.headers.get("host")
             settings = access.session(socket.headers, socket.query_params, host)
             turn = for_player(settings.turn, socket.query_params.get("yield"))
             settings = dataclasses.replace(settings, turn=turn)
+            talk = context.talk(settings.turn)
         except Refused as wrong:
-            await refuse(str(wrong), wrong.code, POLICY)
+            told = {"event_id": new_id("event"), **error(str(wrong), wrong.code, wrong.param)}
+            await turn_away(socket, context, known, wrong, told)
             return
         try:
-            talk = open_talk(settings.turn)
-        except FoError as wrong:
-            full = isinstance(wrong, PoolFull)
-            code = "server_shutdown" if leaving.begun else "too_many_sessions" if full else "model"
-            await refuse(str(wrong), code, TRY_LATER if full else ERROR)
-            return
-        try:
-            connection = Connection(socket, talk, settings, cfg, leaving, metrics)
-            await connection.serve(known, lambda: pool.working(talk) or bool(talk.backlog))
+            await Connection(socket, talk, settings, context).serve(known)
         finally:
             talk.close("client")
 
     calls.add_routes(app)
-    rooms = Rooms(pool.working, pool.cfg.idle_seconds, pool.context)
-    LiveRoutes(access, calls, rooms, cfg, leaving, metrics).add_routes(app)
+    LiveRoutes(access, calls, context).add_routes(app)
     add_secrets(app, access)
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(
-        lambda asked: open_talk(for_player(dialogue.duplex.turn, asked)),
+        lambda asked: context.open_talk(for_player(dialogue.duplex.turn, asked)),
         environ_allowed,
         lambda: Budget(cfg.messages_per_second, cfg.burst),
         lambda origin, environ: allowed_origin(origin, environ.get("HTTP_HOST"), cfg.origins),

@@ -6,20 +6,19 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
 
-from fo_core.config import config
-from fo_core.dialogue.sessions.pool import Talk
+from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import wants_beta
 from fo_core.server.budget import Budget
 from fo_core.server.client import Client
-from fo_core.server.drain import LOOK, SAYS, Drain
+from fo_core.server.context import ServerContext
+from fo_core.server.drain import LOOK, SAYS
 from fo_core.server.logs import say
-from fo_core.server.metrics import Metrics
+from fo_core.server.messages import Refused
 from fo_core.server.realtime import Realtime
 from fo_core.server.settings import SessionSettings
 from fo_core.server.webrtc.media import Media
@@ -30,23 +29,32 @@ FLOOD = "too many messages"
 CUT_SECONDS = 2.0  # for the end of a reply that is cut off to reach its client
 
 
-@config
-class ServeConfig:
-    """Who may use the server, and how much."""
+def close_code(code: str) -> int:
+    """How a WebSocket is closed whose client was refused."""
+    if code in ("too_many_sessions", "server_shutdown"):
+        return TRY_LATER
+    return ERROR if code == "model" else POLICY
 
-    host: str = "127.0.0.1"  # address to listen at; anything else is reachable from outside
-    port: int = 8000  # TCP port
-    api_key: str | None = None  # wanted from every client; None = none is wanted
-    session_seconds: float = 3600.0  # longest session, as the pool has it
-    message_bytes: int = 21 * 2**20  # of one message: 15 MiB of audio in base64
-    messages_per_second: float = 400.0  # of one client, sustained
-    burst: int = 2000  # messages at once
-    send_seconds: float = 20.0  # a client that takes nothing for so long is put out
-    connect_seconds: float = 15.0  # a WebRTC caller that is not connected by then is put out
-    client_secrets: int = 1000  # that are valid at a time
-    certificate: Path | None = None  # PEM file for TLS
-    private_key: Path | None = None  # PEM file for TLS
-    origins: tuple[str, ...] = ()  # pages of other sites that may talk (https://example.com)
+
+async def turn_away(
+    socket: Any, context: ServerContext, request_id: str, wrong: Refused, told: dict[str, Any]
+) -> None:
+    """Refuse a client: say why, and close.
+
+    Args:
+        socket: Accepted.
+        context: The server's.
+        request_id: For the log.
+        wrong: Why.
+        told: The same as an event of the client's protocol.
+    """
+    context.refused(wrong.code, request_id)
+    try:
+        async with asyncio.timeout(context.cfg.send_seconds):
+            await socket.send_json(told)
+            await socket.close(close_code(wrong.code), str(wrong)[:120])
+    except (WebSocketDisconnect, TimeoutError, OSError, RuntimeError):
+        return  # it is gone
 
 
 class Connection:
@@ -56,9 +64,7 @@ class Connection:
         socket: Accepted.
         talk: The user's; closed by whoever opened it.
         settings: In force at first.
-        cfg: Limits.
-        drain: Says when the server is about to end.
-        metrics: Told of each event that is sent.
+        context: The server's.
         media: Carries the audio, where it does not come in messages.
         protocol: Makes the client of a protocol; None: of Realtime.
     """
@@ -68,13 +74,12 @@ class Connection:
         socket: Any,
         talk: Talk,
         settings: SessionSettings,
-        cfg: ServeConfig,
-        drain: Drain,
-        metrics: Metrics,
+        context: ServerContext,
         media: Media | None = None,
         protocol: Callable[..., Client] | None = None,
     ) -> None:
-        self._socket, self._cfg, self._drain, self._metrics = socket, cfg, drain, metrics
+        self._socket, self._context, self._media = socket, context, media
+        cfg = context.cfg
         self._budget = Budget(cfg.messages_per_second, cfg.burst)
         self._replies, self._begun = 0, 0.0
         beta = wants_beta(socket.headers)
@@ -89,19 +94,18 @@ class Connection:
             media=media,
         )
 
-    async def serve(self, request_id: str, working: Callable[[], bool]) -> None:
+    async def serve(self, request_id: str) -> None:
         """Serve the connection until it ends.
 
         Args:
             request_id: For the log.
-            working: Whether something of the talk is still to be done or sent.
         """
         client, began = self._client, time.monotonic()
         say("session opened", request_id=request_id, session=client.id)
         tasks: list[asyncio.Task[tuple[int, str]]] = []
         try:
             await client.hello()
-            parts = [self._listen(), self._speak(), self._leave(working), *client.parts()]
+            parts = [self._listen(), self._speak(), self._leave(), *client.parts()]
             tasks = [asyncio.create_task(part) for part in parts]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             code, why = next(iter(done)).result()
@@ -125,7 +129,7 @@ class Connection:
 
     async def _send(self, text: str) -> None:
         # not wait_for: before Python 3.12 it may swallow a cancellation
-        async with asyncio.timeout(self._cfg.send_seconds):
+        async with asyncio.timeout(self._context.cfg.send_seconds):
             await self._socket.send_text(text)
 
     def _saw(self, event: dict[str, Any]) -> None:
@@ -135,7 +139,7 @@ class Connection:
         elif event["type"] == "response.done":
             self._replies += 1
             seconds = time.monotonic() - self._begun
-        self._metrics.saw(event, seconds)
+        self._context.metrics.saw(event, seconds)
 
     async def _listen(self) -> tuple[int, str]:
         client = self._client
@@ -159,11 +163,18 @@ class Connection:
             await self._client.say_end(what, "session_expired", reason)
         return (1000 if reason in ("client", "idle", "too_long") else ERROR), reason
 
-    async def _leave(self, working: Callable[[], bool]) -> tuple[int, str]:
+    def _busy(self) -> bool:
+        """Whether something of the talk is still to be done or sent."""
+        client, pool, media = self._client, self._context.pool, self._media
+        if client.replying or client.talk.backlog or pool.working(client.talk):
+            return True
+        return media is not None and bool(media.playout.waiting)
+
+    async def _leave(self) -> tuple[int, str]:
         """When the server is about to end: let the reply end, or cut it off, and say so."""
-        client = self._client
-        await self._drain.wait()
-        await self._drain.over(lambda: client.replying or working())
+        client, drain = self._client, self._context.drain
+        await drain.wait()
+        await drain.over(self._busy)
         if client.replying:
             client.interrupt()
             until = time.monotonic() + CUT_SECONDS

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fo_core.server.access.client_secrets import PREFIX, ClientSecrets
-from fo_core.server.connection import ServeConfig
+from fo_core.server.context import ServeConfig
 from fo_core.server.messages import Refused
 from fo_core.server.origins import allowed_origin
 from fo_core.server.settings import SessionSettings
 
+QUERY = ("model", "api_key", "states", "yield")  # parameters of a Realtime session's address
 KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser sends a key: a subprotocol of this name
 
 
@@ -23,6 +24,17 @@ def key_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         if protocol.strip().startswith(KEY_PROTOCOL):
             return protocol.strip()[len(KEY_PROTOCOL) :]
     return query.get("api_key", "")
+
+
+def check_query(query: Mapping[str, str], known: Sequence[str]) -> None:
+    """Refuse an address with other parameters than these.
+
+    Raises:
+        Refused: It has one.
+    """
+    for name in sorted(set(query) - set(known)):
+        what = f"no query parameter {name[:64]!r} here; possible: {', '.join(known)}"
+        raise Refused(what, name[:64], "unknown_parameter")
 
 
 class Access:
@@ -56,6 +68,11 @@ class Access:
             Refused: It may not open one.
         """
         self.check_origin(headers, host)
+        if "intent" in query:
+            what = f"no intent {query['intent'][:64]!r} in the address; "
+            what += "send session.update (type: transcription, for transcripts alone)"
+            raise Refused(what, "intent", "unsupported")
+        check_query(query, QUERY)
         sent = key_of(headers, query)
         if sent.startswith(PREFIX) and sent != self._cfg.api_key:
             found = self.secrets.settings(sent)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
@@ -20,16 +18,15 @@ from starlette.websockets import WebSocketDisconnect
 from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import FoError
 from fo_core.server.access.answers import body_of, json_of, leave, refusal
-from fo_core.server.access.keys import Access
+from fo_core.server.access.keys import Access, check_query
 from fo_core.server.budget import Budget
-from fo_core.server.connection import FLOOD, POLICY, TRY_LATER, Connection, ServeConfig
-from fo_core.server.drain import Drain
+from fo_core.server.connection import FLOOD, Connection, turn_away
+from fo_core.server.context import ServerContext
 from fo_core.server.live.client import Live, live_error, new_live_id
 from fo_core.server.live.messages import read_event
 from fo_core.server.live.session import LiveSession, read_session
-from fo_core.server.logs import request_id, say
+from fo_core.server.logs import request_id
 from fo_core.server.messages import Refused, read_message
-from fo_core.server.metrics import Metrics
 from fo_core.server.webrtc.media import Media
 from fo_core.server.webrtc.routes import Calls
 
@@ -46,44 +43,17 @@ NOT_HERE = {
 SECRETS = "the API key is wrong or missing (a client secret is for /v1/realtime)"
 
 
-@dataclass(frozen=True)
-class Rooms:
-    """What a pool has for its users.
-
-    Args:
-        working: Whether something of a talk is still to be done.
-        idle_seconds: Without a word of the client, then its session ends.
-        context: Positions of the LLM's cache before the oldest turns are forgotten.
-    """
-
-    working: Callable[[Talk], bool]
-    idle_seconds: float
-    context: int
-
-
 class LiveRoutes:
     """All of it.
 
     Args:
         access: Who may come in.
         calls: Opens WebRTC calls.
-        rooms: The pool's.
-        cfg: Limits.
-        drain: Says when the server is about to end.
-        metrics: Counts.
+        context: The server's.
     """
 
-    def __init__(
-        self,
-        access: Access,
-        calls: Calls,
-        rooms: Rooms,
-        cfg: ServeConfig,
-        drain: Drain,
-        metrics: Metrics,
-    ) -> None:
-        self._access, self._calls, self._rooms = access, calls, rooms
-        self._cfg, self._drain, self._metrics = cfg, drain, metrics
+    def __init__(self, access: Access, calls: Calls, context: ServerContext) -> None:
+        self._access, self._calls, self._context = access, calls, context
 
     def add_routes(self, app: FastAPI) -> None:
         """Serve them."""
@@ -103,7 +73,7 @@ class LiveRoutes:
         await socket.accept(headers=[(b"x-request-id", known.encode())])
         try:
             self._check(socket)
-            talk = self._calls.talk(self._access.first_settings().turn)
+            talk = self._context.talk(self._access.first_settings().turn)
         except Refused as wrong:
             await self._refuse(socket, known, wrong)
             return
@@ -114,10 +84,10 @@ class LiveRoutes:
 
     async def _serve(self, socket: WebSocket, talk: Talk, known: str) -> None:
         try:
-            async with asyncio.timeout(self._cfg.connect_seconds):
+            async with asyncio.timeout(self._context.cfg.connect_seconds):
                 session, event_id = await self._started(socket)
         except TimeoutError:
-            what = f"no session.start in {self._cfg.connect_seconds:g} s"
+            what = f"no session.start in {self._context.cfg.connect_seconds:g} s"
             await self._refuse(socket, known, Refused(what, code="session_not_started"))
             return
         except Refused as wrong:
@@ -126,11 +96,9 @@ class LiveRoutes:
         except (WebSocketDisconnect, OSError, RuntimeError):
             return
         media = Media(talk, None)
-        limits = self._cfg, self._drain, self._metrics
         protocol = self._protocol(session, event_id=event_id)
-        await Connection(socket, talk, session.settings, *limits, media, protocol).serve(
-            known, lambda: bool(self._rooms.working(talk) or talk.backlog or media.playout.waiting)
-        )
+        connection = Connection(socket, talk, session.settings, self._context, media, protocol)
+        await connection.serve(known)
 
     async def _started(self, socket: WebSocket) -> tuple[LiveSession, str | None]:
         """The session that a client starts; whatever comes before is answered with an error.
@@ -139,7 +107,8 @@ class LiveRoutes:
             Refused: It floods.
             WebSocketDisconnect: It is gone.
         """
-        budget = Budget(self._cfg.messages_per_second, self._cfg.burst)
+        cfg = self._context.cfg
+        budget = Budget(cfg.messages_per_second, cfg.burst)
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
@@ -159,23 +128,17 @@ class LiveRoutes:
                 return found, event_id
             except FoError as wrong:
                 param, code = getattr(wrong, "param", None), getattr(wrong, "code", "invalid_value")
-                self._metrics.refused(code)
+                self._context.metrics.refused(code)
                 await socket.send_json(live_error(str(wrong), code, param, event_id))
 
     def _protocol(self, session: LiveSession, **named: Any) -> Callable[..., Live]:
-        idle, context = self._rooms.idle_seconds, self._rooms.context
-        return functools.partial(Live, session=session, idle_seconds=idle, context=context, **named)
+        pool = self._context.pool
+        named |= {"idle_seconds": pool.cfg.idle_seconds, "context": pool.context}
+        return functools.partial(Live, session=session, **named)
 
     async def _refuse(self, socket: WebSocket, known: str, wrong: Refused) -> None:
-        self._metrics.refused(wrong.code)
-        say("refused", logging.WARNING, request_id=known, code=wrong.code)
-        later = wrong.code in ("too_many_sessions", "server_shutdown")
-        try:
-            async with asyncio.timeout(self._cfg.send_seconds):
-                await socket.send_json(live_error(str(wrong), wrong.code, wrong.param, None))
-                await socket.close(TRY_LATER if later else POLICY, str(wrong)[:120])
-        except (WebSocketDisconnect, TimeoutError, OSError, RuntimeError):
-            return  # it is gone
+        told = live_error(str(wrong), wrong.code, wrong.param, None)
+        await turn_away(socket, self._context, known, wrong, told)
 
     def _check(self, request: Request | WebSocket) -> None:
         """Let in who has the server's key.
@@ -186,9 +149,7 @@ class LiveRoutes:
         self._access.check_origin(request.headers, request.headers.get("host"))
         if not self._access.has_key(request.headers, request.query_params):
             raise Refused(SECRETS, code="invalid_api_key")
-        for name in set(request.query_params) - {"api_key"}:
-            what = f"no query parameter {name[:64]!r}: all of it is in the session's configuration"
-            raise Refused(what, name[:64], "unknown_parameter")
+        check_query(request.query_params, ("api_key",))
 
     # --- WebRTC ---
 
@@ -211,7 +172,7 @@ class LiveRoutes:
 
     async def _not_here(self, request: Request, rest: str) -> Response:
         wrong = _wrong(rest)
-        self._metrics.refused(wrong.code)
+        self._context.refused(wrong.code, request_id(request.headers.get("x-request-id")))
         return refusal(wrong)
 
     async def _no_socket(self, socket: WebSocket, rest: str) -> None:

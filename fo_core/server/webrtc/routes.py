@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,17 +11,15 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from fo_core.dialogue.sessions.pool import PoolFull, Talk
-from fo_core.dialogue.settings import TurnConfig
+from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import EngineError, FoError
 from fo_core.server.access.answers import body_of, fields_of, json_of, leave, preflight, refusal
 from fo_core.server.access.keys import Access, key_of
 from fo_core.server.client import Client
-from fo_core.server.connection import Connection, ServeConfig
-from fo_core.server.drain import Drain
-from fo_core.server.logs import request_id, say
+from fo_core.server.connection import Connection
+from fo_core.server.context import ServerContext
+from fo_core.server.logs import request_id
 from fo_core.server.messages import Refused, new_id
-from fo_core.server.metrics import Metrics
 from fo_core.server.settings import SessionSettings
 from fo_core.server.webrtc.channel import ChannelSocket
 from fo_core.server.webrtc.media import Media
@@ -64,24 +61,11 @@ class Calls:
 
     Args:
         access: Who may come in.
-        open_talk: Gives a talk of such turn taking; raises PoolFull.
-        working: Whether something of a talk is still to be done.
-        cfg: Limits.
-        drain: Says when the server is about to end.
-        metrics: Counts.
+        context: The server's.
     """
 
-    def __init__(
-        self,
-        access: Access,
-        open_talk: Callable[[TurnConfig], Talk],
-        working: Callable[[Talk], bool],
-        cfg: ServeConfig,
-        drain: Drain,
-        metrics: Metrics,
-    ) -> None:
-        self._access, self._open_talk, self._working = access, open_talk, working
-        self._cfg, self._drain, self._metrics = cfg, drain, metrics
+    def __init__(self, access: Access, context: ServerContext) -> None:
+        self._access, self._context = access, context
         self._calls: dict[str, _Open] = {}
 
     def add_routes(self, app: FastAPI) -> None:
@@ -113,9 +97,7 @@ class Calls:
         try:
             return await work()
         except Refused as wrong:
-            known = request_id(request.headers.get("x-request-id"))
-            self._metrics.refused(wrong.code)
-            say("refused", logging.WARNING, request_id=known, code=wrong.code)
+            self._context.refused(wrong.code, request_id(request.headers.get("x-request-id")))
             return refusal(wrong)
 
     async def _create(self, request: Request) -> Response:
@@ -165,8 +147,8 @@ class Calls:
             )
             raise Refused(str(what), code="not_installed") from error
         offer = read_offer(sdp)
-        talk = self.talk(settings.turn)
-        call = Call(ChannelSocket(query, headers), addresses_of(self._cfg.host))
+        talk = self._context.talk(settings.turn)
+        call = Call(ChannelSocket(query, headers), addresses_of(self._context.cfg.host))
         try:
             media = Media(talk, call.frames if offer.speaks else None)
             answer = await call.answer(offer, media.playout)
@@ -175,29 +157,12 @@ class Calls:
             await call.close()
             raise
         known = request_id(headers.get("x-request-id"))
-        connect = functools.partial(
-            Connection, call.socket, talk, settings, self._cfg, self._drain, self._metrics
+        make = functools.partial(
+            Connection, call.socket, talk, settings, self._context, media, protocol
         )
-        make = functools.partial(connect, media, protocol)
         self._calls[id] = found = _Open(call, key_of(headers, query))
-        found.task = asyncio.create_task(
-            self._run(id, call, offer.channel, talk, make, media, known)
-        )
+        found.task = asyncio.create_task(self._run(id, call, offer.channel, talk, make, known))
         return answer
-
-    def talk(self, turn: TurnConfig) -> Talk:
-        """A talk for a new session.
-
-        Raises:
-            Refused: There is none.
-        """
-        try:
-            return self._open_talk(turn)
-        except FoError as wrong:
-            full = isinstance(wrong, PoolFull)
-            going = self._drain.begun
-            code = "server_shutdown" if going else "too_many_sessions" if full else "model"
-            raise Refused(str(wrong), code=code) from wrong
 
     async def _run(
         self,
@@ -206,20 +171,15 @@ class Calls:
         channel: bool,
         talk: Talk,
         make: Callable[[], Connection],
-        media: Media,
         known: str,
     ) -> None:
         """A call from its answer to its end."""
         watching = asyncio.create_task(call.watch())
         try:
-            await call.connected(channel, self._cfg.connect_seconds)
-            await make().serve(
-                known,
-                lambda: bool(self._working(talk) or talk.backlog or media.playout.waiting),
-            )
+            await call.connected(channel, self._context.cfg.connect_seconds)
+            await make().serve(known)
         except FoError:  # it was not connected
-            self._metrics.refused("not_connected")
-            say("refused", logging.WARNING, request_id=known, code="not_connected", call=id)
+            self._context.refused("not_connected", known, call=id)
         finally:
             watching.cancel()
             talk.close("client")

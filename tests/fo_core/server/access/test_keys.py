@@ -1,0 +1,51 @@
+"""What stands in the address of a session is obeyed or refused by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from fo_core.dialogue.settings import TurnConfig
+from fo_core.server.access.keys import QUERY, Access
+from fo_core.server.context import ServeConfig
+from fo_core.server.messages import Refused
+from fo_core.server.settings import SessionSettings
+
+FIRST = SessionSettings("model", "Be brief.", TurnConfig(), None)
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "says"),
+    [
+        ({"intent": "transcription"}, "unsupported", "session.update (type: transcription"),
+        ({"speed": "2"}, "unknown_parameter", "possible: model, api_key, states, yield"),
+    ],
+)
+def test_a_query_parameter_that_changes_nothing_is_refused(
+    query: dict[str, str], code: str, says: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        Access(ServeConfig(), lambda: FIRST).session({}, query, None)
+    (name,) = query
+    assert (refused.value.param, refused.value.code) == (name, code)
+    assert name in str(refused.value) and says in str(refused.value)
+
+
+def test_the_others_are_taken() -> None:
+    access = Access(ServeConfig(), lambda: FIRST)
+    assert access.session({}, dict.fromkeys(QUERY, "1"), None) is FIRST
+
+
+def test_a_session_of_transcripts_alone_is_not_opened_as_an_ordinary_one(server: Any) -> None:
+    async def ask() -> dict[str, Any]:
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime?intent=transcription"
+        async with connect(url) as socket:
+            return json.loads(await socket.recv())
+
+    told = asyncio.run(ask())
+    assert told["type"] == "error" and told["error"]["param"] == "intent"
+    assert server.empty()
