@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
+from event_log import EventLog
 
 from fo_core.dialogue.settings import DuplexConfig
 from fo_core.dialogue.states import StateRule
@@ -24,14 +25,14 @@ HEARD = "session.input_transcript.delta"
 LONG = "abc abc abc. " * 12
 
 
-class Talker:
+class Talker(EventLog):
     """A client that speaks and listens at once, and keeps what comes."""
 
     def __init__(self, connection: Any) -> None:
-        self.connection, self.events = connection, []
+        super().__init__()
+        self.connection = connection
         self.wave = np.zeros(0, np.float32)
         self.times: list[float] = []
-        self._news = asyncio.Event()
 
     def say(self, wave: np.ndarray) -> None:
         """Send float32 [S] at 24 kHz, in real time."""
@@ -50,18 +51,8 @@ class Talker:
 
     async def listen(self) -> None:
         async for event in self.connection:
-            self.events.append(event.to_dict())
             self.times.append(time.monotonic())
-            self._news.set()
-
-    async def until(self, kind: str, after: int = 0, seconds: float = 30.0) -> dict[str, Any]:
-        async with asyncio.timeout(seconds):
-            while True:
-                for event in self.events[after:]:
-                    if event["type"] == kind:
-                        return event
-                self._news.clear()
-                await self._news.wait()
+            self.keep(event.to_dict())
 
     def of(self, kind: str, after: int = 0) -> list[dict[str, Any]]:
         return [event for event in self.events[after:] if event["type"] == kind]

@@ -8,7 +8,6 @@ import functools
 import json
 import random
 import time
-from types import TracebackType
 from typing import Any
 
 import av
@@ -16,6 +15,7 @@ import httpx2
 import numpy as np
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from event_log import EventLog
 
 from fo_core.server.webrtc.packet_order import PacketOrder
 
@@ -53,7 +53,7 @@ class Microphone(MediaStreamTrack):
         return frame
 
 
-class Caller:
+class Caller(EventLog):
     """``async with Caller(url) as caller``: connected, with the answer's status and headers.
 
     Args:
@@ -72,14 +72,13 @@ class Caller:
         key: str = "",
         path: str = "/v1/realtime/calls",
     ) -> None:
+        super().__init__()
         self.url, self.loss, self.session, self.key, self.path = url, loss, session, key, path
         self.peer, self.microphone = RTCPeerConnection(), Microphone()
-        self.events: list[dict[str, Any]] = []
         self.heard: list[tuple[float, np.ndarray]] = []  # when it came, float32 [S]
         self.location = ""
         self.lost = self.sent = 0
         self._dice = random.Random(0)
-        self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._channel: Any = None
 
@@ -87,7 +86,7 @@ class Caller:
         """An SDP offer."""
         self.peer.addTrack(self.microphone)
         self._channel = self.peer.createDataChannel("oai-events")
-        self._channel.on("message", self._take)
+        self._channel.on("message", lambda message: self.keep(json.loads(message)))
         self.peer.on("track", lambda track: self._start(self._listen(track)))
         await self.peer.setLocalDescription(await self.peer.createOffer())
         return str(self.peer.localDescription.sdp)
@@ -121,12 +120,7 @@ class Caller:
         await self.until("session.created")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.peer.close()
         for task in self._tasks:
             task.cancel()
@@ -139,16 +133,6 @@ class Caller:
         """The types of the events that came."""
         return [event["type"] for event in self.events]
 
-    async def until(self, kind: str, after: int = 0, seconds: float = 30.0) -> dict[str, Any]:
-        """The first event of a kind, of those from number ``after`` on."""
-        async with asyncio.timeout(seconds):
-            while True:
-                for event in self.events[after:]:
-                    if event["type"] == kind:
-                        return event
-                self._news.clear()
-                await self._news.wait()
-
     def level(self, since: float, until: float) -> float:
         """Root mean square of what was heard between two times, time.monotonic()."""
         waves = [wave for when, wave in self.heard if since <= when < until]
@@ -156,10 +140,6 @@ class Caller:
 
     def _start(self, work: Any) -> None:
         self._tasks.append(asyncio.ensure_future(work))
-
-    def _take(self, message: str) -> None:
-        self.events.append(json.loads(message))
-        self._news.set()
 
     async def _listen(self, track: Any) -> None:
         while True:

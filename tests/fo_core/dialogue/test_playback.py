@@ -13,6 +13,15 @@ def clock(monkeypatch):
     return now
 
 
+@pytest.fixture
+def playback(clock):
+    """Of a reply whose first 0.5 s came at the user's sample 0."""
+    found = Playback(24000)
+    found.begin_part()
+    found.add(12000, clock=0)
+    return found
+
+
 def test_audio_that_comes_after_all_before_it_was_played_is_an_underrun():
     late = Underruns()
     for seconds, now in ((0.5, 1.0), (0.5, 1.4), (0.5, 2.25), (0.5, 2.5)):
@@ -20,11 +29,8 @@ def test_audio_that_comes_after_all_before_it_was_played_is_an_underrun():
     assert late.count == 1 and late.seconds == pytest.approx(0.25)  # 2.0 to 2.25
 
 
-def test_audio_that_was_held_back_is_played_from_when_it_is_let_go(clock):
+def test_audio_that_was_held_back_is_played_from_when_it_is_let_go(clock, playback):
     """Of a reply that was begun in a pause: the pause is no gap in it."""
-    playback = Playback(24000)
-    playback.begin_part()
-    playback.add(12000, clock=0)  # 0.5 s
     clock[0] += 3.0
     playback.start(clock=48000)
     clock[0] += 0.4
@@ -36,10 +42,7 @@ def test_audio_that_was_held_back_is_played_from_when_it_is_let_go(clock):
     assert playback.underruns.seconds == pytest.approx(0.4)
 
 
-def test_a_pause_for_a_voice_is_no_gap_but_a_gap_before_and_after_it_is(clock):
-    playback = Playback(24000)
-    playback.begin_part()
-    playback.add(12000, clock=0)  # 0.5 s
+def test_a_pause_for_a_voice_is_no_gap_but_a_gap_before_and_after_it_is(clock, playback):
     clock[0] += 0.25
     playback.pause(clock=4000)
     clock[0] += 5.0

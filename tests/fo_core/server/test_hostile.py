@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi")
-websockets = pytest.importorskip("websockets")
+pytest.importorskip("websockets")
+import websockets
+from hostile_client import AUDIO, is_closed_for, rubbish
 
 KINDS = [
     "session.update",
@@ -29,19 +31,7 @@ KINDS = [
 ]
 FIELDS = ["session", "audio", "item", "item_id", "content_index", "audio_end_ms", "response"]
 FIELDS += ["event_id", "previous_item_id", "response_id"]
-AUDIO = base64.b64encode(random.Random(0).randbytes(2400)).decode()
-
-
-def rubbish(draw: random.Random, depth: int = 0) -> Any:
-    """Any JSON value."""
-    kind = draw.randrange(9 if depth < 3 else 6)
-    if kind == 6:
-        return [rubbish(draw, depth + 1) for _ in range(draw.randrange(4))]
-    if kind > 6:
-        keys = ["type", "audio", "input", "format", "rate", "turn_detection", "role", "content"]
-        return {draw.choice(keys): rubbish(draw, depth + 1) for _ in range(draw.randrange(4))}
-    plain = [None, True, draw.randint(-(2**70), 2**70), draw.random() * 1e300, AUDIO, "realtime"]
-    return plain[kind]
+KEYS = ["type", "audio", "input", "format", "rate", "turn_detection", "role", "content"]
 
 
 def hostile(draw: random.Random) -> str | bytes:
@@ -50,12 +40,12 @@ def hostile(draw: random.Random) -> str | bytes:
     if kind == 0:
         return draw.randbytes(draw.randrange(200))
     if kind == 1:
-        return json.dumps(rubbish(draw))
+        return json.dumps(rubbish(draw, KEYS, "realtime"))
     if kind == 2:
         whole = json.dumps({"type": draw.choice(KINDS), "audio": AUDIO})
         return whole[: draw.randrange(len(whole))]
     data = {"type": draw.choice(KINDS)}
-    data |= {name: rubbish(draw) for name in FIELDS if draw.random() < 0.5}
+    data |= {name: rubbish(draw, KEYS, "realtime") for name in FIELDS if draw.random() < 0.5}
     return json.dumps(data)
 
 
@@ -174,11 +164,7 @@ def test_sound_faster_than_it_can_be_heard_is_an_error(server: Any) -> None:
 def test_too_big_a_message_is_closed(serve: Any, mumbler: Any) -> None:
     async def talk(server: Any) -> None:
         async with await connect(server) as socket:
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await socket.send("x" * 200_000)
-                while True:
-                    await socket.recv()
-            assert closed.value.rcvd.code == 1009
+            await is_closed_for(socket, 200_000)
         await works(server)
 
     with serve(mumbler, message_bytes=100_000) as server:

@@ -58,7 +58,7 @@ def test_sound_both_ways_an_interruption_and_the_end(eager: Any, sdk: Any, scrip
             async with asyncio.timeout(30):
                 while not caller.level(0, 1e12) > 1e-4:
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(1)
+            await caller.until("session.output_transcript.delta")  # a piece was heard, of twelve
             seen = len(caller.events)
             caller.microphone.say(np.tile(SOUND, 2))
             await caller.until("session.input_transcript.delta", seen)

@@ -15,25 +15,15 @@ import pytest
 pytest.importorskip("openai.types.live")
 pytest.importorskip("websockets")
 import websockets
+from hostile_client import is_closed_for, rubbish
 from live_events import check
 from live_talker import EAGER, NOISE, SAID, talker
 
 from fo_core.server.live.messages import REFUSED, SERVED
 
 START = json.dumps({"type": "session.start", "session": {"model": "tiny"}})
-AUDIO = base64.b64encode(random.Random(0).randbytes(2400)).decode()
 FIELDS = ("session", "audio", "event_id", "content", "delegation_id", "model", "input", "client")
-
-
-def rubbish(draw: random.Random, depth: int = 0) -> Any:
-    """Any JSON value."""
-    kind = draw.randrange(9 if depth < 3 else 6)
-    if kind == 6:
-        return [rubbish(draw, depth + 1) for _ in range(draw.randrange(4))]
-    if kind > 6:
-        keys = ["type", "audio", "output", "format", "rate", "voice", "role", "content", *FIELDS]
-        return {draw.choice(keys): rubbish(draw, depth + 1) for _ in range(draw.randrange(4))}
-    return [None, True, draw.randint(-(2**70), 2**70), draw.random() * 1e300, AUDIO, "tiny"][kind]
+KEYS = ["type", "audio", "output", "format", "rate", "voice", "role", "content", *FIELDS]
 
 
 def hostile(draw: random.Random) -> str | bytes:
@@ -43,9 +33,9 @@ def hostile(draw: random.Random) -> str | bytes:
     if kind == 0:
         return draw.randbytes(draw.randrange(200))
     if kind == 1:
-        return json.dumps(rubbish(draw))
+        return json.dumps(rubbish(draw, KEYS, "tiny"))
     data = {"type": draw.choice(kinds)}
-    data |= {name: rubbish(draw) for name in FIELDS if draw.random() < 0.5}
+    data |= {name: rubbish(draw, KEYS, "tiny") for name in FIELDS if draw.random() < 0.5}
     whole = json.dumps(data)
     return whole[: draw.randrange(len(whole))] if kind == 2 else whole
 
@@ -129,11 +119,7 @@ def test_sound_faster_than_it_can_be_heard_and_too_big_a_message(serve: Any, mum
             events = await until(socket, lambda event: event["type"] == "error")
             assert events[-1]["error"]["code"] == "overflow"
             check(events)
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await socket.send("x" * 3_000_000)
-                while True:
-                    await socket.recv()
-            assert closed.value.rcvd.code == 1009
+            await is_closed_for(socket, 3_000_000)
         await works(server)
 
     with serve(mumbler, message_bytes=2_000_000) as server:
