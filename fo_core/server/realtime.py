@@ -101,9 +101,7 @@ class Realtime(Client):
         return ()
 
     def _commit(self, event: Any) -> Iterable[Event]:
-        rest = self._resampler.flush()
-        if len(rest):
-            self.talk.push(rest, checked=True)
+        self._push_rest()
         # without turn detection the client asks for the response itself
         id = self._out.ask(Asked(event.event_id))  # noqa: A001 the protocol's word
         self.talk.send(do.Commit(self.settings.turn.answer, id=id))
