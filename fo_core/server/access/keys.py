@@ -73,6 +73,8 @@ class Access:
             what += "send session.update (type: transcription, for transcripts alone)"
             raise Refused(what, "intent", "unsupported")
         check_query(query, QUERY)
+        if query.get("states", "1") not in ("0", "1"):
+            raise Refused(f"states={query['states'][:64]}; possible: 0, 1", "states")
         sent = key_of(headers, query)
         if sent.startswith(PREFIX) and sent != self._cfg.api_key:
             found = self.secrets.settings(sent)

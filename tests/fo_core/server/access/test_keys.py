@@ -22,6 +22,7 @@ FIRST = SessionSettings("model", "Be brief.", TurnConfig(), None)
     ("query", "code", "says"),
     [
         ({"intent": "transcription"}, "unsupported", "session.update (type: transcription"),
+        ({"states": "all"}, "invalid_value", "possible: 0, 1"),
         ({"speed": "2"}, "unknown_parameter", "possible: model, api_key, states, yield"),
     ],
 )
