@@ -134,9 +134,9 @@ def serve(
         import uvicorn
 
         from fo_core.server import logs
+        from fo_core.server.access.origins import check_origin
         from fo_core.server.app import ServeConfig, make_app
         from fo_core.server.drain import Drain, DrainingServer
-        from fo_core.server.origins import check_origin
     except ImportError as error:
         raise EngineError(
             f"the server needs the package {error.name}", do="pip install 'freeze-omni[serve]'"

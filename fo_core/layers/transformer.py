@@ -234,7 +234,7 @@ class LlamaStack(nn.Module):
         Args:
             weights: Precision of the copies: "same", "fp16", "bf16" or "int8".
         """
-        if self.blocks[0].self_attn.q_proj.weight.device.type != "cpu":
+        if self.blocks and self.blocks[0].self_attn.q_proj.weight.device.type != "cpu":
             return self
         # whether run_packed can do what these layers do
         fits = not self.config.softcap and 2 * len(self.rope.inv_freq) == self.config.head_dim

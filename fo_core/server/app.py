@@ -21,6 +21,7 @@ from fo_core.dialogue.sessions.pool import Pool
 from fo_core.dialogue.settings import DialogueConfig
 from fo_core.server.access.answers import refusal
 from fo_core.server.access.keys import Access
+from fo_core.server.access.origins import allowed_origin
 from fo_core.server.access.routes import add_secrets
 from fo_core.server.beta import PROTOCOL
 from fo_core.server.budget import Budget
@@ -31,7 +32,6 @@ from fo_core.server.live.routes import LiveRoutes
 from fo_core.server.logs import request_id, say
 from fo_core.server.messages import Refused, new_id
 from fo_core.server.metrics import Metrics
-from fo_core.server.origins import allowed_origin
 from fo_core.server.settings import SessionSettings, for_player, own_detection
 from fo_core.server.socketio import Dialect
 from fo_core.server.translate import error

@@ -6,9 +6,9 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 
 from fo_core.server.access.client_secrets import PREFIX, ClientSecrets
+from fo_core.server.access.origins import allowed_origin
 from fo_core.server.context import ServeConfig
 from fo_core.server.messages import Refused
-from fo_core.server.origins import allowed_origin
 from fo_core.server.settings import SessionSettings
 
 QUERY = ("model", "api_key", "states", "yield")  # parameters of a Realtime session's address

@@ -16,8 +16,8 @@ import pytest
 from raw_client import Client, talking
 
 from fo_core.errors import ConfigError
+from fo_core.server.access.origins import allowed_origin, check_origin
 from fo_core.server.beta import from_beta, to_beta
-from fo_core.server.origins import allowed_origin, check_origin
 
 pytest.importorskip("fastapi")
 websockets = pytest.importorskip("websockets")
