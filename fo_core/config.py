@@ -113,6 +113,7 @@ RENAMED = {  # keys of before and their names now; the old ones are refused with
     "patience_ms": "end_of_turn_timeout_ms",
     "more_room": "retry_length_factor",
     "ears": "asr_engine",
+    "probe": "gru",
 }
 
 

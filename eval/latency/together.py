@@ -96,12 +96,13 @@ class _Users:
 
     def listen(self) -> None:
         """Everybody's chunk; the LLM reads two vectors of each."""
-        heard = [listener.hear(self.sound).embeds for listener in self.listeners]
-        rows = [v[:, :2] if v.shape[1] else self.model.llm.embed([0, 1]) for v in heard]
+        heard = [listener.hear(self.sound) for listener in self.listeners]
+        given = [chunk.embeds for chunk in heard]
+        rows = [v[:, :2] if v.shape[1] else self.model.llm.embed([0, 1]) for v in given]
         judged = self._read(rows)
         head = self.model.state_head
-        for hidden in judged:
-            head.probabilities(hidden[:, -1:]).tolist()
+        for hidden, chunk in zip(judged, heard, strict=True):
+            head.step(hidden[:, -1:], chunk.encoded[:, None])[0].tolist()
         self._forget()
 
     def token(self) -> None:

@@ -23,7 +23,6 @@ from fo_core.dialogue.settings import DialogueConfig, effective_context
 from fo_core.dialogue.speech.writer import Answer
 from fo_core.dialogue.states import StateProbabilities
 from fo_core.dialogue.tool_calls import ToolConfig
-from fo_core.models.encoder.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.llm.chat import ChatParts, encode
 from fo_core.models.llm.state import LLMState
@@ -124,23 +123,27 @@ class Conversation:
         """Hear 160 ms, a wave [S] at 16 kHz in [-1, 1], S <= 2560; what the state head says."""
         turn, head = self.turns[-1], self.model.state_head
         heard = self._hear(chunk)
-        opening = self._opening() if turn.chunks == 0 else []
-        probe = [head.probe(heard.encoded)] if head.has_probe and not head.left_out else []
-        hidden = yield from self._feed(opening, heard.embeds, probe)
-        turn.chunks += 1
+        hidden = yield from self._follow([heard.embeds])
         if head.left_out:
             return StateProbabilities(1.0, 0.0, 0.0)
-        if probe:  # fed, read, and forgotten
-            self.cache.crop(self.length - 1)
-        assert hidden is not None, "a chunk without vectors needs a probe for its state"
-        return StateProbabilities(*head.probabilities(hidden)[0, -1].tolist())
+        return StateProbabilities(*turn.states.judge(head, hidden, heard.encoded))
 
     def hear_before(self, chunks: Sequence[Tensor]) -> Steps[None]:
-        """Hear the chunks [2560] before the voice was noticed, in one LLM step."""
-        if chunks:
-            vectors = [self._hear(chunk).embeds for chunk in chunks]
-            yield from self._feed(self._opening(), vectors)
-            self.turns[-1].chunks += len(chunks)
+        """Hear the chunks [2560] before the voice was noticed."""
+        head, states = self.model.state_head, self.turns[-1].states
+        if head.gru is not None:  # it hears every chunk
+            for heard in map(self._hear, chunks):
+                states.pass_over(head, (yield from self._follow([heard.embeds])), heard.encoded)
+        elif chunks:  # in one LLM step
+            yield from self._follow([self._hear(chunk).embeds for chunk in chunks])
+
+    def _follow(self, embeds: list[Tensor]) -> Steps[Tensor]:
+        """Have the LLM read chunks of the turn: its state [1, 1, H] behind the newest word."""
+        turn, ahead = self.turns[-1], self.skips_silence and not self.model.state_head.left_out
+        new = [*self._opening(), *embeds] if turn.chunks == 0 else embeds
+        turn.chunks += len(embeds)
+        partial = self.listener.partial() if ahead else embeds[0][:, :0]
+        return (yield from turn.states.read(self.model.llm, self.cache, new, partial))
 
     def read_text(self, number: int, text: str) -> Steps[None]:
         """A typed message in place of a spoken one."""
@@ -177,7 +180,7 @@ class Conversation:
         turn = self.turns[-1]
         if not self.skips_silence:
             return turn.voiced
-        return bool(turn.heard) or self.listener.fork().flush().shape[1] > 0
+        return bool(turn.heard) or self.listener.partial().shape[1] > 0
 
     def drop_turn(self) -> None:
         """The running turn wants no answer, or is given up: it leaves no trace."""
@@ -190,14 +193,7 @@ class Conversation:
     @property
     def words(self) -> str:
         """What the CTC head heard in the newest turn; empty where it has no words."""
-        classes = self.turns[-1].classes
-        if not classes:
-            return ""
-        listener = self.listener.fork()
-        listener.flush()  # also the word that is not complete yet
-        if listener.text is not None:
-            return listener.text
-        return self.model.ctc_head.vocabulary.decode(collapse(torch.cat(classes)))
+        return self.listener.words(self.turns[-1].classes)
 
     def read_end(self) -> Steps[Tensor]:
         """Read the end of the newest turn; the state [1, 1, H] that predicts the answer."""
@@ -227,8 +223,7 @@ class Conversation:
         turn = self.turns[-1] if self.turns else None
         if turn is not None and turn.chunks:
             rest = self.listener.flush()
-            if rest.shape[1]:
-                turn.heard.append(rest)
+            if turn.keep(rest):
                 self._held.append(rest)
 
     def _flush_closed(self) -> None:
@@ -238,11 +233,8 @@ class Conversation:
 
     def _hear(self, chunk: Tensor) -> AdaptedChunk:
         """Keep what the LLM reads of a chunk, to read it again."""
-        turn, heard = self.turns[-1], self.listener.hear(chunk)
-        if heard.embeds.shape[1]:
-            turn.heard.append(heard.embeds)
-        if heard.classes is not None:
-            turn.classes.append(heard.classes)
+        heard = self.listener.hear(chunk)
+        self.turns[-1].keep(heard.embeds, heard.classes)
         return heard
 
     def _opening(self, turn: Turn | None = None) -> list[Tensor]:
@@ -387,12 +379,17 @@ class Conversation:
             rows += turn.heard
             if turn.answer is not None:
                 rows.append(self._suffix(turn))
-            yield from self._read(torch.cat([row.to(llm.dtype) for row in rows], dim=1), size)
+            told = yield from self._read(
+                torch.cat([row.to(llm.dtype) for row in rows], dim=1), size
+            )
+            turn.states.moved(told)
             if turn.answer is not None:
                 turn.answer.start = self.length
                 if turn.answer.token_ids:
                     yield from self._read(llm.embed(turn.answer.token_ids), size)
 
-    def _read(self, vectors: Tensor, size: int) -> Steps[None]:
+    def _read(self, vectors: Tensor, size: int) -> Steps[Tensor | None]:
+        told = None
         for piece in vectors.split(size, dim=1):
-            yield from self._feed(piece)
+            told = yield from self._feed(piece)
+        return told

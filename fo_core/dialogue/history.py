@@ -11,6 +11,7 @@ from torch import Tensor
 from fo_core.dialogue.speech.segmenter import Segment, Tokenizer
 from fo_core.dialogue.speech.writer import Answer
 from fo_core.models.llm.tools import ToolResult
+from fo_core.models.state_stream import StateStream
 
 
 @dataclass
@@ -26,10 +27,19 @@ class Turn:
     # when a voice was found in it last: positions of the LLM's cache, and entries of ``heard``
     last_voice: tuple[int, int] | None = None
     classes: list[Tensor] = field(default_factory=list)  # [T] each: best CTC classes of its frames
+    states: StateStream = field(default_factory=StateStream)  # what the state head keeps of it
     results: tuple[ToolResult, ...] = ()  # of function calls: ``heard`` is then the whole message
     suffix_ids: list[int] | None = None  # before the assistant speaks; None: as after audio
     answer: Answer | None = None
     pieces: list[Segment] = field(default_factory=list)  # of the answer, as written so far
+
+    def keep(self, embeds: Tensor, classes: Tensor | None = None) -> bool:
+        """Keep vectors [1, N, H] that the LLM reads, and CTC classes [T]; whether N > 0."""
+        if classes is not None:
+            self.classes.append(classes)
+        if embeds.shape[1]:
+            self.heard.append(embeds)
+        return embeds.shape[1] > 0
 
     def copy(self) -> Turn:
         """A copy whose answer can be cut without changing this one's."""
@@ -37,8 +47,9 @@ class Turn:
             self.answer, token_ids=[*self.answer.token_ids]
         )
         return dataclasses.replace(
-            self, pieces=[*self.pieces], answer=answer, heard=[*self.heard], classes=[*self.classes]
-        )
+            self, pieces=[*self.pieces], answer=answer, heard=[*self.heard],
+            classes=[*self.classes], states=dataclasses.replace(self.states),
+        )  # fmt: skip
 
     def cut(self, tokens: int, tokenizer: Tokenizer) -> None:
         """Keep the first ``tokens`` of the answer."""

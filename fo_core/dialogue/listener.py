@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fo_core.models.adapter.word_adapter import WordAdapterState
+from fo_core.models.encoder.ctc import collapse
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.streaming import CHUNK_SAMPLES, FRAMES_PER_CHUNK
 
@@ -80,6 +82,21 @@ class Listener:
     def text(self) -> str | None:
         """The words that the adapter wrote so far; None where it writes none itself."""
         return self._adapter.text() if isinstance(self._adapter, WordAdapterState) else None
+
+    def words(self, classes: Sequence[Tensor]) -> str:
+        """What was heard, the word that is not complete included; empty without CTC classes [T]."""
+        if not classes:
+            return ""
+        twin = self.fork()
+        twin.flush()
+        if twin.text is not None:
+            return twin.text
+        return self._model.ctc_head.vocabulary.decode(collapse(torch.cat(list(classes))))
+
+    @torch.inference_mode()
+    def partial(self) -> Tensor:
+        """What :meth:`flush` would give now, [1, N, H]; nothing is changed by it."""
+        return self._model.adapter.flush(self._adapter)[0]
 
     @torch.inference_mode()
     def flush(self) -> Tensor:

@@ -174,7 +174,7 @@ def _end_alike(active: Conversation, twin: Conversation) -> bool:
     mine, its = active.turns[-1], twin.turns[-1]
     if mine.last_voice != its.last_voice:
         return False
-    heard = [*mine.heard, active.listener.fork().flush()]
+    heard = [*mine.heard, active.listener.partial()]
     return torch.equal(torch.cat(heard, dim=1), torch.cat(its.heard, dim=1))
 
 

@@ -29,6 +29,7 @@ from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.model_config import CtcConfig
 
 Fate = Literal["kept", "rewritten", "untrained"]
+GRU = 128  # width of a new state head where the old one is linear: the adapter writes words
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _config(old: FreezeOmniConfig, llm: FrozenLLM, spec: str, dtype: str) -> Fre
         llm=replace(old.llm, spec=spec, dtype=dtype, fingerprint=llm.fingerprint(), template=None),
         ctc=ctc,
         adapter=adapter,
-        state_head=replace(old.state_head, probe=True),  # the adapter writes nothing in silence
+        state_head=replace(old.state_head, gru=old.state_head.gru or GRU),
         speech_decoder=decoder,
     )
 

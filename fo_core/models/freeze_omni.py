@@ -105,8 +105,7 @@ class FreezeOmni(nn.Module):
         self.task = _make_prompt(model_config.task, llm, "task" not in given)
         self.prompt = _make_prompt(model_config.prompt, llm, "prompt" not in given)
         head = model_config.state_head
-        probe = enc_dim if head.probe else None
-        self.state_head = StateHead(width, head.classes, probe, head.probe_hidden)
+        self.state_head = StateHead(width, head.classes, head.gru, enc_dim)
         self.speech_decoder = _make_decoder(model_config.speech_decoder)
         self.codec = _make_codec(model_config.codec)
 

@@ -73,8 +73,9 @@ class StateHeadConfig:
     """The dialogue-state head."""
 
     classes: int = 4  # outputs; the first three are the states
-    probe: bool = False  # read a vector of its own at each chunk's end (needed by the CTC adapter)
-    probe_hidden: int = 128  # width of the probe's inner layer
+    # width of a recurrent layer over the chunks that also reads the encoder's frames, for adapters
+    # that write words (ctc, words); 0 = one linear layer (paper)
+    gru: int = 0
 
 
 @config

@@ -102,7 +102,7 @@ def gate_and_up_exchanged(patch: Patch) -> None:
 def states_one_off(patch: Patch) -> None:
     from fo_core.models.state_head import StateHead as It
 
-    patch.setattr(It, "probabilities", lambda self, x: self(x)[..., 1:4].softmax(-1))
+    patch.setattr(It, "step", lambda self, x, *_: (self(x)[..., 1:4].softmax(-1), None))
 
 
 def a_slope_of_a_hundredth(patch: Patch) -> None:

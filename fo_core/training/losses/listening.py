@@ -132,33 +132,42 @@ def speech_vectors(model: Any, heard: EncodedSpeech) -> list[Tensor]:
 
 
 @torch.no_grad()
-def vectors_per_chunk(model: Any, heard: EncodedSpeech) -> Tensor:
-    """How many vectors the streaming adapter has emitted when each chunk ends.
+def vectors_per_chunk(model: Any, heard: EncodedSpeech) -> tuple[Tensor, list[list[Tensor]]]:
+    """What the streaming adapter has emitted when each chunk ends, and what it holds back.
 
     Args:
         model: Its adapter is stepped chunk by chunk, as in a session.
         heard: A batch.
 
     Returns:
-        ``[B, C]`` running counts; behind an item's last chunk its count stays as it was.
+        ``[B, C]`` running counts of vectors, and for every item and chunk the vectors ``[P, H]`` of
+        words that are not complete yet (P = 0 for an adapter that writes no words). Behind an
+        item's last chunk its count stays as it was, and nothing is held back.
     """
     frames, logits = heard.frames, heard.ctc_logits
     B, T, _ = frames.shape
     if logits is None:  # a fixed number a chunk
         chunks = torch.arange(1, T // FRAMES + 1, device=frames.device)
-        return (chunks * (FRAMES // 2)).minimum((heard.frame_lens[:, None] + 1) // 2)
+        counts = (chunks * (FRAMES // 2)).minimum((heard.frame_lens[:, None] + 1) // 2)
+        nothing = frames.new_zeros(0, model.llm.width)
+        return counts, [[nothing] * len(chunks) for _ in range(B)]
     inside = padding_mask(heard.frame_lens, T)
     silence = torch.full_like(logits, -1e4)
     silence[..., 0] = 0.0
     logits = torch.where(inside[..., None], logits, silence)
-    state, counts = model.adapter.init_state(B), []
+    state, emitted = model.adapter.init_state(B), []
+    partials: list[list[Tensor]] = [[] for _ in range(B)]
     for start in range(0, T, FRAMES):
         part = slice(start, start + FRAMES)
-        _, emitted, state = model.adapter.step(frames[:, part], state, logits[:, part])
-        counts.append(emitted.to(frames.device))
-    running = torch.stack(counts, 1).cumsum(1)
+        _, count, state = model.adapter.step(frames[:, part], state, logits[:, part])
+        emitted.append(count.to(frames.device))
+        held, sizes, _ = model.adapter.flush(state)
+        for row, size in enumerate(sizes.tolist()):
+            real = start < int(heard.frame_lens[row])
+            partials[row].append(held[row, : size if real else 0])
+    running = torch.stack(emitted, 1).cumsum(1)
     last = (heard.frame_lens // FRAMES - 1).clamp(min=0)[:, None]
-    return running.minimum(running.gather(1, last))
+    return running.minimum(running.gather(1, last)), partials
 
 
 def chunk_frames(heard: EncodedSpeech) -> Tensor:

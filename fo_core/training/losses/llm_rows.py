@@ -3,9 +3,9 @@
 A row is: ids of system, earlier turns and opening, prompt vectors, speech vectors, suffix ids,
 answer ids. The ids that all rows begin with (system text and shots, whatever was said before each
 turn) the LLM reads once for all: their keys and values come from :meth:`FrozenLLM.cached_prefix`,
-and they are not in the rows. Behind the rows may stand probes: vectors that look at a row up to
-some place and that nothing looks at (the state head reads one a chunk where the adapter emits
-nothing in silence).
+and they are not in the rows. Behind the rows may stand partials: words that were not complete when
+a chunk ended, at which the state head reads the LLM. They look at a row up to some place and at
+themselves, and nothing of the row looks at them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def pack(
     llm = model.llm
     rows, starts, targets = [], [], []
     begin = [[*part.system_ids, *part.opening(True)] for part in parts]
-    shared = os.path.commonprefix(begin)  # it takes any sequences
+    # of it at least one id stays in each row: what is read before the first word is read there
+    shared = os.path.commonprefix([ids[:-1] for ids in begin])  # it takes any sequences
     past = llm.cached_prefix(shared)
     for part, ids, vectors, answer in zip(parts, begin, speech, answers, strict=True):
         own = ids[len(shared) :] if past else ids
@@ -138,32 +139,53 @@ def _read(model: Any, rows: Rows, embeds: Tensor, mask: Tensor, positions: Tenso
     return model.llm(embeds, mask[:, None], positions, rows.past)
 
 
-def run_with_probes(model: Any, rows: Rows, probes: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """One pass over rows and probes.
+def run_with_partials(
+    model: Any, rows: Rows, seen: Tensor, partials: Sequence[Sequence[Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """One pass over rows, and over what the state head reads behind each chunk of their speech.
 
     Args:
         model: Gives ``llm``.
         rows: N vectors a row.
-        probes: ``[B, C, H]``, one a chunk.
-        seen: ``[B, C]`` speech vectors that stand before the probe when its chunk ends.
+        seen: ``[B, C]`` speech vectors that a row holds when its chunk ends.
+        partials: For each row and chunk the vectors ``[P, H]`` of words that are not complete yet;
+            P is often 0. A row may have fewer than C.
 
     Returns:
-        States of the rows ``[B, N, H]``, which saw no probe, and of the probes ``[B, C, H]``, each
-        of which saw its row up to there and itself.
+        States of the rows ``[B, N, H]``, which saw no partial, and at the end of each chunk
+        ``[B, C, H]``: behind the chunk's partial, which saw its row up to there and itself.
     """
-    B, N, _ = rows.embeds.shape
-    C, device = probes.shape[1], probes.device
-    at = rows.speech[:, None] + seen  # [B, C] place that the probe stands in for
+    B, N, H = rows.embeds.shape
+    device = rows.embeds.device
+    seen = seen.to(device)
+    counts = [[len(each) for each in row] for row in partials]
+    L = max((sum(row) for row in counts), default=0)
     places = torch.arange(N, device=device)
     inside = places < rows.lens[:, None]  # [B, N]
-    mask = torch.zeros(B, N + C, N + C, dtype=torch.bool, device=device)
+    at = rows.speech[:, None] + seen  # [B, C] place behind what the row holds
+    embeds = torch.cat([rows.embeds, rows.embeds.new_zeros(B, L, H)], dim=1)
+    positions = torch.cat([places.expand(B, -1), places.new_zeros(B, L)], dim=1)
+    mask = torch.zeros(B, N + L, N + L, dtype=torch.bool, device=device)
     mask[:, :N, :N] = torch.ones(N, N, dtype=torch.bool, device=device).tril() & inside[:, None]
-    mask[:, N:, :N] = places < at[:, :, None]
-    mask |= torch.eye(N + C, dtype=torch.bool, device=device)
-    positions = torch.cat([places.expand(B, -1), at], 1)
-    embeds = torch.cat([rows.embeds, probes.to(rows.embeds.dtype)], 1)
+    last = (at - 1).clamp(max=N - 1)  # [B, C] where each chunk is read
+    for row, sizes in enumerate(counts):
+        total = sum(sizes)
+        if not total:
+            continue
+        size = torch.tensor(sizes, device=device)
+        chunk = torch.repeat_interleave(torch.arange(len(sizes), device=device), size)  # [total]
+        stops = size.cumsum(0)
+        nth = torch.arange(total, device=device) - (stops - size)[chunk]
+        own = slice(N, N + total)
+        embeds[row, own] = torch.cat(list(partials[row])).to(embeds)
+        positions[row, own] = at[row, chunk] + nth
+        mask[row, own, :N] = places < at[row, chunk, None]
+        mask[row, own, own] = (chunk[:, None] == chunk) & (nth[:, None] >= nth)
+        found = size > 0
+        last[row, : len(sizes)][found] = N + stops[found] - 1
+    mask |= torch.eye(N + L, dtype=torch.bool, device=device)
     hidden = _read(model, rows, embeds, mask, positions)
-    return hidden[:, :N], hidden[:, N:]
+    return hidden[:, :N], hidden.gather(1, last[..., None].expand(-1, -1, H))
 
 
 def dialogue_rows(

@@ -15,33 +15,43 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.state_head import STATES
-from fo_core.training.losses.llm_rows import Rows, run, run_with_probes
+from fo_core.training.losses.llm_rows import Rows, run_with_partials
 from fo_core.training.stage import Batch, Ratio
 
 
-def state_logits(model: FreezeOmni, batch: Batch, rows: Rows) -> tuple[Tensor, Tensor]:
-    """One pass of the LLM over its rows, and the state head at the end of every chunk.
+def read_states(model: FreezeOmni, batch: Batch, rows: Rows) -> tuple[Tensor, Tensor]:
+    """One pass of the LLM over its rows: states of the rows, and at the end of every chunk.
 
     Args:
-        model: Gives ``llm`` and ``state_head``.
-        batch: ``seen`` (speech vectors before each chunk's end, ``[C]`` an item) and, for a head
-            with a probe, ``chunks [C, 4, E]``.
+        model: Gives ``llm``.
+        batch: ``seen`` (``[C]`` an item: speech vectors before each chunk's end), ``partial``
+            (``[P, H]``: those of the words that were not complete at some chunk's end, chunk after
+            chunk) and ``partials`` (``[C]``: how many of them are each chunk's).
         rows: N vectors a row.
 
     Returns:
-        Hidden states ``[B, N, H]`` and state logits ``[B, C, 3]``.
+        ``[B, N, H]`` and ``[B, C, H]``.
     """
-    seen = pad_sequence(batch["seen"], batch_first=True)  # [B, C]
-    if model.state_head.has_probe:
-        chunks = pad_sequence(batch["chunks"], batch_first=True)
-        B, C = seen.shape
-        probes = model.state_head.probe(chunks.flatten(0, 1)).reshape(B, C, -1)
-        hidden, at_chunks = run_with_probes(model, rows, probes, seen)
-    else:
-        hidden = run(model, rows)
-        places = (rows.speech[:, None] + seen - 1).clamp(max=hidden.shape[1] - 1)
-        at_chunks = hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
-    return hidden, model.state_head(at_chunks)[..., : len(STATES)].float()
+    seen = pad_sequence(list(batch["seen"]), batch_first=True)
+    parts = [
+        held.split(counts.tolist())
+        for held, counts in zip(batch["partial"], batch["partials"], strict=True)
+    ]
+    return run_with_partials(model, rows, seen, parts)
+
+
+def state_logits(model: FreezeOmni, batch: Batch, at_chunks: Tensor) -> Tensor:
+    """Logits ``[B, C, 3]`` of the states ``[B, C, H]`` that the LLM has at every chunk's end.
+
+    Args:
+        model: Gives ``state_head``.
+        batch: ``chunks`` (``[C, 4, E]`` an item: encoder frames) for a recurrent head.
+        at_chunks: As of :func:`read_states`.
+    """
+    frames = None
+    if model.state_head.gru is not None:
+        frames = pad_sequence(list(batch["chunks"]), batch_first=True)
+    return model.state_head(at_chunks, frames)[..., : len(STATES)].float()
 
 
 def state_loss(batch: Batch, logits: Tensor, class_weights: Sequence[float]) -> dict[str, Tensor]:

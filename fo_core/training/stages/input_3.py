@@ -6,9 +6,12 @@ Paper, section 2.2 and 3.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fo_core.config import config, to_dict
 from fo_core.errors import StageError
@@ -27,20 +30,39 @@ from fo_core.training.losses.llm_rows import (
     run,
     text_divergence,
 )
-from fo_core.training.losses.state_head import StateMetrics, state_logits, state_loss
+from fo_core.training.losses.state_head import (
+    StateMetrics,
+    read_states,
+    state_logits,
+    state_loss,
+)
 from fo_core.training.optim import OptimConfig
 from fo_core.training.stage import Batch, Objective, Stage, StageOptions
 
 
-def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
-    """What ``input-3`` needs of its frozen input branch, for a batch of one item."""
+def listen_once(model: FreezeOmni, batch: Batch, llm: bool = False) -> dict[str, Tensor]:
+    """What ``input-3`` needs of its frozen parts, for a batch of one item.
+
+    Args:
+        model: Its input branch is run.
+        batch: The item.
+        llm: Whether the LLM's states are kept as well: where no prompt embedding is trained, they
+            stay the same.
+    """
     heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
+    seen, partials = vectors_per_chunk(model, heard)
     values = {
         "vectors": speech_vectors(model, heard)[0],  # [N, H]
-        "seen": vectors_per_chunk(model, heard)[0],  # [C]
+        "seen": seen[0],  # [C]
+        "partial": torch.cat(partials[0]),  # [P, H]
+        "partials": torch.tensor([len(each) for each in partials[0]]),  # [C]
     }
-    if model.state_head.has_probe:
-        values["chunks"] = chunk_frames(heard)[0]  # [C, 4, E]
+    if llm:
+        alone = {name: [value] for name, value in values.items()}
+        rows = dialogue_rows(model, batch, alone["vectors"], [None])
+        values = {"at_chunks": read_states(model, alone, rows)[1][0].to(model.llm.dtype)}  # [C, H]
+    if model.state_head.gru is not None:
+        values["chunks"] = chunk_frames(heard)[0].to(model.llm.dtype)  # [C, 4, E]
     return values
 
 
@@ -48,9 +70,9 @@ def listen_once(model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
 class AnswerLoss:
     """``input-3``: the LLM's own answer to the spoken question, and the state of each chunk.
 
-    Both come from one pass of the LLM. Without a probe the state head reads the LLM at the last
-    speech vector of each chunk; with one (an adapter that emits nothing in silence) at the probe.
-    Items without an answer (a pause, a noise) count for the states only.
+    Both come from one pass of the LLM. The state head reads it at the end of each chunk, behind
+    the words that are not complete yet. Items without an answer (a pause, a noise) count for the
+    states only.
 
     Attributes:
         states: Weight of the state loss; 0 = not trained.
@@ -65,10 +87,12 @@ class AnswerLoss:
     kl: float = 0.0
 
     def __call__(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        if not self.answers:
+            return self._states_alone(model, batch)
         rows, hidden, logits = self.read(model, batch)
         loss, accuracy, count = answer_loss(model, rows, hidden)
         values = {"answer_loss": loss, "answer_accuracy": accuracy} if count else {}
-        if self.kl > 0 and self.answers:
+        if self.kl > 0:
             values["kl"] = text_divergence(model, batch["text"], rows, hidden)
             loss = loss + self.kl * values["kl"]
         if logits is not None:
@@ -78,22 +102,29 @@ class AnswerLoss:
                 loss = loss + self.states * found["state_loss"]
         return {"loss": loss} | values
 
+    def _states_alone(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
+        logits = self.logits(model, batch)
+        assert logits is not None, "something is trained"
+        found = state_loss(batch, logits, self.class_weights)
+        return {"loss": self.states * found.get("state_loss", 0.0 * logits.sum())} | found
+
     def read(self, model: FreezeOmni, batch: Batch) -> tuple[Rows, Tensor, Tensor | None]:
         """One pass of the LLM: rows, their states, and state logits ``[B, C, 3]`` or None."""
         if "vectors" not in batch:
             raise StageError("input-3: batch lacks 'vectors': Stage.precompute did not run")
-        answers = answer_ids(
-            model, batch["answer"] if self.answers else [""] * len(batch["vectors"])
-        )
-        rows = dialogue_rows(model, batch, batch["vectors"], answers)
+        rows = dialogue_rows(model, batch, batch["vectors"], answer_ids(model, batch["answer"]))
         if not self.states:
             return rows, run(model, rows), None
-        hidden, logits = state_logits(model, batch, rows)
-        return rows, hidden, logits
+        hidden, at_chunks = read_states(model, batch, rows)
+        return rows, hidden, state_logits(model, batch, at_chunks)
 
     def logits(self, model: FreezeOmni, batch: Batch) -> Tensor | None:
         """State logits ``[B, C, 3]`` of a batch; None while states are not trained."""
-        return self.read(model, batch)[2]
+        if self.answers or not self.states:
+            return self.read(model, batch)[2]
+        if "at_chunks" not in batch:
+            raise StageError("input-3: batch lacks 'at_chunks': Stage.precompute did not run")
+        return state_logits(model, batch, pad_sequence(list(batch["at_chunks"]), batch_first=True))
 
 
 @config
@@ -124,8 +155,8 @@ class Input3(StageOptions):
             data="states" if self.states else "qa",
             starts_from=("speech_encoder", "adapter"),
             metrics=StateMetrics(loss.logits),
-            precompute=listen_once,
-            reads=("llm", "speech_encoder", "ctc_head", "adapter", "state_head"),
+            precompute=partial(listen_once, llm=not self.answers),
+            reads=("llm", "speech_encoder", "ctc_head", "adapter", "prompt", "state_head"),
         )
 
 

@@ -131,7 +131,7 @@ def whole_run(llm: FrozenLLM, variant: Any, recorded: Any) -> tuple[dict[str, Te
     values = {
         "chunk_hidden": heard,
         "state_logits": talk.head(heard),
-        "state_prob": talk.head.probabilities(heard),
+        "state_prob": talk.head.step(heard)[0],
         "gen_hidden": states,
         "gen_logits_head": llm.logits(states[:4]),
     }
@@ -163,7 +163,7 @@ def first_turn(
     vectors = variant.run("run_a")["adapter_out"]
     talk = Talk(llm, variant, role)
     low, high = turn["chunks"]
-    probs = [talk.head.probabilities(talk.listen(vectors[i], i == low)) for i in range(low, high)]
+    probs = [talk.head.step(talk.listen(vectors[i], i == low))[0] for i in range(low, high)]
     ids, states, _ = talk.answer(turn["max_new_tokens"])
     return talk, {"prob": torch.stack(probs), "hidden": states[: len(turn["ids"])]}, ids
 

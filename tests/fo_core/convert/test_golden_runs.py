@@ -79,13 +79,15 @@ class Recorded:
         self.length = self.duplex.conversation.length
         self.encoded, self.adapted, self.chunks = [], [], []
         said, hear = self.duplex.conversation, Listener.hear_features
-        feed = said._feed
 
-        def spy_feed(*vectors):
-            before = said.length
-            hidden = yield from feed(*vectors)
-            self.spans.append((said.length - before, said.length, hidden))
-            return hidden
+        def spy(feed):
+            def spied(*vectors):
+                before = said.length
+                hidden = yield from feed(*vectors)
+                self.spans.append((said.length - before, said.length, hidden))
+                return hidden
+
+            return spied
 
         def spy_hear(listener, feats):
             heard = hear(listener, feats)
@@ -105,7 +107,8 @@ class Recorded:
         llm, self.logits = model.llm, model.llm.logits
         note, logits = self.hidden.append, self.logits
         patch.setattr(llm, "logits", lambda states: (note(states[0]), logits(states))[1])
-        patch.setattr(said, "_feed", spy_feed)
+        patch.setattr(said, "_feed", spy(said._feed))
+        patch.setattr(said, "_follow", spy(said._follow))
         patch.setattr(Listener, "hear_features", spy_hear)
 
     def hear(self, chunk: Tensor, feats: Tensor | None = None) -> None:

@@ -25,13 +25,13 @@ CONV = {"adapter": {"type": "conv"}}
 CTC = {
     "adapter": {"type": "ctc"},
     "ctc": {"tokens": list(range(20, 60))},
-    "state_head": {"probe": True, "classes": 3},
+    "state_head": {"gru": 16, "classes": 3},
 }
 
 
 @pytest.fixture(scope="session", params=["conv", "ctc"])
 def tiny_model(request: pytest.FixtureRequest) -> FreezeOmni:
-    """With the paper's adapter, and with the CTC one and its probe."""
+    """With the paper's adapter, and with the CTC one and a recurrent state head."""
     torch.manual_seed(5)
     form = CONV if request.param == "conv" else CTC
     model = freeze_omni.build(load(FreezeOmniConfig, {**COMMON, **form}))
@@ -69,8 +69,8 @@ def head(tiny_model, monkeypatch):
     script: list[str] = []
     rows = {"continue": [1.0, 0.0, 0.0], "respond": [0.0, 1.0, 0.0], "dismiss": [0.0, 0.0, 1.0]}
 
-    def probabilities(hidden):
-        return torch.tensor([[rows[script.pop(0) if script else "continue"]]])
+    def step(hidden, frames, memory):
+        return torch.tensor([[rows[script.pop(0) if script else "continue"]]]), memory
 
-    monkeypatch.setattr(tiny_model.state_head, "probabilities", probabilities)
+    monkeypatch.setattr(tiny_model.state_head, "step", step)
     return script

@@ -137,10 +137,10 @@ def test_the_llms_own_context_bounds_a_talk(tmp_path: Path) -> None:
 
 
 def test_dropped_turns_and_barge_ins_leave_nothing_behind(any_llm: Path) -> None:
-    """L3, L4: a turn that was dropped or probed ended the talk, or was still there."""
+    """L3, L4: a turn that was dropped, or a word read ahead, ended the talk, or was there."""
     llm = FrozenLLM.load(str(any_llm))
     torch.manual_seed(0)
-    model = tiny_models.tiny_model(llm=llm, state_head={"probe": True})
+    model = tiny_models.tiny_model(llm=llm, state_head={"gru": 16})
     noise = 0.3 * torch.randn(2560, generator=torch.Generator().manual_seed(1))
     manual = replace(GREEDY, duplex=DuplexConfig(vad="energy", turn=TurnConfig(detect="manual")))
     talk = Duplex(model, manual, speak=False)

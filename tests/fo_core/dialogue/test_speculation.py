@@ -35,11 +35,11 @@ def likely(tiny_model, monkeypatch):
     """Probabilities of state 1 that the head gives next, then 0."""
     script: list[float] = []
 
-    def probabilities(hidden):
+    def step(hidden, frames, memory):
         p = script.pop(0) if script else 0.0
-        return torch.tensor([[[1.0 - p, p, 0.0]]])
+        return torch.tensor([[[1.0 - p, p, 0.0]]]), memory
 
-    monkeypatch.setattr(tiny_model.state_head, "probabilities", probabilities)
+    monkeypatch.setattr(tiny_model.state_head, "step", step)
     return script
 
 
@@ -238,7 +238,7 @@ def test_a_dismissed_turn_drops_it(silent, vad, monkeypatch):
     rows = [[0.9, 0.0, 0.1], [0.9, 0.0, 0.1], [0.7, 0.2, 0.1], [0.0, 0.0, 1.0]]
     script = iter(rows)
     monkeypatch.setattr(
-        silent.state_head, "probabilities", lambda hidden: torch.tensor([[next(script)]])
+        silent.state_head, "step", lambda *_: (torch.tensor([[next(script)]]), None)
     )
     duplex = Duplex(silent, CFG, vad=vad)
     events = hear(duplex, quiet(1), loud(2), quiet(2))

@@ -26,7 +26,7 @@ PARTS = {
     "whisper-ctc": {
         "speech_encoder": {"type": "whisper", "path": None, "dim": 32, "heads": 2, "layers": 1},
         "adapter": {"type": "ctc"},
-        "state_head": {"probe": True},
+        "state_head": {"gru": 16},
     },
 }
 

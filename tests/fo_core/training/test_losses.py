@@ -1,15 +1,19 @@
-"""What the losses read is what a live session sees: probes, chunk counts, LLM hidden states."""
+"""What the losses read is what a live session sees: chunk counts, partial words, LLM states."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import tiny_models
 import torch
 
 from fo_core.data.collate import find_task
+from fo_core.dialogue.conversation import Conversation, new_prefixes
 from fo_core.dialogue.listener import Listener
+from fo_core.dialogue.settings import DialogueConfig
 from fo_core.errors import DataError
 from fo_core.models.llm.chat import encode
+from fo_core.models.steps import drive
 from fo_core.training.cache import ItemCache, one_item
 from fo_core.training.loop import run_stage
 from fo_core.training.losses.error_rate import token_errors, word_errors, words
@@ -24,7 +28,7 @@ from fo_core.training.losses.llm_rows import (
     earlier_turns,
     pack,
     run,
-    run_with_probes,
+    run_with_partials,
     text_divergence,
 )
 from fo_core.training.recipes import recipe
@@ -44,7 +48,7 @@ def model_with(llm, **parts):
     return tiny_models.tiny_model(llm=llm, **parts)
 
 
-CTC = {"adapter": {"type": "ctc", "max_run": 2}, "state_head": {"probe": True}}
+CTC = {"adapter": {"type": "ctc", "max_run": 2}, "state_head": {"gru": 16}}
 
 
 @pytest.mark.parametrize("parts", [{}, CTC])
@@ -53,12 +57,12 @@ def test_chunk_counts_are_those_of_the_stream(parts, tiny_llm, data):
     model = model_with(tiny_llm, **parts)
     batch = batch_of(data[0][0][:4])
     heard = encode_speech(model, batch, "fixed", ctc=model.adapter.requires_ctc)
-    counts = vectors_per_chunk(model, heard)
+    counts, partials = vectors_per_chunk(model, heard)
     vectors = speech_vectors(model, heard)
     for row, item in enumerate(batch["items"]):
         wave = torch.from_numpy(item.load_audio(16000))[None]
         features, encoder = model.features.init_state(1), model.speech_encoder.init_state(1)
-        adapter, seen, made = model.adapter.init_state(1), [], []
+        adapter, seen, made, held = model.adapter.init_state(1), [], [], []
         for start in range(0, wave.shape[1], 2560):
             piece = wave[:, start : start + 2560]
             piece = torch.nn.functional.pad(piece, (0, 2560 - piece.shape[1]))
@@ -68,23 +72,29 @@ def test_chunk_counts_are_those_of_the_stream(parts, tiny_llm, data):
             embeds, lens, adapter = model.adapter.step(frames, adapter, logits)
             made.append(embeds[0, : int(lens)])
             seen.append(sum(len(m) for m in made))
+            words = model.adapter.requires_ctc
+            held.append(model.adapter.flush(adapter)[0][0] if words else embeds[0, :0])
         made.append(model.adapter.flush(adapter)[0][0])
         assert counts[row, : len(seen)].tolist() == seen
         assert (counts[row, len(seen) :] == seen[-1]).all()
         assert torch.allclose(torch.cat(made), vectors[row], atol=1e-4)
+        for ours, theirs in zip(partials[row], held, strict=False):
+            assert torch.allclose(ours, theirs, atol=1e-4)
+        assert not any(len(each) for each in partials[row][len(held) :])
 
 
 @torch.no_grad()
-def test_a_probe_reads_what_a_session_reads_and_leaves_no_trace(tiny_llm):
+def test_a_partial_is_read_as_in_a_session_and_leaves_no_trace(tiny_llm):
     torch.manual_seed(0)
     model = model_with(tiny_llm)
     vectors = [torch.randn(5, 64), torch.randn(3, 64)]
     answers = [encode(tiny_llm.tokenizer, "abc"), encode(tiny_llm.tokenizer, "de")]
     prompt = model.prompt(1)[0]
     rows = pack(model, [model.chat] * 2, vectors, prompt, answers)
-    probes, seen = torch.randn(2, 4, 64), torch.tensor([[0, 2, 2, 5], [0, 0, 1, 3]])
+    seen = torch.tensor([[0, 2, 2, 5], [0, 0, 1, 3]])
+    partials = [[torch.randn(n, 64) for n in row] for row in ([1, 0, 2, 1], [0, 2, 0])]
     plain = run(model, rows)
-    hidden, at_chunks = run_with_probes(model, rows, probes, seen)
+    hidden, at_chunks = run_with_partials(model, rows, seen, partials)
     opening = tiny_llm.embed([*model.chat.system_ids, *model.chat.opening(True)])
     for row in range(2):
         length = int(rows.lens[row])
@@ -92,12 +102,39 @@ def test_a_probe_reads_what_a_session_reads_and_leaves_no_trace(tiny_llm):
         before = torch.cat([opening, prompt[None]], 1)
         for chunk in range(4):
             state = tiny_llm.init_state(1, 64)
-            _, state = tiny_llm.step(before, state)
-            heard = vectors[row][None, : int(seen[row, chunk])]
-            if heard.shape[1]:
-                _, state = tiny_llm.step(heard, state)
-            read, _ = tiny_llm.step(probes[row : row + 1, chunk : chunk + 1], state)
-            assert torch.allclose(read[0, 0], at_chunks[row, chunk], atol=1e-5)
+            held = [before, vectors[row][None, : int(seen[row, chunk])]]
+            held += [partials[row][chunk][None]] if chunk < len(partials[row]) else []
+            read, _ = tiny_llm.step(torch.cat(held, 1), state)
+            assert torch.allclose(read[0, -1], at_chunks[row, chunk], atol=1e-5)
+
+
+WORDS = {
+    "adapter": {"type": "words"},
+    "ctc": {"vocabulary": "pieces", "tokens": (), "pieces": (" ", *"abcdefghij")},
+    "state_head": {"gru": 16},
+}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("parts", [{}, CTC, WORDS])
+@torch.no_grad()
+def test_a_session_hears_the_states_that_training_saw(parts, alone, tiny_llm, data):
+    torch.manual_seed(3)
+    model = model_with(tiny_llm, **parts).eval()
+    item = dataclasses.replace(data[0][0][0], messages=())
+    batch = batch_of([item])
+    batch = ItemCache(partial(listen_once, llm=alone)).fill(model, batch)
+    trained = AnswerLoss(answers=not alone).logits(model, batch)[0].softmax(-1)
+    if parts is WORDS:
+        held = vectors_per_chunk(model, encode_speech(model, batch, "fixed", ctc=True))[1][0]
+        assert any(len(each) for each in held), "some chunk ends inside of a word"
+    talk = Conversation(model, DialogueConfig())
+    drive(talk.refeed(64, new_prefixes()))
+    talk.begin(0)
+    for chunk, expected in zip(batch["wave"][0].split(2560), trained, strict=False):
+        p = drive(talk.hear(chunk))
+        found = torch.tensor([p.continue_, p.respond, p.dismiss])
+        torch.testing.assert_close(found, expected, atol=3e-3 if alone and parts else 1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -111,8 +148,9 @@ def test_rows_predict_the_answer_and_its_end(tiny_llm):
     assert (rows.targets[0, : length - 3] == -1).all() and (rows.targets[1] == -1).all()
     hidden = run(model, rows)
     state = tiny_llm.init_state(1, 64)
-    opening = tiny_llm.embed([*model.chat.system_ids, *model.chat.opening(True)])
-    _, state = tiny_llm.step(opening, state)
+    ids = [*model.chat.system_ids, *model.chat.opening(True)]
+    own = int(rows.speech[0])  # of the opening that stand in the row
+    _, state = tiny_llm.step(tiny_llm.embed(ids[:-own]), state)
     stepped, _ = tiny_llm.step(rows.embeds[:1, :length], state)
     assert torch.allclose(stepped, hidden[:1, :length], atol=1e-5)
 

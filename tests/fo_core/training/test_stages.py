@@ -107,14 +107,14 @@ def test_the_prefix_learns_from_spoken_questions_too(context, tiny_llm, data, tm
     assert losses[-1] < losses[0]
 
 
-def test_the_ctc_adapter_and_the_probe_train_too(tiny_llm, data, tmp_path):
-    parts = {"adapter": {"type": "ctc"}, "state_head": {"probe": True}}
+def test_the_ctc_adapter_and_a_recurrent_state_head_train_too(tiny_llm, data, tmp_path):
+    parts = {"adapter": {"type": "ctc"}, "state_head": {"gru": 16}}
     model = fresh(tiny_llm, **parts)
     run(model, "input-2", data, tmp_path / "2", "stage.ctc=0.5", "train.max_steps=4")
     assert float(model.adapter.gate.detach().abs()) > 0
-    before = model.state_head.probe_net[1].weight.clone()
+    before = model.state_head.sound[1].weight.clone()
     result = run(model, "input-3", data, tmp_path / "3")
-    assert not torch.equal(model.state_head.probe_net[1].weight, before)
+    assert not torch.equal(model.state_head.sound[1].weight, before)
     states = [row["val_state_loss"] for row in result.history if "val_state_loss" in row]
     assert states[-1] < 0.9 * states[0]
 
