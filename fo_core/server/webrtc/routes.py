@@ -15,8 +15,7 @@ from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import EngineError, FoError
 from fo_core.server.access.answers import body_of, fields_of, json_of, leave, preflight, refusal
 from fo_core.server.access.keys import Access, key_of
-from fo_core.server.client import Client
-from fo_core.server.connection import Connection
+from fo_core.server.connection import Connection, Protocol
 from fo_core.server.context import ServerContext
 from fo_core.server.logs import request_id
 from fo_core.server.messages import Refused, new_id
@@ -123,7 +122,7 @@ class Calls:
         id: str,  # noqa: A002 the protocol's word
         sdp: str,
         settings: SessionSettings,
-        protocol: Callable[..., Client] | None = None,
+        protocol: Protocol | None = None,
     ) -> str:
         """Open a call; the SDP answer.
 
