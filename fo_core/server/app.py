@@ -121,9 +121,11 @@ def make_app(
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     def locked(request: Request) -> JSONResponse | None:
-        if access.has_key(request.headers, request.query_params):
-            return None
-        return refusal(Refused("the API key is wrong or missing", code="invalid_api_key"))
+        try:
+            access.check(request.headers, request.query_params)
+        except Refused as wrong:
+            return refusal(wrong)
+        return None
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import FoError
 from fo_core.server.access.answers import body_of, json_of, leave, refusal
-from fo_core.server.access.keys import Access, check_query
+from fo_core.server.access.keys import NO_KEY, Access
 from fo_core.server.budget import Budget
 from fo_core.server.connection import FLOOD, Connection, Protocol, turn_away
 from fo_core.server.context import ServerContext
@@ -39,7 +39,7 @@ NOT_HERE = {
     "content": "no recordings: nothing of a session is stored",
     "attach": "no second connection (sideband) to a session",
 }
-SECRETS = "the API key is wrong or missing (a client secret is for /v1/realtime)"
+SECRETS = f"{NO_KEY} (a client secret is for /v1/realtime)"
 
 
 class LiveRoutes:
@@ -151,9 +151,7 @@ class LiveRoutes:
             Refused: It has not, is a page of another site, or asks for something in its query.
         """
         self._access.check_origin(request.headers, request.headers.get("host"))
-        if not self._access.has_key(request.headers, request.query_params):
-            raise Refused(SECRETS, code="invalid_api_key")
-        check_query(request.query_params, ("api_key",))
+        self._access.check(request.headers, request.query_params, SECRETS)
 
     # --- WebRTC ---
 

@@ -6,11 +6,12 @@ import asyncio
 import json
 from typing import Any
 
+import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
 from fo_core.dialogue.settings import TurnConfig
-from fo_core.server.access.keys import QUERY, Access
+from fo_core.server.access.keys import CALL_QUERY, QUERY, Access
 from fo_core.server.context import ServeConfig
 from fo_core.server.messages import Refused
 from fo_core.server.settings import SessionSettings
@@ -50,3 +51,31 @@ def test_a_session_of_transcripts_alone_is_not_opened_as_an_ordinary_one(server:
     told = asyncio.run(ask())
     assert told["type"] == "error" and told["error"]["param"] == "intent"
     assert server.empty()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "possible"),
+    [
+        ("POST", "/v1/realtime/calls", "model, api_key, states"),  # the server plays
+        ("POST", "/v1/realtime/calls/rtc_1/hangup", "api_key"),
+        ("DELETE", "/v1/realtime/calls/rtc_1", "api_key"),
+        ("POST", "/v1/realtime/client_secrets", "api_key"),
+        ("POST", "/v1/live/sessions", "api_key"),
+        ("POST", "/v1/live/sessions/live_1/hangup", "api_key"),
+        ("GET", "/v1/models", "api_key"),
+        ("GET", "/metrics", "api_key"),
+    ],
+)
+def test_a_request_refuses_what_its_address_cannot_have(
+    server: Any, method: str, path: str, possible: str
+) -> None:
+    url = f"http://127.0.0.1:{server.port}{path}?yield=1"
+    answer = httpx2.request(method, url)
+    wrong = answer.json()["error"]
+    assert (answer.status_code, wrong["code"]) == (400, "unknown_parameter")
+    assert wrong["message"] == f"no query parameter 'yield' here; possible: {possible}"
+
+
+def test_a_call_takes_the_others() -> None:
+    access = Access(ServeConfig(), lambda: FIRST)
+    assert access.session({}, dict.fromkeys(CALL_QUERY, "1"), None, CALL_QUERY) is FIRST
