@@ -34,20 +34,20 @@ Model = Annotated[
 ]
 
 
-def _renamed(new: str, example: str) -> Any:
-    """A callback for an option that has another name now."""
+def _renamed(old: str, new: str) -> Any:
+    """A hidden option of before, which is refused with its name now."""
 
-    def refuse(value: str | None) -> None:
+    def refuse(value: str | bool | None) -> None:
         if value:
-            raise FoError(f"--size {value}: this option is {new} now", do=example.format(value))
+            given = "" if value is True else f" {value}"
+            what = f"{old}{given}: this option is {new} now"
+            raise FoError(what, do=f"write {new}{given}")
 
-    return refuse
+    return typer.Option(old, hidden=True, callback=refuse)
 
 
-OldSize = Annotated[  # of `fo train` and `fo profile throughput`
-    str | None,
-    typer.Option("--size", hidden=True, callback=_renamed("--recipe", "write --recipe {}")),
-]
+OldSize = Annotated[str | None, _renamed("--size", "--recipe")]  # of `fo train`, `fo profile ..`
+OldAnyway = Annotated[bool, _renamed("--anyway", "--force")]  # of `fo models calibrate`
 RandomSize = Annotated[
     Literal["tiny", "smol", "small", "paper"] | None,
     typer.Option("--size", help="A whole model of this shape, with --random (paper: 7 B LLM)."),
@@ -200,8 +200,11 @@ def writable(path: Path, what: str, *kinds: str) -> Path:
         kinds: Suffixes that a file may have, such as ".png"; none: any.
 
     Raises:
-        FoError: A part of the path is a file, the folder is read-only, or the suffix is another.
+        FoError: A part of the path is a file, the folder is read-only, or the suffix is another;
+            or a file is asked for where a folder is.
     """
+    if kinds and path.is_dir():
+        raise FoError(f"{what} {path}: there is a folder", do="name another place")
     if kinds and path.suffix.lower() not in kinds:
         raise FoError(f"{what} {path}: it is of another kind", possible=", ".join(kinds))
     for folder in path.absolute().parents:
