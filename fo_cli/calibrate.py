@@ -37,14 +37,15 @@ def calibrate(
     write: Annotated[
         bool, typer.Option("--write", help="Write the settings and the curve into dialogue.json.")
     ] = False,
-    anyway: Annotated[
+    force: Annotated[
         bool,
         typer.Option(
-            "--anyway",
+            "--force",
             help="With --write: also where no setting meets both shares (the nearest is taken), or "
             "where the turns are few.",
         ),
     ] = False,
+    old_anyway: options.OldAnyway = False,
     out: shared.Out = None,
     limit: shared.Limit = None,
     resume: shared.Resume = True,
@@ -106,8 +107,8 @@ def calibrate(
     if unheard:
         render.note(f"{len(unheard)} of {len(rows)} could not be heard, such as "
                     f"{unheard[0]['id']}: {unheard[0]['why']}")  # fmt: skip
-    if write and against and not anyway:
-        raise DataError(f"nothing was written: {against}", do="other shares, or --anyway")
+    if write and against and not force:
+        raise DataError(f"nothing was written: {against}", do="other shares, or --force")
     if against:
         render.note(against)
     if not write:
