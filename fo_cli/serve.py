@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -122,6 +123,7 @@ def serve(
     talks (dialogue.json of its folder). SIGTERM and Ctrl-C let running replies end; a second one
     stops at once.
     """
+    _port_free(host, port)
     named = str(model)
     model = options.model_folder(model)
     known = named == DEFAULT or is_hub_name(named)
@@ -141,10 +143,10 @@ def serve(
         raise EngineError(
             f"the server needs the package {error.name}", do="pip install 'freeze-omni[serve]'"
         ) from error
+    pages = tuple(check_origin(origin) for origin in origins or ())
     key = os.environ.get(KEY_VARIABLE) or None
     if host not in ("127.0.0.1", "localhost", "::1") and key is None:
         render.note(f"anyone who reaches {host} can talk; set {KEY_VARIABLE} to want a key")
-    _port_free(host, port)
 
     from fo_core.dialogue.sessions.pool import Pool, PoolConfig
     from fo_core.dialogue.settings import read_dialogue
@@ -162,7 +164,7 @@ def serve(
         session_seconds=seconds,
         certificate=certificate,
         private_key=private_key,
-        origins=tuple(check_origin(origin) for origin in origins or ()),
+        origins=pages,
     )
     drain = Drain(drain_seconds)
     app = make_app(pool, dialogue, name, models[0].config.llm.system or "", cfg, drain)
@@ -217,6 +219,6 @@ def _port_free(host: str, port: int) -> None:
             probe.bind((host, port))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FoError(
-            f"cannot listen at {host}:{port}: {reason}", do="give another --port"
-        ) from error
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        do = f"give another {'--host' if elsewhere else '--port'}"
+        raise FoError(f"cannot listen at {host}:{port}: {reason}", do=do) from error
