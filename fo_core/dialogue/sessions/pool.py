@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import shared_vad
 from fo_core.dialogue.commands import Command, Configure, Respond
@@ -31,7 +31,7 @@ from fo_core.dialogue.sessions.pool_stats import PoolStats
 from fo_core.dialogue.sessions.talk import Overflow, Reason, Talk
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig, effective_context
 from fo_core.engines.vad import Vad
-from fo_core.errors import ConfigError, FoError
+from fo_core.errors import FoError
 from fo_core.models import voices
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
@@ -68,9 +68,7 @@ class PoolConfig:
     clock: Literal["wall", "sound"] = "wall"
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_sessions", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"pool.{name} is {getattr(self, name)}", possible="1 or more")
+        check_ranges(self, "pool", **dict.fromkeys(("workers", "max_sessions", "batch"), (1, None)))
 
 
 class Pool:
