@@ -110,7 +110,7 @@ def file(
     from fo_core.shipped import recording
 
     question = options.existing_file(recording(question), "question")
-    options.writable(out, "reply", *SOUNDS)
+    options.writable(out, "reply", *SOUNDS, read=[question])
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 
     from fo_core.dialogue.drivers.answer import file_talk
@@ -124,9 +124,10 @@ def file(
 
     def answer(number: int, name: str) -> None:
         path = options.existing_file(Path(name).expanduser(), "question")
+        reply = options.writable(numbered(out, number), "reply", read=[path])
         wave = waves.pop(number, None)
         wave = audio.read(path, 16000, channel=channel) if wave is None else wave
-        _answer_wave(talk, path, wave, numbered(out, number), json)
+        _answer_wave(talk, path, wave, reply, json)
         options.say_channels(path, channel)
 
     _answer_all(str(question), again, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -191,18 +192,21 @@ def existing_data(path: Path, what: str) -> Path:
     return path if is_shards(path) else existing_file(path, what)
 
 
-def writable(path: Path, what: str, *kinds: str) -> Path:
+def writable(path: Path, what: str, *kinds: str, read: Sequence[Path] = ()) -> Path:
     """A place that can be written: the nearest folder above it that exists must be writable.
 
     Args:
         path: The place.
         what: What is to lie there.
         kinds: Suffixes that a file may have, such as ".png"; none: any.
+        read: What the command reads, which stays as it is.
 
     Raises:
         FoError: A part of the path is a file, the folder is read-only, or the suffix is another;
-            or a file is asked for where a folder is.
+            a file is asked for where a folder is; or it is read.
     """
+    if path.exists() and any(each.exists() and path.samefile(each) for each in read):
+        raise FoError(f"{what} {path}: that is what is read", do="name another place")
     if kinds and path.is_dir():
         raise FoError(f"{what} {path}: there is a folder", do="name another place")
     if kinds and path.suffix.lower() not in kinds:
