@@ -13,6 +13,8 @@ import typer
 from fo_cli import models_hub, models_voices, options, render
 from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
+from fo_core.errors import FoError
+from fo_core.shipped import DEFAULT
 
 app = typer.Typer(
     no_args_is_help=True, help="Model folders: info, voices, fetch, push, import, export."
@@ -24,6 +26,7 @@ app.command("calibrate")(calibrate)
 app.command("voices")(models_voices.voices)
 app.command("add-voice")(models_voices.add)
 
+RUNS = Path("runs")  # where trained models lie
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 
 
@@ -70,17 +73,24 @@ def describe(folder: Path) -> dict[str, Any]:
 
 @app.command("list")
 def list_models(
-    root: Annotated[Path, typer.Argument(help="Folder to search.", metavar="DIR")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="Folder to search.", metavar="DIR")] = RUNS,
     json: options.Json = False,
 ) -> None:
     """List the model folders below a folder."""
-    options.existing_folder(root, "folder")
-    found = [describe(c.parent) for c in sorted(root.rglob("config.json")) if _is_model(c)]
+    if root != RUNS or root.exists():
+        options.existing_folder(root, "folder")
+    found = []
+    for path in filter(_is_model, sorted(root.rglob("config.json"))):
+        try:
+            found.append(describe(path.parent))
+        except FoError as error:  # a damaged one; the others are there all the same
+            render.note(f"left out: {' '.join(str(error).split())}")
     if json:
         render.as_json(found)
         return
     if not found:
-        render.note(f"no model folder below {root}; do: fo demo makes one")
+        render.note(f"no model folder below {root}; {DEFAULT} ships with the package; "
+                    "do: fo demo makes one of your own")  # fmt: skip
         return
     rows = [
         (

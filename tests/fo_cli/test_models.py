@@ -19,6 +19,18 @@ def test_list_finds_models_and_nothing_else(tiny_model, tmp_path):
     assert run(app, ["models", "list", str(tmp_path / "no")]).exit_code == 1
 
 
+def test_list_goes_on_behind_a_damaged_model_and_without_runs(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run(app, ["models", "list"])
+    assert found.exit_code == 0 and "fo-smol ships with the package" in found.stderr
+    for name in ("a", "b"):
+        shutil.copytree(tiny_model, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "a" / "adapter.safetensors").write_bytes(b"half")
+    found = run(app, ["models", "list", "--json"])
+    assert [m["folder"] for m in json.loads(found.stdout)] == ["runs/b"]
+    assert "left out: runs/a/adapter.safetensors is not a whole" in found.stderr
+
+
 def test_info_says_types_sizes_and_what_is_trained(tiny_model, tmp_path):
     model = tmp_path / "half"
     shutil.copytree(tiny_model, model)
