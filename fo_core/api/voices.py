@@ -17,7 +17,7 @@ from fo_core.config import replace, to_dict
 from fo_core.engines import speaker_similarity
 from fo_core.errors import CheckpointError, ConfigError, EngineError
 from fo_core.io import audio
-from fo_core.io.files import write_json
+from fo_core.io.files import new_folder, write_json
 from fo_core.models import voices
 from fo_core.models.codec.mel import LogMel
 from fo_core.models.codec.token_codec import TokenCodec
@@ -94,13 +94,17 @@ def add_voice(
         codec.voice_of([torch.from_numpy(found.wave)]), f"{Path(clip).name}, {found.seconds:.1f} s"
     )
     measured = _measured(codec, config, voice, found)
-    if target != folder:
-        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("files.json", ".*"))
     named = {**config.voices, name: voice}
     if own and config.voice and voices.own_name(config) == voices.OWN:
         named.setdefault("original", VoiceConfig(config.voice, f"the model's own before {name}"))
     changed = replace(config, voices=named, voice=voice.global_tokens if own else config.voice)
-    write_json(target / "config.json", to_dict(changed))
+    if target == folder:
+        write_json(target / "config.json", to_dict(changed))
+    else:
+        with new_folder(target) as made:
+            left = shutil.ignore_patterns("files.json", ".*")
+            shutil.copytree(folder, made, ignore=left, dirs_exist_ok=True)
+            write_json(made / "config.json", to_dict(changed))
     return AddedVoice(name, target, voice, one_speaker=found.one_speaker, **measured)
 
 

@@ -101,6 +101,32 @@ def draft_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` only when the block ends well.
+
+    Raises:
+        CheckpointError: ``out`` holds something already, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is not empty", do="name a new folder")
+    with contextlib.ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(draft_folder(out))
+        except OSError as error:
+            what = f"cannot write {out}: {error}"
+            raise CheckpointError(what, do="name a writable place") from error
+        try:
+            yield folder
+            folder.chmod(0o755)
+            if out.exists():
+                out.rmdir()
+            os.replace(folder, out)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {out}: {error}", do="free space there") from error
+
+
+@contextlib.contextmanager
 def _draft(path: Path, stem: str, suffix: str | None = None) -> Iterator[Path]:
     """A new hidden file beside ``path``; a folder where there is no suffix.
 
