@@ -18,6 +18,7 @@ from fo_core.registry import did_you_mean
 from fo_core.shipped import DEFAULT
 
 KEY_VARIABLE = "FO_API_KEY"
+WEEK = 10_080  # minutes
 
 
 def read_options(context: typer.Context, path: Path | None) -> Path | None:
@@ -77,7 +78,9 @@ def serve(
     ] = None,
     session_minutes: Annotated[
         float,
-        typer.Option("--session-minutes", min=0.1, help="Maximum length of a session, minutes."),
+        typer.Option(
+            "--session-minutes", min=0.1, max=WEEK, help="Maximum length of a session, minutes."
+        ),
     ] = 60.0,
     origins: Annotated[
         list[str] | None,
@@ -92,6 +95,7 @@ def serve(
         typer.Option(
             "--drain-seconds",
             min=0,
+            max=86_400,
             help="Seconds that running replies may take to end after SIGTERM.",
         ),
     ] = 30.0,

@@ -36,6 +36,14 @@ def test_one_line(args: list[str], said: str, tmp_path: Path, monkeypatch: pytes
     assert said in error("--model", "model", "--port", "0", *args)
 
 
+@pytest.mark.parametrize("option", ["--session-minutes", "--drain-seconds"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e9"])
+def test_a_time_without_an_end_is_refused(option: str, value: str) -> None:
+    """Sessions of a server without an end failed at their first event: it has no date."""
+    done = CliRunner().invoke(app, ["serve", "--model", "none", option, value])
+    assert done.exit_code == 2 and option in done.stderr
+
+
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     import socket
 
