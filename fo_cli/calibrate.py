@@ -10,7 +10,7 @@ import typer
 from fo_cli import options, render
 from fo_cli.eval import options as shared
 from fo_core.devices.compute import choose as choose_device
-from fo_core.errors import DataError
+from fo_core.errors import DataError, FoError
 from fo_core.progress import Bars
 
 
@@ -72,6 +72,8 @@ def calibrate(
     from fo_core.dialogue.settings import FILE, read_dialogue, write_calibration
     from fo_core.io.files import read_jsonl, write_json
 
+    if force and not write:
+        raise FoError("--force is for --write", do="add --write, or leave it out")
     folder = options.model_folder(model)
     dialogue = read_dialogue(folder)
     rows, left = read_states(manifest.read(options.existing_file(states, "manifest")))

@@ -14,7 +14,7 @@ from fo_cli import models_hub, models_voices, options, render
 from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
 from fo_core.errors import FoError
-from fo_core.shipped import DEFAULT
+from fo_core.shipped import DEFAULT, RUNS, is_shipped
 
 app = typer.Typer(
     no_args_is_help=True, help="Model folders: info, voices, fetch, push, import, export."
@@ -26,7 +26,6 @@ app.command("calibrate")(calibrate)
 app.command("voices")(models_voices.voices)
 app.command("add-voice")(models_voices.add)
 
-RUNS = Path("runs")  # where trained models lie
 Folder = Annotated[Path, typer.Argument(help="Model folder.", metavar="DIR")]
 
 
@@ -215,12 +214,15 @@ def language_model(
 
     Use texts like what users will say; never those of an evaluation set.
     """
-    options.existing_folder(folder, "model folder")
+    folder = options.model_folder(folder)
+    if is_shipped(folder):
+        what = f"the model {folder.name} ships with the package and stays as it is"
+        raise FoError(what, possible="a copy of its folder")
     for path in texts:
         options.existing_file(path, "file of texts")
 
     from fo_core.data import manifest
-    from fo_core.errors import FoError
+    from fo_core.io.files import read_text
     from fo_core.models.encoder.piece_lm import PieceLM
     from fo_core.models.encoder.vocabulary import PieceVocabulary
     from fo_core.models.freeze_omni import read_config
@@ -234,7 +236,7 @@ def language_model(
             if path.suffix == ".jsonl":
                 yield from (item.text for item in manifest.read_lines(path))
             else:
-                yield from path.read_text(encoding="utf-8").splitlines()
+                yield from read_text(path).splitlines()
 
     lm = PieceLM.count(PieceVocabulary(pieces), lines(), least)
     lm.save(folder)

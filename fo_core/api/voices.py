@@ -23,7 +23,7 @@ from fo_core.models.codec.mel import LogMel
 from fo_core.models.codec.token_codec import TokenCodec
 from fo_core.models.freeze_omni import load_codec
 from fo_core.models.model_config import FreezeOmniConfig, VoiceConfig, read_config
-from fo_core.shipped import DEFAULT, model_folder
+from fo_core.shipped import DEFAULT, is_shipped, model_folder
 from fo_core.streaming import SAMPLE_RATE
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -122,7 +122,7 @@ def _target(folder: Path, out: Path | None) -> Path:
         if out.exists():
             raise CheckpointError(f"--out {out} exists", do="name a new folder")
         return out
-    shipped = folder.parent.name == "shipped_models" and folder.name == DEFAULT
+    shipped = is_shipped(folder)
     if shipped or not os.access(folder / "config.json", os.W_OK):
         why = "ships with the package and stays as it is" if shipped else "is read-only"
         raise CheckpointError(

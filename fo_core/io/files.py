@@ -182,6 +182,20 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text file.
+
+    Raises:
+        DataError: It cannot be read, or is not text in UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}", do="check the path") from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:

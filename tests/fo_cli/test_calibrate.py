@@ -98,6 +98,8 @@ def test_where_no_setting_meets_both_shares_nothing_is_written_unless_told(
     refused = said(*args, "--write", code=1).stderr.splitlines()[-1]
     assert "nothing was written: no setting has" in refused and "--force" in refused
     assert (model / "dialogue.json").read_bytes() == before
+    idle = said(*args, "--force", code=1).stderr
+    assert idle == "error: --force is for --write; do: add --write, or leave it out\n"
     assert said(*args, "--write", "--anyway", code=1).stderr == (
         "error: --anyway: this option is --force now; do: write --force\n"
     )
