@@ -14,13 +14,12 @@ from typing import IO, Any
 
 from data_prep.checks import short_hash
 from data_prep.corpora import CORPORA, Broken, CorpusOptions, Utterance
-from data_prep.runner.journal import only_run
 from data_prep.runner.ordered import ordered_map
 from data_prep.runner.run import Progress, RunConfig, quiet
 from fo_core.data.manifest import Item, to_cut
 from fo_core.errors import ConfigError, DataError, FoError
 from fo_core.io import audio
-from fo_core.io.files import replacing, write_json
+from fo_core.io.files import only_run, replacing, write_json
 
 EVERY = 200  # utterances between two calls of progress
 

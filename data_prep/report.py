@@ -21,13 +21,12 @@ from data_prep.steps.encode_turns import DECODED
 from fo_core.data import manifest
 from fo_core.data.manifest import Item
 from fo_core.errors import DataError, FoError
-from fo_core.io.files import only_run, read_json, remove_temporary, replacing
+from fo_core.io.files import only_run, read_json, replacing
 from fo_core.report import plots
 from fo_core.report.document import Document, Picture, Sample, Section, Sound, Table
 from fo_core.report.writer import write_document
 from fo_core.streaming import SAMPLE_RATE
 
-WRITTEN = ("rejects.jsonl", "report.json", "report.md", "report.html")
 LISTEN = 10  # items to listen to
 DECODINGS = 3  # of them decoded from their tokens
 PLOTTED = ("question", "incomplete", "backchannel", "aside", "noise")
@@ -73,7 +72,6 @@ def write_report(out: Path) -> dict[str, Path]:
     if not reports:
         raise DataError(f"no step has run in {out}", do="run fo prepare-data first")
     with only_run(out):
-        remove_temporary(*(out / name for name in WRITTEN))
         return _written(out, reports)
 
 

@@ -10,7 +10,7 @@ import typer
 from fo_cli import options, render
 from fo_cli.eval import options as shared
 from fo_core.devices.compute import choose as choose_device
-from fo_core.errors import DataError
+from fo_core.errors import DataError, FoError
 from fo_core.progress import Bars
 
 
@@ -37,14 +37,15 @@ def calibrate(
     write: Annotated[
         bool, typer.Option("--write", help="Write the settings and the curve into dialogue.json.")
     ] = False,
-    anyway: Annotated[
+    force: Annotated[
         bool,
         typer.Option(
-            "--anyway",
+            "--force",
             help="With --write: also where no setting meets both shares (the nearest is taken), or "
             "where the turns are few.",
         ),
     ] = False,
+    old_anyway: options.OldAnyway = False,
     out: shared.Out = None,
     limit: shared.Limit = None,
     resume: shared.Resume = True,
@@ -71,6 +72,8 @@ def calibrate(
     from fo_core.dialogue.settings import FILE, read_dialogue, write_calibration
     from fo_core.io.files import read_jsonl, write_json
 
+    if force and not write:
+        raise FoError("--force is for --write", do="add --write, or leave it out")
     folder = options.model_folder(model)
     dialogue = read_dialogue(folder)
     rows, left = read_states(manifest.read(options.existing_file(states, "manifest")))
@@ -106,8 +109,8 @@ def calibrate(
     if unheard:
         render.note(f"{len(unheard)} of {len(rows)} could not be heard, such as "
                     f"{unheard[0]['id']}: {unheard[0]['why']}")  # fmt: skip
-    if write and against and not anyway:
-        raise DataError(f"nothing was written: {against}", do="other shares, or --anyway")
+    if write and against and not force:
+        raise DataError(f"nothing was written: {against}", do="other shares, or --force")
     if against:
         render.note(against)
     if not write:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Talk to a model: live, or one question.")
 app.command("mic")(mic)
+SOUNDS = (".wav", ".flac")  # that a reply can be written as
 
 Reply = Annotated[
     Path | None, typer.Option("--out", help="Sound file of the reply.", metavar="REPLY.wav")
@@ -70,12 +71,6 @@ def numbered(out: Path, number: int) -> Path:
     return out if not number else out.with_stem(f"{out.stem}-{number + 1}")
 
 
-def _reply_path(out: Path) -> Path:
-    if out.suffix.lower() not in (".wav", ".flac"):
-        raise FoError(f"--out {out}: unknown kind of sound file", possible=".wav, .flac")
-    return options.writable(out, "reply")
-
-
 def _save(out: Path, wave: Tensor, rate: int) -> str | None:
     """Write the reply; None where there is none to write."""
     from fo_core.io import audio
@@ -115,7 +110,7 @@ def file(
     from fo_core.shipped import recording
 
     question = options.existing_file(recording(question), "question")
-    _reply_path(out)
+    options.writable(out, "reply", *SOUNDS, read=[question])
     waves = {0: audio.read(question, 16000, channel=channel)}  # before the model is loaded
 
     from fo_core.dialogue.drivers.answer import file_talk
@@ -129,9 +124,10 @@ def file(
 
     def answer(number: int, name: str) -> None:
         path = options.existing_file(Path(name).expanduser(), "question")
+        reply = options.writable(numbered(out, number), "reply", read=[path])
         wave = waves.pop(number, None)
         wave = audio.read(path, 16000, channel=channel) if wave is None else wave
-        _answer_wave(talk, path, wave, numbered(out, number), json)
+        _answer_wave(talk, path, wave, reply, json)
         options.say_channels(path, channel)
 
     _answer_all(str(question), again, answer)
@@ -187,7 +183,7 @@ def text(
     if not question.strip():
         raise FoError("the question is empty", do="type one")
     if out is not None:
-        _reply_path(out)
+        options.writable(out, "reply", *SOUNDS)
 
     from fo_core.dialogue.drivers.answer import file_talk
     from fo_core.dialogue.settings import read_dialogue

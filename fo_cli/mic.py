@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BLOCK = 320  # samples at 16 kHz: 20 ms
 TAIL_SECONDS = 30.0  # longest wait for the answer after the end of a file
 BARS = " ▁▂▃▄▅▆▇█"
+RECORDED = ("user.wav", "bot.wav", "talk.json")  # both sides and a log
 
 
 def mic(
@@ -87,7 +88,8 @@ def mic(
     if recording is not None:
         options.existing_file(recording, "recording")
     if record is not None:
-        options.writable(record / "talk.json", "recording")
+        for name in RECORDED:
+            options.writable(record / name, "recording", read=[recording] if recording else ())
     given = _turn(interrupt, detect, sets or [])
     model = options.model_folder(model)
     who = system, options.voice_of(model, voice)
@@ -261,8 +263,8 @@ def _recorder(folder: Path | None, rate: int) -> Iterator[Any]:
 
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        soundfile.SoundFile(folder / "user.wav", "w", 16000, 1, "PCM_16") as ours,
-        soundfile.SoundFile(folder / "bot.wav", "w", rate, 1, "PCM_16") as theirs,
+        soundfile.SoundFile(folder / RECORDED[0], "w", 16000, 1, "PCM_16") as ours,
+        soundfile.SoundFile(folder / RECORDED[1], "w", rate, 1, "PCM_16") as theirs,
     ):
 
         def keep(user: np.ndarray | None, bot: np.ndarray | None) -> None:
@@ -352,7 +354,7 @@ def _summary(talking: _Talking, record: Path | None, json: bool) -> None:
     live = talking.live
     found = {"turns": _rows(live.turns), "dismissed": live.dismissed, "errors": talking.errors}
     if record is not None:
-        write_json(record / "talk.json", found)
+        write_json(record / RECORDED[2], found)
     if json:
         render.as_json(found)
         return

@@ -13,6 +13,8 @@ import typer
 from fo_cli import models_hub, models_voices, options, render
 from fo_cli.calibrate import calibrate
 from fo_cli.eval.card import card
+from fo_core.errors import FoError
+from fo_core.shipped import DEFAULT, RUNS, is_shipped
 
 app = typer.Typer(
     no_args_is_help=True, help="Model folders: info, voices, fetch, push, import, export."
@@ -70,17 +72,24 @@ def describe(folder: Path) -> dict[str, Any]:
 
 @app.command("list")
 def list_models(
-    root: Annotated[Path, typer.Argument(help="Folder to search.", metavar="DIR")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="Folder to search.", metavar="DIR")] = RUNS,
     json: options.Json = False,
 ) -> None:
     """List the model folders below a folder."""
-    options.existing_folder(root, "folder")
-    found = [describe(c.parent) for c in sorted(root.rglob("config.json")) if _is_model(c)]
+    if root != RUNS or root.exists():
+        options.existing_folder(root, "folder")
+    found = []
+    for path in filter(_is_model, sorted(root.rglob("config.json"))):
+        try:
+            found.append(describe(path.parent))
+        except FoError as error:  # a damaged one; the others are there all the same
+            render.note(f"left out: {' '.join(str(error).split())}")
     if json:
         render.as_json(found)
         return
     if not found:
-        render.note(f"no model folder below {root}; do: fo demo makes one")
+        render.note(f"no model folder below {root}; {DEFAULT} ships with the package; "
+                    "do: fo demo makes one of your own")  # fmt: skip
         return
     rows = [
         (
@@ -205,12 +214,15 @@ def language_model(
 
     Use texts like what users will say; never those of an evaluation set.
     """
-    options.existing_folder(folder, "model folder")
+    folder = options.model_folder(folder)
+    if is_shipped(folder):
+        what = f"the model {folder.name} ships with the package and stays as it is"
+        raise FoError(what, possible="a copy of its folder")
     for path in texts:
         options.existing_file(path, "file of texts")
 
     from fo_core.data import manifest
-    from fo_core.errors import FoError
+    from fo_core.io.files import read_text
     from fo_core.models.encoder.piece_lm import PieceLM
     from fo_core.models.encoder.vocabulary import PieceVocabulary
     from fo_core.models.freeze_omni import read_config
@@ -224,7 +236,7 @@ def language_model(
             if path.suffix == ".jsonl":
                 yield from (item.text for item in manifest.read_lines(path))
             else:
-                yield from path.read_text(encoding="utf-8").splitlines()
+                yield from read_text(path).splitlines()
 
     lm = PieceLM.count(PieceVocabulary(pieces), lines(), least)
     lm.save(folder)

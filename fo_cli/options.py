@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,20 +35,20 @@ Model = Annotated[
 ]
 
 
-def _renamed(new: str, example: str) -> Any:
-    """A callback for an option that has another name now."""
+def _renamed(old: str, new: str) -> Any:
+    """A hidden option of before, which is refused with its name now."""
 
-    def refuse(value: str | None) -> None:
+    def refuse(value: str | bool | None) -> None:
         if value:
-            raise FoError(f"--size {value}: this option is {new} now", do=example.format(value))
+            given = "" if value is True else f" {value}"
+            what = f"{old}{given}: this option is {new} now"
+            raise FoError(what, do=f"write {new}{given}")
 
-    return refuse
+    return typer.Option(old, hidden=True, callback=refuse)
 
 
-OldSize = Annotated[  # of `fo train` and `fo profile throughput`
-    str | None,
-    typer.Option("--size", hidden=True, callback=_renamed("--recipe", "write --recipe {}")),
-]
+OldSize = Annotated[str | None, _renamed("--size", "--recipe")]  # of `fo train`, `fo profile ..`
+OldAnyway = Annotated[bool, _renamed("--anyway", "--force")]  # of `fo models calibrate`
 RandomSize = Annotated[
     Literal["tiny", "smol", "small", "paper"] | None,
     typer.Option("--size", help="A whole model of this shape, with --random (paper: 7 B LLM)."),
@@ -191,17 +192,23 @@ def existing_data(path: Path, what: str) -> Path:
     return path if is_shards(path) else existing_file(path, what)
 
 
-def writable(path: Path, what: str, *kinds: str) -> Path:
+def writable(path: Path, what: str, *kinds: str, read: Sequence[Path] = ()) -> Path:
     """A place that can be written: the nearest folder above it that exists must be writable.
 
     Args:
         path: The place.
         what: What is to lie there.
         kinds: Suffixes that a file may have, such as ".png"; none: any.
+        read: What the command reads, which stays as it is.
 
     Raises:
-        FoError: A part of the path is a file, the folder is read-only, or the suffix is another.
+        FoError: A part of the path is a file, the folder is read-only, or the suffix is another;
+            a file is asked for where a folder is; or it is read.
     """
+    if path.exists() and any(each.exists() and path.samefile(each) for each in read):
+        raise FoError(f"{what} {path}: that is what is read", do="name another place")
+    if kinds and path.is_dir():
+        raise FoError(f"{what} {path}: there is a folder", do="name another place")
     if kinds and path.suffix.lower() not in kinds:
         raise FoError(f"{what} {path}: it is of another kind", possible=", ".join(kinds))
     for folder in path.absolute().parents:

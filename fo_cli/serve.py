@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,7 @@ from fo_core.registry import did_you_mean
 from fo_core.shipped import DEFAULT
 
 KEY_VARIABLE = "FO_API_KEY"
+WEEK = 10_080  # minutes
 
 
 def read_options(context: typer.Context, path: Path | None) -> Path | None:
@@ -76,7 +78,9 @@ def serve(
     ] = None,
     session_minutes: Annotated[
         float,
-        typer.Option("--session-minutes", min=0.1, help="Maximum length of a session, minutes."),
+        typer.Option(
+            "--session-minutes", min=0.1, max=WEEK, help="Maximum length of a session, minutes."
+        ),
     ] = 60.0,
     origins: Annotated[
         list[str] | None,
@@ -91,6 +95,7 @@ def serve(
         typer.Option(
             "--drain-seconds",
             min=0,
+            max=86_400,
             help="Seconds that running replies may take to end after SIGTERM.",
         ),
     ] = 30.0,
@@ -122,6 +127,7 @@ def serve(
     talks (dialogue.json of its folder). SIGTERM and Ctrl-C let running replies end; a second one
     stops at once.
     """
+    _port_free(host, port)
     named = str(model)
     model = options.model_folder(model)
     known = named == DEFAULT or is_hub_name(named)
@@ -141,10 +147,10 @@ def serve(
         raise EngineError(
             f"the server needs the package {error.name}", do="pip install 'freeze-omni[serve]'"
         ) from error
+    pages = tuple(check_origin(origin) for origin in origins or ())
     key = os.environ.get(KEY_VARIABLE) or None
     if host not in ("127.0.0.1", "localhost", "::1") and key is None:
         render.note(f"anyone who reaches {host} can talk; set {KEY_VARIABLE} to want a key")
-    _port_free(host, port)
 
     from fo_core.dialogue.sessions.pool import Pool, PoolConfig
     from fo_core.dialogue.settings import read_dialogue
@@ -162,7 +168,7 @@ def serve(
         session_seconds=seconds,
         certificate=certificate,
         private_key=private_key,
-        origins=tuple(check_origin(origin) for origin in origins or ()),
+        origins=pages,
     )
     drain = Drain(drain_seconds)
     app = make_app(pool, dialogue, name, models[0].config.llm.system or "", cfg, drain)
@@ -217,6 +223,6 @@ def _port_free(host: str, port: int) -> None:
             probe.bind((host, port))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FoError(
-            f"cannot listen at {host}:{port}: {reason}", do="give another --port"
-        ) from error
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        do = f"give another {'--host' if elsewhere else '--port'}"
+        raise FoError(f"cannot listen at {host}:{port}: {reason}", do=do) from error

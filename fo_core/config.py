@@ -29,6 +29,24 @@ def config(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True)(with_config(checks)(cls))
 
 
+def check_ranges(cfg: Any, where: str, **ranges: tuple[float, float | None]) -> None:
+    """Refuse numbers outside of their ranges.
+
+    Args:
+        cfg: Has them.
+        where: What messages call it.
+        **ranges: Field -> least and greatest value; None: none.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for name, (least, most) in ranges.items():
+        value = getattr(cfg, name)
+        if not (least <= value and (most is None or value <= most)):
+            possible = f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+            raise ConfigError(f"{where}.{name} is {value}", possible=possible)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML (or JSON) file that holds one mapping; an empty file is an empty mapping.
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.errors import ConfigError
 from fo_core.layers.graphs import CapturedStep
 
@@ -30,9 +30,10 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature is {self.temperature}", "0 (greedy) and above")
-        if not 0.0 <= self.top_p <= 1.0:
-            raise ConfigError(f"top_p is {self.top_p}", "0 to 1")
+            raise ConfigError(f"sampling.temperature is {self.temperature}", "0 (greedy) and above")
+        check_ranges(self, "sampling", top_p=(0, 1), top_k=(0, None))
+        if self.penalty <= 0.0:
+            raise ConfigError(f"sampling.penalty is {self.penalty}", "above 0; 1 is off")
 
     @property
     def greedy(self) -> bool:

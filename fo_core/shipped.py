@@ -56,6 +56,11 @@ def model_folder(name: str | Path, also: Iterable[str] = ()) -> Path:
     )
 
 
+def is_shipped(folder: Path) -> bool:
+    """Whether a model folder is the one that ships with the package, which stays as it is."""
+    return folder.parent.name == "shipped_models" and folder.name == DEFAULT
+
+
 def recording(name: str | Path) -> Path:
     """A recording: a path, or ``example`` where no file of that name is here."""
     path = Path(name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import os
 import time
@@ -17,13 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fo_core.errors import DataError
-from fo_core.io import files
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-LEFT = (
-    ".*.????????.json*",
-    "*/??/.*.????????.flac",
-)  # half-written, as fo_core.io.files names them
 SYNC_SECONDS = 1.0  # most that a power cut may lose, besides what is in flight
 
 
@@ -34,19 +28,6 @@ def disk_fault(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-@contextlib.contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Hold a folder for this run; half-written files of a run that was killed are removed.
-
-    Raises:
-        FoError: Another run works in it, or it cannot be written.
-    """
-    with files.only_run(folder):
-        for left in itertools.chain.from_iterable(map(folder.glob, LEFT)):
-            left.unlink(missing_ok=True)
-        yield
 
 
 class Journal:

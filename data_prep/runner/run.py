@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_prep.runner.backends import Backend, WorkerDied, open_backend
-from data_prep.runner.journal import Journal, only_run
+from data_prep.runner.journal import Journal
 from data_prep.runner.outcome import Made, Reject, Row, StopRun, Work, answer
 from fo_core.config import config
 from fo_core.errors import DataError
-from fo_core.io.files import replacing, write_json
+from fo_core.io.files import only_run, replacing, write_json
 
 Progress = Callable[[str, int, int], None]  # (step, done, total)
 __all__ = [

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from data_prep.filters import FILTERS, Limits, faults, language_of
-from data_prep.runner.journal import only_run
 from data_prep.runner.run import Progress, RunConfig, quiet
 from data_prep.sources import dialogues
 from data_prep.sources.containers import Records
@@ -29,7 +28,7 @@ from data_prep.sources.dialogues import Dialogue, Turn
 from data_prep.sources.moss import Conversation, parse
 from fo_core.config import config, to_dict
 from fo_core.errors import ConfigError, DataError
-from fo_core.io.files import read_json, replacing, write_json
+from fo_core.io.files import only_run, read_json, replacing, write_json
 from fo_core.registry import did_you_mean
 
 EVERY = 500  # records between two calls of progress

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 
 from data_prep.runner.backends import WorkerDied, open_backend
-from data_prep.runner.journal import disk_fault, only_run
+from data_prep.runner.journal import disk_fault
 from data_prep.runner.lines import Line, count_lines, cut_lines
 from data_prep.runner.run import Progress, RunConfig, quiet
 from fo_core.config import config
@@ -31,7 +31,7 @@ from fo_core.data.manifest import Item, from_cut
 from fo_core.data.shards import FOLDER, INDEX, PLACE
 from fo_core.errors import DataError, FoError
 from fo_core.io.audio import mono
-from fo_core.io.files import read_json, replacing, sha256_of, write_json
+from fo_core.io.files import only_run, read_json, replacing, sha256_of, write_json
 from fo_core.io.parts import is_part, read_part
 from fo_core.io.sound_file import open_sound
 

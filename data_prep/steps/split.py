@@ -16,11 +16,10 @@ from typing import IO, Any, Literal
 from data_prep.checks import short_hash
 from data_prep.held_out import dialogue_of, ordered, speaker_of, text_of
 from data_prep.runner.cuts import cuts_of
-from data_prep.runner.journal import only_run
 from data_prep.runner.run import Progress, Row, quiet
 from fo_core.config import config
 from fo_core.errors import ConfigError, DataError
-from fo_core.io.files import replacing, write_json
+from fo_core.io.files import only_run, replacing, write_json
 
 By = Literal["dialogue", "text", "speaker"]
 KEYS: dict[str, Callable[[Row], str]] = {

@@ -9,7 +9,7 @@ from typing import Any
 from eval.report.results import number
 from eval.report.suite import answers_table, read_suite, sound_table, strict_table
 from fo_core.errors import DataError
-from fo_core.io.files import read_json, write_text
+from fo_core.io.files import read_json, read_text, write_text
 from fo_core.report.document import Table
 from fo_core.report.writer import table_lines
 
@@ -80,7 +80,7 @@ def _measured(table: Table) -> Table:
 
 def put(card: Path, text: str) -> None:
     """Write a section into a card: in place of the one of before, else behind what is there."""
-    before = card.read_text(encoding="utf-8") if card.is_file() else ""
+    before = read_text(card) if card.is_file() else ""
     marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if marked.search(before):
         after = marked.sub(lambda _: text, before, count=1)

@@ -275,9 +275,11 @@ def validate(
     from data_prep.steps.validate import run
     from fo_core.config import load
 
+    if fix is not None and fix == rejects:
+        raise FoError(f"--fix and --rejects are both {fix}", do="name two files")
     for path, what in ((fix, "cleaned copy"), (rejects, "list of faults")):
         if path is not None:
-            options.writable(path, what)
+            options.writable(path, what, read=[Path(each) for each in (manifest, *(against or ()))])
     given = {"ignore": ignore or [], "decode": not headers}
     cfg = load(CheckConfig, given, sets or ())
     with Bars() as bars:

@@ -17,13 +17,13 @@ from fo_core.config import replace, to_dict
 from fo_core.engines import speaker_similarity
 from fo_core.errors import CheckpointError, ConfigError, EngineError
 from fo_core.io import audio
-from fo_core.io.files import write_json
+from fo_core.io.files import new_folder, write_json
 from fo_core.models import voices
 from fo_core.models.codec.mel import LogMel
 from fo_core.models.codec.token_codec import TokenCodec
 from fo_core.models.freeze_omni import load_codec
 from fo_core.models.model_config import FreezeOmniConfig, VoiceConfig, read_config
-from fo_core.shipped import DEFAULT, model_folder
+from fo_core.shipped import DEFAULT, is_shipped, model_folder
 from fo_core.streaming import SAMPLE_RATE
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -94,13 +94,17 @@ def add_voice(
         codec.voice_of([torch.from_numpy(found.wave)]), f"{Path(clip).name}, {found.seconds:.1f} s"
     )
     measured = _measured(codec, config, voice, found)
-    if target != folder:
-        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("files.json", ".*"))
     named = {**config.voices, name: voice}
     if own and config.voice and voices.own_name(config) == voices.OWN:
         named.setdefault("original", VoiceConfig(config.voice, f"the model's own before {name}"))
     changed = replace(config, voices=named, voice=voice.global_tokens if own else config.voice)
-    write_json(target / "config.json", to_dict(changed))
+    if target == folder:
+        write_json(target / "config.json", to_dict(changed))
+    else:
+        with new_folder(target) as made:
+            left = shutil.ignore_patterns("files.json", ".*")
+            shutil.copytree(folder, made, ignore=left, dirs_exist_ok=True)
+            write_json(made / "config.json", to_dict(changed))
     return AddedVoice(name, target, voice, one_speaker=found.one_speaker, **measured)
 
 
@@ -118,7 +122,7 @@ def _target(folder: Path, out: Path | None) -> Path:
         if out.exists():
             raise CheckpointError(f"--out {out} exists", do="name a new folder")
         return out
-    shipped = folder.parent.name == "shipped_models" and folder.name == DEFAULT
+    shipped = is_shipped(folder)
     if shipped or not os.access(folder / "config.json", os.W_OK):
         why = "ships with the package and stays as it is" if shipped else "is read-only"
         raise CheckpointError(

@@ -8,11 +8,8 @@ folder's ``official/`` with the original text files, so that exporting gives bac
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +26,7 @@ from fo_core.convert.settings import check_llm, model_config, read_settings
 from fo_core.dialogue.settings import official_server, write_dialogue
 from fo_core.errors import CheckpointError
 from fo_core.io.checkpoint import load_tensors, read_json
-from fo_core.io.files import write_json, write_text
+from fo_core.io.files import new_folder, write_json, write_text
 from fo_core.models.freeze_omni import FreezeOmni, FreezeOmniConfig
 
 TEXTS = (
@@ -271,32 +268,6 @@ def export_official(model: str | Path, out: str | Path) -> Path:
             groups[group][rest] = tensor
         torch.save(groups, folder / "codec/final.pt")
     return out
-
-
-@contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``out`` only when the block ends well.
-
-    Raises:
-        CheckpointError: ``out`` holds something already, or cannot be written.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is not empty", do="name a new folder")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise CheckpointError(f"cannot write {out}: {error}", do="name a writable place") from error
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        os.replace(folder, out)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {out}: {error}", do="free space there") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], meta: Any, mapped: Container[str]) -> None:

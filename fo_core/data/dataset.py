@@ -14,7 +14,7 @@ from fo_core.data.augment import AugmentConfig, augment, augment_item, check_fol
 from fo_core.data.collate import Batch, find_task
 from fo_core.data.lazy import LazyItems
 from fo_core.data.manifest import Item
-from fo_core.data.sampler import epoch_batches
+from fo_core.data.sampler import Batching, epoch_batches
 from fo_core.data.selection import Selection
 from fo_core.errors import DataError, FoError
 from fo_core.io import audio
@@ -84,6 +84,7 @@ class Loader:
         self,
         source: Sequence[Item] | LazyItems,
         selection: Selection,
+        batching: Batching,
         *,
         crop_samples: int = 0,
         crop_over: int = 0,
@@ -93,7 +94,6 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         endless: bool = True,
-        **batching: Any,
     ) -> None:
         self.task, self.selection = find_task(selection.task), selection
         self.rank, self.world_size, self.endless = rank, world_size, endless
@@ -134,13 +134,13 @@ class Loader:
             self._made = {r: made for r, made in self._made.items() if r in near}
             items, lengths = self._held, self._lengths
             if self.lazy is not None:
-                seed, shuffle = self.batching.get("seed", 0), self.batching.get("shuffle", True)
+                seed, shuffle = self.batching.seed, self.batching.shuffle
                 items = self.selection(self.lazy.read(round_, seed, shuffle))
                 lengths = self._lengths_of(items)
                 if self.inspect is not None and items:
                     self.inspect(items)
             batches = (
-                epoch_batches(items, epoch=round_, lengths=lengths, **self.batching)
+                epoch_batches(items, self.batching, round_, lengths)
                 if items or self.lazy is None
                 else []
             )
@@ -235,7 +235,7 @@ class Loader:
         loaded, rejects = [], {}
         items = self._window(epoch).items
         for item in (items[i] for i in indices):
-            seed = [self.batching.get("seed", 0), epoch, zlib.crc32(item.id.encode())]
+            seed = [self.batching.seed, epoch, zlib.crc32(item.id.encode())]
             try:
                 loaded.append(self._changed(item, np.random.default_rng(seed)))
             except FoError as error:
@@ -366,17 +366,12 @@ def make_loader(
     made = Loader(
         source,
         selection,
+        Batching(batch_seconds, batch_size, seed, shuffle, padding, drop_last),
         crop_samples=crop_samples,
         crop_over=crop_over,
         augmentation=augmentation,
         sounds=Sounds(cache_mb),
         num_workers=num_workers,
-        batch_seconds=batch_seconds,
-        batch_size=batch_size,
-        seed=seed,
-        shuffle=shuffle,
-        padding=padding,
-        drop_last=drop_last,
         rank=rank,
         world_size=world_size,
         endless=endless,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,33 +22,45 @@ from fo_core.errors import DataError
 MISJUDGED = (1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02)  # of a length
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How items become batches.
+
+    Args:
+        batch_seconds: Most sound in a batch, its padding included, s; at least one item is taken.
+        batch_size: Most items in a batch; with both limits the first one reached counts.
+        seed: Seed of the order.
+        shuffle: False keeps the items' order.
+        padding: Share of the batches that mixing items of several lengths may make padding.
+        drop_last: Leave out batches that are not full.
+    """
+
+    batch_seconds: float | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    shuffle: bool = True
+    padding: float = 0.04
+    drop_last: bool = False
+
+
 def epoch_batches(
     items: Sequence[Item],
-    seed: int,
+    how: Batching,
     epoch: int,
-    batch_seconds: float | None = None,
-    batch_size: int | None = None,
-    shuffle: bool = True,
-    padding: float = 0.04,
-    drop_last: bool = False,
     lengths: Sequence[float] | None = None,
 ) -> list[list[int]]:
     """Indices of the items of every batch of an epoch, for all processes together.
 
     Args:
         items: What to batch; their ids must differ.
-        seed: Seed of the order.
+        how: Limits of a batch, and the order.
         epoch: Number of the epoch: each has another order.
-        batch_seconds: Most sound in a batch, its padding included, s; at least one item is taken.
-        batch_size: Most items in a batch; with both limits the first one reached counts.
-        shuffle: False keeps the items' order.
-        padding: Share of the batches that mixing items of several lengths may make padding.
-        drop_last: Leave out batches that are not full.
         lengths: Of what a batch of the items pads, s; None: of their sounds.
 
     Raises:
         DataError: No items, no limit, or ids that are not unique.
     """
+    batch_seconds, batch_size = how.batch_seconds, how.batch_size
     if not items:
         raise DataError("there is nothing to batch", do="check the manifest and the filters")
     if not batch_seconds and not batch_size:
@@ -61,15 +74,16 @@ def epoch_batches(
     if batch_seconds:
         long = long.clip(max=batch_seconds)  # one item may be longer than a batch
     full = min(batch_size or len(long), (batch_seconds or np.inf) / max(1e-9, long.mean()))
-    order = mixed(long, max(1, int(full)), padding, (seed, epoch)) if shuffle else range(len(long))
+    key = how.seed, epoch
+    order = mixed(long, max(1, int(full)), how.padding, key) if how.shuffle else range(len(long))
     limits: dict[str, Any] = {"max_duration": batch_seconds or None, "max_cuts": batch_size or None}
     cuts = [MonoCut(id=str(i), start=0, duration=float(long[i]), channel=0) for i in order]
     sampler = DynamicCutSampler(
-        cuts, shuffle=False, drop_last=drop_last, rank=0, world_size=1, **limits
+        cuts, shuffle=False, drop_last=how.drop_last, rank=0, world_size=1, **limits
     )
     batches = [[int(cut.id) for cut in batch] for batch in sampler]
-    if shuffle:
-        random.Random(f"batches/{seed}/{epoch}").shuffle(batches)
+    if how.shuffle:
+        random.Random(f"batches/{how.seed}/{epoch}").shuffle(batches)
     return batches
 
 

@@ -181,7 +181,7 @@ class DialogueEngine:
         turns = self._turns
         if turns.state is DialogueState.SPEAKING and not voiced:
             self.leave_reply()
-        number = turns.begin(voiced)
+        number, self.yielding.resumed = turns.begin(voiced), False
         if turns.state is DialogueState.SPEAKING and turns.cfg.interrupt == "voice":
             self.stop_reply("turn_detected")
             turns.go(Event.STOP)
@@ -189,7 +189,6 @@ class DialogueEngine:
             twin, reply = self.conversation.fork(), self.reply
             self.candidate = twin  # before anything is waited for: whatever happens, it is known
             self.yielding.give_way(reply, turns.audio.voice.began)
-            self.yielding.resumed = False
             if reply is not None:
                 whole = reply.cut_to_heard(twin, reply.playback.position(self._now()))
                 if not whole:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fo_core.config import config, load, renamed, replace, to_dict
+from fo_core.config import check_ranges, config, load, renamed, replace, to_dict
 from fo_core.dialogue.calibration import Calibration
 from fo_core.dialogue.speech.segmenter import OFFICIAL_OFFLINE, OFFICIAL_SERVER, SegmenterConfig
 from fo_core.dialogue.speech.speaker import SpeakerConfig
@@ -56,11 +56,8 @@ class TurnConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold < 1.0:
             raise ConfigError(f"turn.threshold is {self.threshold}", possible="between 0 and 1")
-        for name in ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "yield_ms", "idle_ms"):
-            if not 0.0 <= getattr(self, name) <= 600_000:
-                raise ConfigError(
-                    f"turn.{name} is {getattr(self, name)}", possible="0 to 600000 ms"
-                )
+        times = ("onset_ms", "silence_ms", "end_of_turn_timeout_ms", "yield_ms", "idle_ms")
+        check_ranges(self, "turn", **dict.fromkeys(times, (0, 600_000)))
 
 
 @config
@@ -75,12 +72,12 @@ class DuplexConfig:
     refeed: int = 64  # positions that are read again in one step when turns were forgotten
 
     def __post_init__(self) -> None:
-        if self.context < 256:
-            raise ConfigError(f"duplex.context is {self.context}", possible="256 or more positions")
+        check_ranges(self, "duplex", context=(256, None), refeed=(1, None))
         if not 0.0 < self.keep < 1.0:
             raise ConfigError(f"duplex.keep is {self.keep}", possible="between 0 and 1")
-        if self.refeed < 1 or self.max_turn_seconds <= 0:
-            raise ConfigError("duplex.refeed and duplex.max_turn_seconds must be above 0")
+        if self.max_turn_seconds <= 0:
+            what = f"duplex.max_turn_seconds is {self.max_turn_seconds}"
+            raise ConfigError(what, possible="above 0")
 
 
 @config
@@ -97,11 +94,7 @@ class SpeculateConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold < 1.0:
             raise ConfigError(f"speculate.threshold is {self.threshold}", possible="0 to below 1")
-        for name in ("per_turn", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"speculate.{name} is {getattr(self, name)}", possible="1 or more"
-                )
+        check_ranges(self, "speculate", per_turn=(1, None), max_tokens=(1, None))
 
 
 @config
@@ -118,6 +111,9 @@ class DialogueConfig:
     speculate: SpeculateConfig = SpeculateConfig()  # replies that are begun in pauses
     seed: int = 0  # of both samplings; every turn has its own stream of random numbers
     compat: Compat = "none"  # "official": quirks of the published engine
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "dialogue", history_chunks=(0, None))
 
 
 def effective_context(llm: FrozenLLM, cfg: DialogueConfig) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.errors import ConfigError
 
 LEAST = 0.1  # of state 1 however long the silence: what is hardly a question waits for the timeout
@@ -95,6 +95,8 @@ class StateRule:
     min_chunks: int = 0  # chunks of a turn before it can end
 
     def __post_init__(self) -> None:
+        thresholds = {"respond_threshold": (0, None), "dismiss_threshold": (0, None)}
+        check_ranges(self, "states", **thresholds, smoothing=(1, None), min_chunks=(0, None))
         if not 0.0 <= self.respond_fall <= 100.0:
             raise ConfigError(f"states.respond_fall is {self.respond_fall}",
                               possible="0 (off) to 100 a second")  # fmt: skip

@@ -94,6 +94,11 @@ class Yielding:
                 self._talked_over = None
 
     @property
+    def undecided(self) -> bool:
+        """A reply stands still for the user, or did in the turn that still goes on."""
+        return self.reply is not None or (self.resumed and self._turns.listening)
+
+    @property
     def too_long(self) -> bool:
         """Whether the voice goes on for so long that the bot has to stop for good."""
         cfg, audio = self._turns.cfg, self._turns.audio

@@ -6,12 +6,19 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fo_core.errors import CheckpointError, DataError, FoError, first_line
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves there stays
+    fcntl = None  # type: ignore[assignment]
 
 
 def cache_dir() -> Path:
@@ -68,33 +75,125 @@ def replacing(path: str | Path) -> Iterator[Path]:
         DataError: The folder cannot be made or written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
-        )
-        os.close(handle)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}", do="name a writable place") from error
-    temporary = Path(name)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(_draft(path, path.stem, path.suffix))
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error}", do="name a writable place") from error
+        try:
+            yield temporary
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error}", do="free space there") from error
+
+
+@contextlib.contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, to be moved there; gone at the end, if it was not.
+
+    Raises:
+        OSError: The folder around it cannot be written.
+    """
+    with _draft(path, path.name) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` only when the block ends well.
+
+    Raises:
+        CheckpointError: ``out`` holds something already, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is not empty", do="name a new folder")
+    with contextlib.ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(draft_folder(out))
+        except OSError as error:
+            what = f"cannot write {out}: {error}"
+            raise CheckpointError(what, do="name a writable place") from error
+        try:
+            yield folder
+            folder.chmod(0o755)
+            if out.exists():
+                out.rmdir()
+            os.replace(folder, out)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {out}: {error}", do="free space there") from error
+
+
+@contextlib.contextmanager
+def _draft(path: Path, stem: str, suffix: str | None = None) -> Iterator[Path]:
+    """A new hidden file beside ``path``; a folder where there is no suffix.
+
+    It is locked while this process lives, so that what a killed one left is told from what another
+    process is writing: the next draft of the same path removes it.
+    """
+    start, end = f".{stem}.draft-", suffix or ""
+    ours = re.compile(rf"{re.escape(start)}\w{{8}}{re.escape(end)}")
+    for left in filter(ours.fullmatch, os.listdir(path.parent)):
+        dead = _lock(path.parent / left, wait=False)
+        if dead is not None:
+            with contextlib.suppress(OSError):  # of another user, say
+                _remove(path.parent / left)
+            os.close(dead)
+    while True:
+        if suffix is None:
+            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=start))
+        else:
+            made, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=end)
+            os.close(made)
+            temporary = Path(name)
+        handle = _lock(temporary, wait=True)
+        if temporary.exists():
+            break  # no other process took it for a dead one's before it was locked
     try:
         yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}", do="free space there") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        if handle is not None:
+            os.close(handle)
 
 
-def remove_temporary(*paths: Path) -> None:
-    """Remove what :func:`replacing` left of these files when it was killed.
+def _lock(path: Path, wait: bool) -> int | None:
+    """A handle that locks a file or folder; None: another has it, or there are no locks here."""
+    if fcntl is None:
+        return None
+    handle = None
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return handle
+    except OSError:
+        if handle is not None:
+            os.close(handle)
+        return None
 
-    Only for a run that holds their folder (:func:`only_run`): another's may be in use.
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file.
+
+    Raises:
+        DataError: It cannot be read, or is not text in UTF-8.
     """
-    for path in paths:
-        for left in path.parent.glob(f".{path.stem}.????????{path.suffix}"):
-            left.unlink(missing_ok=True)
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}", do="check the path") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from fo_core import config as configs
 from fo_core.errors import CheckpointError
 from fo_core.io.checkpoint import fingerprint, load_tensors, read_json, save_tensors
-from fo_core.io.files import write_json, write_text
+from fo_core.io.files import new_folder, write_json, write_text
 from fo_core.models.encoder import piece_lm
 from fo_core.models.freeze_omni import PARTS, FreezeOmniConfig, read_config
 
@@ -33,7 +33,7 @@ def join(folders: Sequence[Path], out: Path, half: bool = False) -> dict[str, st
 
     Raises:
         CheckpointError: The folders' LLMs differ; two have different weights of one part; a file is
-            damaged.
+            damaged; ``out`` holds something.
     """
     models = {folder: read_config(folder) for folder in folders}
     prints = {m.llm.fingerprint for m in models.values() if m.llm.fingerprint}
@@ -55,17 +55,24 @@ def join(folders: Sequence[Path], out: Path, half: bool = False) -> dict[str, st
             merged[name] = given[name]
     merged["llm"]["fingerprint"] = next(iter(prints), "")
     configs.load(FreezeOmniConfig, merged)  # the parts fit together
+    with new_folder(out) as made:
+        _write(made, folders, chosen, merged, half)
+    return {part: str(folder) for part, folder in chosen.items()}
+
+
+def _write(
+    out: Path, folders: Sequence[Path], chosen: Mapping[str, Path], config: Any, half: bool
+) -> None:
     for part, folder in chosen.items():
         tensors = load_tensors(folder / f"{part}.safetensors")
         if half:
             tensors = {k: v.half() if v.dtype == torch.float32 else v for k, v in tensors.items()}
         save_tensors(out / f"{part}.safetensors", tensors, {"part": part})
-    write_json(out / "config.json", merged)
+    write_json(out / "config.json", config)
     if "ctc_head" in chosen and (chosen["ctc_head"] / piece_lm.FILE).is_file():
         tensors = load_tensors(chosen["ctc_head"] / piece_lm.FILE)
-        save_tensors(out / piece_lm.FILE, tensors, {"classes": len(merged["ctc"]["pieces"])})
+        save_tensors(out / piece_lm.FILE, tensors, {"classes": len(config["ctc"]["pieces"])})
     _records(folders, out)
-    return {part: str(folder) for part, folder in chosen.items()}
 
 
 def _one_of(part: str, folders: Sequence[Path]) -> Path:

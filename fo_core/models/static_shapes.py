@@ -24,7 +24,7 @@ def use_static_steps(model: FreezeOmni, rows: int = ROWS, positions: int = POSIT
     they are. Memory grows by the keys and values of all rows.
 
     Args:
-        model: Where it is and in its dtype; moved or cast afterwards it drops the stacks' steps.
+        model: Where it is and in its dtype; moved or cast afterwards it drops these steps.
         rows: Sequences at a time; more run as they would without this.
         positions: Of a talk; a longer one runs so, too.
     """

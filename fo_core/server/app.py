@@ -16,10 +16,11 @@ import socketio
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from fo_core.dialogue.sessions.pool import Pool
 from fo_core.dialogue.settings import DialogueConfig
-from fo_core.server.access.answers import refusal
+from fo_core.server.access.answers import nothing_at, refusal
 from fo_core.server.access.keys import Access
 from fo_core.server.access.origins import allowed_origin
 from fo_core.server.access.routes import add_secrets
@@ -91,6 +92,11 @@ def make_app(
     started = int(time.time())
     app = FastAPI(title="Freeze-Omni", lifespan=lifespan, openapi_url=None)
 
+    @app.exception_handler(HTTPException)
+    async def nothing(request: Request, wrong: HTTPException) -> JSONResponse:
+        place = f"{request.method} {request.url.path}"
+        return nothing_at(place, wrong.status_code, wrong.headers)
+
     @app.middleware("http")
     async def headers(request: Any, call_next: Any) -> Any:
         began, known = time.monotonic(), request_id(request.headers.get("x-request-id"))
@@ -121,9 +127,11 @@ def make_app(
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     def locked(request: Request) -> JSONResponse | None:
-        if access.has_key(request.headers, request.query_params):
-            return None
-        return refusal(Refused("the API key is wrong or missing", code="invalid_api_key"))
+        try:
+            access.check(request.headers, request.query_params)
+        except Refused as wrong:
+            return refusal(wrong)
+        return None
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:
@@ -169,6 +177,11 @@ def make_app(
     calls.add_routes(app)
     LiveRoutes(access, calls, context).add_routes(app)
     add_secrets(app, access)
+
+    @app.websocket("/{rest:path}")
+    async def no_socket(socket: WebSocket, rest: str) -> None:
+        await socket.send_denial_response(nothing_at(f"/{rest} (WebSocket)"))
+
     web = str(resources.files("fo_core") / "server" / "web")
     app.mount("/", StaticFiles(directory=web, html=True))
     dialect = Dialect(

@@ -12,6 +12,7 @@ import copy
 import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from fo_core.streaming import SAMPLE_RATE
 Send = Callable[[str], Awaitable[None]]
 
 
-class Client:
-    """Base of the protocols.
+@dataclass(frozen=True)
+class ConnectionContext:
+    """What a connection gives the client of its protocol.
 
     Args:
         talk: The user's talk; closed by the owner of the connection.
@@ -43,30 +45,39 @@ class Client:
         limits: Gives the client's ``rate_limits``.
         saw: Told of each event that is sent, as the Realtime protocol writes it.
         media: Takes the audio of replies; None: it is sent as events, and the client's comes so.
+    """
+
+    talk: Talk
+    settings: SessionSettings
+    send: Send
+    seconds: float
+    states: bool
+    limits: Callable[[], list[Event]]
+    saw: Callable[[Event], None]
+    media: Media | None
+
+
+class Client:
+    """Base of the protocols.
+
+    Args:
+        context: Of its connection.
 
     Attributes:
         ended: The client asked for the end, and was told of it.
     """
 
-    def __init__(
-        self,
-        talk: Talk,
-        settings: SessionSettings,
-        send: Send,
-        seconds: float = 3600,
-        states: bool = False,
-        limits: Callable[[], list[Event]] = list,
-        saw: Callable[[Event], None] = lambda event: None,
-        media: Media | None = None,
-    ) -> None:
-        self.talk, self.settings = talk, copy.copy(settings)  # those of a key are of many sessions
+    def __init__(self, context: ConnectionContext) -> None:
+        self.talk = context.talk
+        self.settings = copy.copy(context.settings)  # those of a key are of many sessions
         self.id = new_id("sess")
         self.ended = False
-        self._send, self._saw = send, saw
-        self._expires_at = int(time.time() + seconds)
-        self._out = Translator(lambda: self.settings, states, limits, audio=media is None)
-        self._media = media
-        rate = settings.audio_in.rate if media is None else TRACK_RATE
+        self._send, self._saw = context.send, context.saw
+        self._expires_at = int(time.time() + context.seconds)
+        self._media = media = context.media
+        audio, states = media is None, context.states
+        self._out = Translator(lambda: self.settings, states, context.limits, audio=audio)
+        rate = self.settings.audio_in.rate if media is None else TRACK_RATE
         self._resampler = Resampler(rate, SAMPLE_RATE)
         self._lock = asyncio.Lock()  # one client event, or one of the talk's, at a time
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import FoError
 from fo_core.server.beta import wants_beta
 from fo_core.server.budget import Budget
-from fo_core.server.client import Client
+from fo_core.server.client import Client, ConnectionContext
 from fo_core.server.context import ServerContext
 from fo_core.server.drain import LOOK, SAYS
 from fo_core.server.logs import say
@@ -26,6 +25,7 @@ from fo_core.server.webrtc.media import Media
 GOING_AWAY, POLICY, ERROR, TRY_LATER = 1001, 1008, 1011, 1013  # close codes of WebSocket
 HANG_UP = "hangup"  # message of a socket whose session was ended by another request
 FLOOD = "too many messages"
+Protocol = Callable[[ConnectionContext], Client]  # makes the client of a protocol
 CUT_SECONDS = 2.0  # for the end of a reply that is cut off to reach its client
 
 
@@ -76,14 +76,13 @@ class Connection:
         settings: SessionSettings,
         context: ServerContext,
         media: Media | None = None,
-        protocol: Callable[..., Client] | None = None,
+        protocol: Protocol | None = None,
     ) -> None:
         self._socket, self._context, self._media = socket, context, media
         cfg = context.cfg
         self._budget = Budget(cfg.messages_per_second, cfg.burst)
         self._replies, self._begun = 0, 0.0
-        beta = wants_beta(socket.headers)
-        self._client = (protocol or functools.partial(Realtime, beta=beta))(
+        given = ConnectionContext(
             talk=talk,
             settings=settings,
             send=self._send,
@@ -93,6 +92,8 @@ class Connection:
             saw=self._saw,
             media=media,
         )
+        beta = wants_beta(socket.headers)
+        self._client = Realtime(given, beta) if protocol is None else protocol(given)
 
     async def serve(self, request_id: str) -> None:
         """Serve the connection until it ends.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from fo_core.dialogue import commands as do
 from fo_core.dialogue import events as ev
 from fo_core.server.beta import from_beta, to_beta
-from fo_core.server.client import Client
+from fo_core.server.client import Client, ConnectionContext
 from fo_core.server.items import Item
 from fo_core.server.messages import Refused, new_id, read_event
 from fo_core.server.responses import Event, Wanted
@@ -28,14 +28,15 @@ ROUNDING_MS = 50  # by which a client may think that an answer is longer than it
 
 
 class Realtime(Client):
-    """One connection; arguments as of :class:`fo_core.server.client.Client`.
+    """One connection.
 
     Args:
+        context: Of the connection.
         beta: Send events by the names of the protocol's beta.
     """
 
-    def __init__(self, *given: Any, beta: bool = False, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, context: ConnectionContext, beta: bool = False) -> None:
+        super().__init__(context)
         self._beta = beta
 
     async def hello(self) -> None:

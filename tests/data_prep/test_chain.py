@@ -122,7 +122,7 @@ def test_the_chain_makes_what_training_reads_and_a_report(
 
 
 def _check_report(out: Path) -> None:
-    killed = out / ".rejects.0a_b1c2d.jsonl"  # a report that was being written
+    killed = out / ".rejects.draft-0a_b1c2d.jsonl"  # a report that was being written
     killed.write_text("half")
     paths = write_report(out)
     assert not killed.exists()

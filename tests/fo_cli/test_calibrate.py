@@ -52,7 +52,7 @@ def test_settings_and_curve_are_written_and_the_rest_is_left(model, talk, tmp_pa
     refused = said(model, talk, "--out", out, "--write", code=1)
     assert "nothing was written: 2 turns are too few" in refused.stderr
     assert json.loads((model / "dialogue.json").read_text()) == before
-    shown = said(model, talk, "--out", out, "--false-cuts", 0, "--write", "--anyway")
+    shown = said(model, talk, "--out", out, "--false-cuts", 0, "--write", "--force")
     assert (out / "hear.jsonl").read_bytes() == heard  # nothing was heard again
     assert "now" in shown.stdout and "missed" in shown.stdout
     after = json.loads((model / "dialogue.json").read_text())
@@ -96,9 +96,14 @@ def test_where_no_setting_meets_both_shares_nothing_is_written_unless_told(
     )
     assert "nearest" in shown.stdout and "found" not in shown.stdout
     refused = said(*args, "--write", code=1).stderr.splitlines()[-1]
-    assert "nothing was written: no setting has" in refused and "--anyway" in refused
+    assert "nothing was written: no setting has" in refused and "--force" in refused
     assert (model / "dialogue.json").read_bytes() == before
-    said(*args, "--write", "--anyway")
+    idle = said(*args, "--force", code=1).stderr
+    assert idle == "error: --force is for --write; do: add --write, or leave it out\n"
+    assert said(*args, "--write", "--anyway", code=1).stderr == (
+        "error: --anyway: this option is --force now; do: write --force\n"
+    )
+    said(*args, "--write", "--force")
     assert (model / "dialogue.json").read_bytes() != before
 
 

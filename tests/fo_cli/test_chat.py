@@ -50,6 +50,17 @@ def test_people_get_the_text_and_the_times(tiny_model, question, tmp_path):
     assert out.is_file()
 
 
+def test_a_reply_never_takes_the_place_of_its_question(tiny_model, question, tmp_path):
+    asked = str(shutil.copy(question, tmp_path / "reply-2.wav"))
+    before = (tmp_path / "reply-2.wav").read_bytes()
+    args = ["chat", "file", asked, "--model", str(tiny_model), "--out"]
+    found = run(app, [*args, asked])
+    assert found.exit_code == 1 and "that is what is read" in found.stderr
+    found = run(app, [*args, str(tmp_path / "reply.wav"), "--again"], input=asked + "\n")
+    assert found.exit_code == 0 and "reply-2.wav: that is what is read" in found.stderr
+    assert (tmp_path / "reply-2.wav").read_bytes() == before
+
+
 def test_typed_questions(tiny_model, tmp_path):
     spoken = 0
     for number, word in enumerate(("hello", "what", "where", "tell me", "why not")):

@@ -101,6 +101,15 @@ def test_bad_options_are_one_line(args, line, tiny_model, talk):
     assert line in found.stderr and found.stderr.count("\n") == 1
 
 
+def test_a_recording_is_not_written_over_while_it_is_heard(tiny_model, talk, tmp_path):
+    heard = talk.rename(tmp_path / "user.wav")
+    before = heard.read_bytes()
+    args = ["chat", "mic", "--model", str(tiny_model), "--fast", "--input", str(heard)]
+    found = run(app, [*args, "--record", str(tmp_path)])
+    assert found.exit_code == 1 and "user.wav: that is what is read" in found.stderr
+    assert heard.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("module", "line"),
     [("raise OSError('PortAudio library not found')", "libportaudio2"),

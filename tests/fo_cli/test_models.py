@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 from fo_cli.main import app
 from fo_core.models.freeze_omni import PARTS
 from fo_core.models.llm.tiny import write_tiny, write_tokenizer
+from fo_core.shipped import DEFAULT, model_folder
 
 run = CliRunner().invoke
 
@@ -17,6 +18,18 @@ def test_list_finds_models_and_nothing_else(tiny_model, tmp_path):
     found = run(app, ["models", "list", str(tmp_path / "runs"), "--json"])
     assert [m["folder"] for m in json.loads(found.stdout)] == [str(tmp_path / "runs/a/model")]
     assert run(app, ["models", "list", str(tmp_path / "no")]).exit_code == 1
+
+
+def test_list_goes_on_behind_a_damaged_model_and_without_runs(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run(app, ["models", "list"])
+    assert found.exit_code == 0 and "fo-smol ships with the package" in found.stderr
+    for name in ("a", "b"):
+        shutil.copytree(tiny_model, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "a" / "adapter.safetensors").write_bytes(b"half")
+    found = run(app, ["models", "list", "--json"])
+    assert [m["folder"] for m in json.loads(found.stdout)] == ["runs/b"]
+    assert "left out: runs/a/adapter.safetensors is not a whole" in found.stderr
 
 
 def test_info_says_types_sizes_and_what_is_trained(tiny_model, tmp_path):
@@ -69,3 +82,14 @@ def test_check_llm_without_a_template_does_not_talk(tmp_path):
     said = json.loads(found.stdout)["verdicts"]
     assert found.exit_code == 1 and "no chat template" in said["talks"] and said["trains"] == "yes"
     assert run(app, ["models", "check-llm", str(tmp_path / "none")]).exit_code == 1
+
+
+def test_a_language_model_of_what_is_no_text_is_one_line(tmp_path):
+    found = run(app, ["models", "language-model", "fo-smol", str(tmp_path)])
+    assert found.exit_code == 1 and "fo-smol ships with the package and stays" in found.stderr
+    model = shutil.copytree(model_folder(DEFAULT), tmp_path / "mine")
+    texts = tmp_path / "texts.txt"
+    texts.write_bytes(b"hello \xff world")
+    found = run(app, ["models", "language-model", str(model), str(texts)])
+    assert found.exit_code == 1 and "texts.txt is not text in UTF-8" in found.stderr
+    assert found.stderr.count("\n") == 1

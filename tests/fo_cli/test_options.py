@@ -26,6 +26,14 @@ def test_a_place_to_write_may_not_exist_yet(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FoError, match="is not a folder"):
         writable(tmp_path / "file" / "b.wav", "reply")
+    with pytest.raises(FoError, match=r"reply .*b.mp3: .* kind; possible: .wav, .flac"):
+        writable(tmp_path / "b.mp3", "reply", ".wav", ".flac")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "file")
+    with pytest.raises(FoError, match="reply .*link.wav: that is what is read"):
+        writable(tmp_path / "link.wav", "reply", ".wav", read=[tmp_path / "file"])
+    (tmp_path / "c.wav").mkdir()
+    with pytest.raises(FoError, match=r"reply .*c.wav: there is a folder"):
+        writable(tmp_path / "c.wav", "reply", ".wav", ".flac")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -23,6 +23,9 @@ def error(*args: str) -> str:
         (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "certificate none.pem does not"),
         (["--tls-cert", "bad.pem", "--tls-key", "bad.pem"], "no certificate and its private key"),
         (["--host", "300.1.1.1"], "cannot listen at 300.1.1.1"),
+        (["--host", "nowhere.invalid"], "do: give another --host"),
+        (["--host", "192.0.2.1"], "do: give another --host"),  # of no machine
+        (["--origin", "my page"], "origin 'my page'; possible"),
         ([], "no file"),
     ],
 )
@@ -33,6 +36,14 @@ def test_one_line(args: list[str], said: str, tmp_path: Path, monkeypatch: pytes
     assert said in error("--model", "model", "--port", "0", *args)
 
 
+@pytest.mark.parametrize("option", ["--session-minutes", "--drain-seconds"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e9"])
+def test_a_time_without_an_end_is_refused(option: str, value: str) -> None:
+    """Sessions of a server without an end failed at their first event: it has no date."""
+    done = CliRunner().invoke(app, ["serve", "--model", "none", option, value])
+    assert done.exit_code == 2 and option in done.stderr
+
+
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     import socket
 
@@ -40,7 +51,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert "cannot listen" in error("--model", str(tmp_path), "--port", port)
+        found = error("--model", str(tmp_path), "--port", port)
+        assert "cannot listen" in found and "do: give another --port" in found
 
 
 def test_options_come_from_a_file_and_the_command_line_comes_first(tmp_path: Path) -> None:

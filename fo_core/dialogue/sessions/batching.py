@@ -38,6 +38,7 @@ class Slot:
     touched: float  # when sound or a command came last
     incoming: deque[np.ndarray | Command] = field(default_factory=deque)
     incoming_samples: int = 0
+    sounds_until: float = 0.0  # when its sound ends, or ended, if it is heard as it comes
     busy: bool = False  # a worker has it
     step: Step | None = None  # waits to be run
     level: int = 0  # how urgent the step is

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.audio_input import shared_vad
 from fo_core.dialogue.commands import Command, Configure, Respond
@@ -31,7 +31,7 @@ from fo_core.dialogue.sessions.pool_stats import PoolStats
 from fo_core.dialogue.sessions.talk import Overflow, Reason, Talk
 from fo_core.dialogue.settings import DialogueConfig, TurnConfig, effective_context
 from fo_core.engines.vad import Vad
-from fo_core.errors import ConfigError, FoError
+from fo_core.errors import FoError
 from fo_core.models import voices
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.models.steps import Step, run_together
@@ -39,6 +39,9 @@ from fo_core.models.voices import VoiceChoice
 from fo_core.streaming import SAMPLE_RATE
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
+SILENT_SECONDS = (
+    1.0  # without sound while a reply stands still, then the user is taken to be silent
+)
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at
 MAX_EVENTS = 20_000  # unread; more is a consumer that is gone
 
@@ -65,9 +68,7 @@ class PoolConfig:
     clock: Literal["wall", "sound"] = "wall"
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_sessions", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"pool.{name} is {getattr(self, name)}", possible="1 or more")
+        check_ranges(self, "pool", **dict.fromkeys(("workers", "max_sessions", "batch"), (1, None)))
 
 
 class Pool:
@@ -179,11 +180,18 @@ class Pool:
             if isinstance(item, np.ndarray):
                 if not checked:
                     self.check_room(talk, item.size)
-                slot.incoming_samples += item.size
-            slot.incoming.append(item)
+                self._hear(slot, item)
+            else:
+                slot.incoming.append(item)
             slot.touched = time.monotonic()
             for group in self._groups:
                 group.work.notify()
+
+    def _hear(self, slot: Slot, sound: np.ndarray) -> None:
+        slot.incoming.append(sound)
+        slot.incoming_samples += sound.size
+        now = time.monotonic()
+        slot.sounds_until = max(slot.sounds_until, now) + sound.size / SAMPLE_RATE
 
     def check_room(self, talk: Talk, samples: int) -> None:
         """Refuse samples for which there is no room; see :meth:`Talk.check_room`."""
@@ -346,7 +354,7 @@ class Pool:
                 self.drop(slot.talk, "failed")
 
     def _tend(self) -> None:
-        """End sessions whose time is over."""
+        """End sessions whose time is over; what stands still for somebody goes on without them."""
         now = time.monotonic()
         if now - self._tended < TEND_SECONDS:
             return
@@ -360,6 +368,19 @@ class Pool:
                 self.drop(talk, "idle")
             elif cfg.session_seconds and now - talk.opened > cfg.session_seconds:
                 self.drop(talk, "too_long")
+            elif cfg.clock == "wall" and now - slot.sounds_until > SILENT_SECONDS:
+                self._fill(slot, now)
+
+    def _fill(self, slot: Slot, now: float) -> None:
+        """A voice stopped the reply, and then no sound came any more: that is silence.
+
+        As silence it is judged: the reply goes on, or the user's turn ends. Else it would stand
+        still until the session ends.
+        """
+        if slot.duplex is not None and slot.duplex.engine.yielding.undecided:
+            missing = int((now - slot.sounds_until) * SAMPLE_RATE)
+            slot.sounds_until = now - missing / SAMPLE_RATE
+            self._hear(slot, np.zeros(missing, np.float32))
 
 
 def _alone(step: Step) -> torch.Tensor | Exception:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fo_core.config import config
-from fo_core.errors import ConfigError
+from fo_core.config import check_ranges, config
 from fo_core.sampling import Compat
 from fo_core.text import has_words, speakable
 from fo_core.text_chunks import may_cut, open_text
@@ -55,12 +54,10 @@ class SegmenterConfig:
     compat: Compat = "none"  # clean-up of the text, see fo_core.text
 
     def __post_init__(self) -> None:
-        if self.chunk < 0 or self.chunk_ahead < 1 or self.chunk_growth < 1.0:
-            raise ConfigError(
-                f"segmenter: chunk {self.chunk}, chunk_ahead {self.chunk_ahead}, chunk_growth "
-                f"{self.chunk_growth}",
-                possible="chunk: 0 or more; chunk_ahead: 1 or more; chunk_growth: 1 or more",
-            )
+        some = ("early_after", "min_tokens", "max_piece", "chunk")
+        check_ranges(self, "segmenter", **dict.fromkeys(some, (0, None)))
+        more = ("max_tokens", "chunk_ahead", "chunk_growth")
+        check_ranges(self, "segmenter", **dict.fromkeys(more, (1, None)))
 
 
 # What the published engine does with a file, and in its server.

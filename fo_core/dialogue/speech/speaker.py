@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.dialogue.speech.vocoder import Vocoder, VocoderConfig, VocoderState
 from fo_core.dialogue.speech.writer import Part
 from fo_core.models.decoder.speech_decoder import Sentence
@@ -26,6 +26,9 @@ class SpeakerConfig:
     sampling: SamplingConfig = SamplingConfig(top_k=2)  # of speech tokens (paper: 2 is best)
     max_tokens: int = 1000  # speech tokens of one piece of text (25 ms each)
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)  # chunks and cuts
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "speaker", max_tokens=(1, None))
 
 
 @dataclass

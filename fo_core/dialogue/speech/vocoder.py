@@ -16,8 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fo_core.config import config
-from fo_core.errors import ConfigError
+from fo_core.config import check_ranges, config
 
 
 class CodecDecoder(Protocol):
@@ -49,11 +48,10 @@ class VocoderConfig:
     # first_threshold to its end, and the search for the cut counts its offset twice
 
     def __post_init__(self) -> None:
-        for name in ("first_chunk", "chunk", "overlap", "cut_window"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"vocoder.{name} is {getattr(self, name)}", possible="1 or more")
-        if self.growth < 1.0:
-            raise ConfigError(f"vocoder.growth is {self.growth}", possible="1 or more")
+        sizes = ("first_chunk", "chunk", "growth", "overlap", "cut_window")
+        check_ranges(self, "vocoder", **dict.fromkeys(sizes, (1, None)))
+        levels = ("first_threshold", "threshold", "onset")
+        check_ranges(self, "vocoder", **dict.fromkeys(levels, (0, None)))
 
     @classmethod
     def official(cls, **fields: float) -> VocoderConfig:

@@ -136,6 +136,11 @@ class SpeechEncoder(ChunkEncoder[SpeechEncoderState]):
         self._labels = LabelTable(cfg.dim, self._attentions)
         self.captured: CapturedStep | None = None  # of a chunk, see fo_core.models.static_shapes
 
+    def _apply(self, fn, recurse=True):
+        """After a cast or a move the captured chunk is dropped: it reads weights that are gone."""
+        self.captured = None
+        return super()._apply(fn, recurse)
+
     @property
     def _attentions(self) -> list[LabelledAttention]:
         return [layer.attention for layer in self.layers]  # type: ignore[misc]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from fo_core.errors import CheckpointError
+from fo_core.io.files import draft_folder
 
 
 @contextlib.contextmanager
@@ -33,13 +33,10 @@ def building(target: Path) -> Iterator[Path | None]:
         if (target / "config.json").is_file():
             yield None
             return
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
+        with draft_folder(target) as folder:
             yield folder
             folder.chmod(0o755)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()

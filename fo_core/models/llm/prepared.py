@@ -24,7 +24,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,15 @@ import torch
 
 from fo_core.errors import CheckpointError, FoError
 from fo_core.io.checkpoint import load_tensors, save_tensors
-from fo_core.io.files import cache_dir, mark_of, read_json, sha256_of, write_json, write_text
+from fo_core.io.files import (
+    cache_dir,
+    draft_folder,
+    mark_of,
+    read_json,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from fo_core.layers.kv_cache import LayerKind, LlamaConfig
 from fo_core.layers.rope import Rope
 from fo_core.models.llm.backbone import LlamaBackbone
@@ -101,18 +108,13 @@ def write(folder: Path, llm: FrozenLLM) -> str:
         return ""
     fingerprint = llm.fingerprint()
     try:
-        made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{where.name}."))
-    except OSError:
-        return fingerprint
-    try:
-        _write(made, folder, llm.backbone, llm.facts, tokenizer, fingerprint)
-        made.chmod(0o755)
-        shutil.rmtree(where, ignore_errors=True)
-        os.replace(made, where)
+        with draft_folder(where) as made:
+            _write(made, folder, llm.backbone, llm.facts, tokenizer, fingerprint)
+            made.chmod(0o755)
+            shutil.rmtree(where, ignore_errors=True)
+            os.replace(made, where)
     except (OSError, FoError) as error:  # full, say; or another process was quicker
         log.info("the LLM is not kept prepared: %s", error)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return fingerprint
 
 

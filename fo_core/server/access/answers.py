@@ -16,6 +16,10 @@ from fo_core.server.translate import error
 
 MAX_BODY = 512 * 1024  # bytes: an SDP offer, instructions and functions
 BODY_SECONDS = 10.0  # for a body to arrive
+HERE = (
+    "/v1/realtime and /v1/live/sessions (WebSocket), POST /v1/realtime/calls and /v1/live/sessions "
+    "(WebRTC), POST /v1/realtime/client_secrets, GET /v1/models, /metrics, /healthz, / (the page)"
+)
 STATUS = {
     "invalid_api_key": 401,
     "wrong_origin": 403,
@@ -33,6 +37,12 @@ def refusal(wrong: Refused) -> JSONResponse:
     status = STATUS.get(wrong.code, 400)
     headers = {"Retry-After": "5"} if status == 503 else None
     return JSONResponse(error(str(wrong), wrong.code, wrong.param), status, headers)
+
+
+def nothing_at(place: str, status: int = 404, headers: Any = None) -> JSONResponse:
+    """The answer to a request of an address, or a method of it, that there is not."""
+    what = f"nothing at {place[:200]}; possible: {HERE}"
+    return JSONResponse(error(what, "not_found"), status, headers)
 
 
 def leave(origin: str | None) -> dict[str, str]:

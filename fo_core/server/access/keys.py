@@ -11,7 +11,9 @@ from fo_core.server.context import ServeConfig
 from fo_core.server.messages import Refused
 from fo_core.server.settings import SessionSettings
 
-QUERY = ("model", "api_key", "states", "yield")  # parameters of a Realtime session's address
+CALL_QUERY = ("model", "api_key", "states")  # parameters of the address of a Realtime call
+QUERY = (*CALL_QUERY, "yield")  # ... of a WebSocket, whose client plays: it says whether it pauses
+NO_KEY = "the API key is wrong or missing"
 KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser sends a key: a subprotocol of this name
 
 
@@ -54,8 +56,24 @@ class Access:
         sent, key = key_of(headers, query), self._cfg.api_key
         return key is None or hmac.compare_digest(sent.encode(), key.encode())
 
+    def check(
+        self, headers: Mapping[str, str], query: Mapping[str, str], wrong_key: str = NO_KEY
+    ) -> None:
+        """Let in who has the server's key, and asks for nothing else in its query.
+
+        Raises:
+            Refused: It has not (``wrong_key``), or asks for something.
+        """
+        if not self.has_key(headers, query):
+            raise Refused(wrong_key, code="invalid_api_key")
+        check_query(query, ("api_key",))
+
     def session(
-        self, headers: Mapping[str, str], query: Mapping[str, str], host: str | None
+        self,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        host: str | None,
+        known: Sequence[str] = QUERY,
     ) -> SessionSettings:
         """What the session of a client begins with.
 
@@ -63,6 +81,7 @@ class Access:
             headers: Of its request.
             query: Of its request.
             host: The server as the client sees it.
+            known: Parameters that its query may have.
 
         Raises:
             Refused: It may not open one.
@@ -72,7 +91,7 @@ class Access:
             what = f"no intent {query['intent'][:64]!r} in the address; "
             what += "send session.update (type: transcription, for transcripts alone)"
             raise Refused(what, "intent", "unsupported")
-        check_query(query, QUERY)
+        check_query(query, known)
         if query.get("states", "1") not in ("0", "1"):
             raise Refused(f"states={query['states'][:64]}; possible: 0, 1", "states")
         sent = key_of(headers, query)
@@ -83,7 +102,7 @@ class Access:
                 raise Refused(what, code="invalid_api_key")
             return found
         if not self.has_key(headers, query):
-            raise Refused("the API key is wrong or missing", code="invalid_api_key")
+            raise Refused(NO_KEY, code="invalid_api_key")
         return self.first_settings()
 
     def check_origin(self, headers: Mapping[str, str], host: str | None) -> None:

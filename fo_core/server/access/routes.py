@@ -21,8 +21,7 @@ def add_secrets(app: FastAPI, access: Access) -> None:
         headers = request.headers
         try:
             access.check_origin(headers, headers.get("host"))
-            if not access.has_key(headers, request.query_params):
-                raise Refused("the API key is wrong or missing", code="invalid_api_key")
+            access.check(headers, request.query_params)
             data = json_of(await body_of(request) or b"{}", "the request")
             settings, seconds = read_request(data, access.first_settings())
             secret = access.secrets.make(settings, seconds)

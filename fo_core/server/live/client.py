@@ -20,14 +20,14 @@ import numpy as np
 from fo_core.dialogue import events as ev
 from fo_core.dialogue.recent import Recent
 from fo_core.dialogue.sessions.talk import Overflow, Reason
-from fo_core.server.client import Client
+from fo_core.server.client import Client, ConnectionContext
 from fo_core.server.live.captions import Captions
 from fo_core.server.live.messages import read_event
 from fo_core.server.live.session import LiveSession, check_delegation
 from fo_core.server.messages import Refused, new_id
 from fo_core.server.responses import Event
 from fo_core.server.settings import short
-from fo_core.server.webrtc.media import SILENT_SECONDS, Ended, Media
+from fo_core.server.webrtc.media import SILENT_SECONDS, Ended
 from fo_core.server.webrtc.pacing import Pacer
 from fo_core.server.wire import MAX_AUDIO, SPEECH_RATE, Resampler, from_base64, to_base64
 from fo_core.streaming import SAMPLE_RATE
@@ -42,31 +42,30 @@ NO_ID = ("session.output_audio.delta",)  # events without an id of their own
 
 
 class Live(Client):
-    """One connection; other arguments as of :class:`fo_core.server.client.Client`.
+    """One connection.
 
     Args:
+        context: Of the connection; its media are always there: they play.
         session: As it was asked for.
         event_id: Of the client's ``session.start``.
         idle_seconds: Without a message, then a session over WebSocket ends.
-        context: Positions of the LLM's cache before the oldest turns are forgotten.
+        positions: Of the LLM's cache before the oldest turns are forgotten.
         id: Of the session; None: a new one.
-        media: Always there: it plays.
     """
 
     def __init__(
         self,
-        *,
+        context: ConnectionContext,
         session: LiveSession,
-        event_id: str | None = None,
-        idle_seconds: float = 600.0,
-        context: int = 0,
+        event_id: str | None,
+        idle_seconds: float,
+        positions: int,
         id: str | None = None,  # noqa: A002 the protocol's word
-        media: Media,
-        **named: Any,
     ) -> None:
-        super().__init__(media=media, **named)
+        super().__init__(context)
+        assert context.media is not None, "the server plays"
         self.id = id or new_live_id()
-        self._player, self._session = media, session
+        self._player, self._session = context.media, session
         session.settings = self.settings  # those of the talk, from now on
         self._start_id, self._idle_seconds = event_id, idle_seconds
         if not session.tracks:
@@ -75,9 +74,9 @@ class Live(Client):
         self._came = 0.0  # seconds of the client's audio, and of silence in place of it
         self._muted = self._over = False
         self._spans: Recent[int, tuple[int, int]] = Recent(KEPT_TURNS)  # turn -> ms, ms
-        self._transcribed, self._read, self._room = 0, 0, context
+        self._transcribed, self._read, self._room = 0, 0, positions
         self._captions, self._news = Captions(self._now), asyncio.Event()
-        media.heard = self._heard
+        self._player.heard = self._heard
 
     # --- what the base asks for ---
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
@@ -18,9 +17,9 @@ from starlette.websockets import WebSocketDisconnect
 from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import FoError
 from fo_core.server.access.answers import body_of, json_of, leave, refusal
-from fo_core.server.access.keys import Access, check_query
+from fo_core.server.access.keys import NO_KEY, Access
 from fo_core.server.budget import Budget
-from fo_core.server.connection import FLOOD, Connection, turn_away
+from fo_core.server.connection import FLOOD, Connection, Protocol, turn_away
 from fo_core.server.context import ServerContext
 from fo_core.server.live.client import Live, live_error, new_live_id
 from fo_core.server.live.messages import read_event
@@ -40,7 +39,7 @@ NOT_HERE = {
     "content": "no recordings: nothing of a session is stored",
     "attach": "no second connection (sideband) to a session",
 }
-SECRETS = "the API key is wrong or missing (a client secret is for /v1/realtime)"
+SECRETS = f"{NO_KEY} (a client secret is for /v1/realtime)"
 
 
 class LiveRoutes:
@@ -96,7 +95,7 @@ class LiveRoutes:
         except (WebSocketDisconnect, OSError, RuntimeError):
             return
         media = Media(talk, None)
-        protocol = self._protocol(session, event_id=event_id)
+        protocol = self._protocol(session, event_id)
         connection = Connection(socket, talk, session.settings, self._context, media, protocol)
         await connection.serve(known)
 
@@ -131,10 +130,15 @@ class LiveRoutes:
                 self._context.metrics.refused(code)
                 await socket.send_json(live_error(str(wrong), code, param, event_id))
 
-    def _protocol(self, session: LiveSession, **named: Any) -> Callable[..., Live]:
+    def _protocol(
+        self,
+        session: LiveSession,
+        event_id: str | None = None,
+        id: str | None = None,  # noqa: A002 the protocol's word
+    ) -> Protocol:
         pool = self._context.pool
-        named |= {"idle_seconds": pool.cfg.idle_seconds, "context": pool.context}
-        return functools.partial(Live, session=session, **named)
+        idle, room = pool.cfg.idle_seconds, pool.context
+        return lambda context: Live(context, session, event_id, idle, room, id)
 
     async def _refuse(self, socket: WebSocket, known: str, wrong: Refused) -> None:
         told = live_error(str(wrong), wrong.code, wrong.param, None)
@@ -147,9 +151,7 @@ class LiveRoutes:
             Refused: It has not, is a page of another site, or asks for something in its query.
         """
         self._access.check_origin(request.headers, request.headers.get("host"))
-        if not self._access.has_key(request.headers, request.query_params):
-            raise Refused(SECRETS, code="invalid_api_key")
-        check_query(request.query_params, ("api_key",))
+        self._access.check(request.headers, request.query_params, SECRETS)
 
     # --- WebRTC ---
 

@@ -14,9 +14,8 @@ from fastapi import FastAPI, Request, Response
 from fo_core.dialogue.sessions.talk import Talk
 from fo_core.errors import EngineError, FoError
 from fo_core.server.access.answers import body_of, fields_of, json_of, leave, preflight, refusal
-from fo_core.server.access.keys import Access, key_of
-from fo_core.server.client import Client
-from fo_core.server.connection import Connection
+from fo_core.server.access.keys import CALL_QUERY, NO_KEY, Access, check_query, key_of
+from fo_core.server.connection import Connection, Protocol
 from fo_core.server.context import ServerContext
 from fo_core.server.logs import request_id
 from fo_core.server.messages import Refused, new_id
@@ -105,7 +104,7 @@ class Calls:
 
     async def _answer(self, request: Request) -> Response:
         headers, query = request.headers, request.query_params
-        settings = self._access.session(headers, query, headers.get("host"))
+        settings = self._access.session(headers, query, headers.get("host"), CALL_QUERY)
         sdp, session = await _read(request)
         settings = settings.updated(session) if session else settings
         id = new_id("rtc")  # noqa: A001 the protocol's word
@@ -123,7 +122,7 @@ class Calls:
         id: str,  # noqa: A002 the protocol's word
         sdp: str,
         settings: SessionSettings,
-        protocol: Callable[..., Client] | None = None,
+        protocol: Protocol | None = None,
     ) -> str:
         """Open a call; the SDP answer.
 
@@ -194,7 +193,8 @@ class Calls:
             found, sent = self._calls.get(call), key_of(headers, request.query_params)
             own = found is not None and bool(sent) and sent == found.key
             if not own and not self._access.has_key(headers, request.query_params):
-                raise Refused("the API key is wrong or missing", code="invalid_api_key")
+                raise Refused(NO_KEY, code="invalid_api_key")
+            check_query(request.query_params, ("api_key",))
             if found is None:
                 raise Refused(f"no call {call[:64]!r}", "call_id", "call_not_found")
         except Refused as wrong:

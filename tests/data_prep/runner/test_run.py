@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from data_prep.runner import journal
 from data_prep.runner.journal import Journal, read_outcomes
 from data_prep.runner.run import Made, Reject, RunConfig, StopRun, run_step
 from fo_core.errors import DataError, FoError
+from fo_core.io.files import only_run
 
 WORK = """
 import os, time
@@ -167,7 +167,7 @@ def test_clear_ends(work: Any, tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="none of 60 items; r000: not this one"):
         run_step("x", ROWS, refuse, tmp_path / "c", how=RunConfig(workers=1))
-    with journal.only_run(tmp_path / "d"), pytest.raises(FoError, match="another run works in"):
+    with only_run(tmp_path / "d"), pytest.raises(FoError, match="another run works in"):
         run_step("x", ROWS, double, tmp_path / "d")
     assert run_step("x", [], double, tmp_path / "e").items == 0
     (tmp_path / "file").write_text("")
@@ -197,7 +197,7 @@ def test_what_a_kill_left_half_written_goes_and_the_rest_stays(tmp_path: Path) -
     """A kill inside fo_core.io.files.replacing leaves its temporary file; the lock stays a file."""
     (tmp_path / ".lock").write_text("")
     (tmp_path / "speech" / "ab").mkdir(parents=True)
-    half = [".manifest.0a_b1c2d.jsonl", ".report.xyzxyzxy.json", "speech/ab/.ab12.q1w2e3r4.flac"]
+    half = [".manifest.draft-0a_b1c2d.jsonl", ".report.draft-xyzxyzxy.json"]
     kept = ["speech/ab/ab12.flac", "speech/.hidden.flac", ".mine", ".mine.json", "notes.jsonl"]
     for name in (*half, *kept):
         (tmp_path / name).write_text("half")

@@ -102,6 +102,8 @@ def test_corpora_are_listed():
         (["import", "table", "t.csv", "--out", "d", "--set", "txt=a"], "did you mean 'text'"),
         (["import", "table", "t.csv", "--out", "d"], "no column 'audio'"),
         (["validate", "none.jsonl"], "no manifest none.jsonl"),
+        (["validate", "t.csv", "--fix", "t.csv"], "cleaned copy t.csv: that is what is read"),
+        (["validate", "t.csv", "--fix", "a", "--rejects", "a"], "--fix and --rejects are both a"),
         (["validate", "t.csv", "--ignore", "silense"], "did you mean 'silence'"),
         (["shard", "none.jsonl", "--out", "d"], "does not exist"),
         (["shard", "t.csv", "--out", "d", "--num-workers", "1"], "none of 4 items"),

@@ -12,7 +12,7 @@ from fo_core.data.augment import AugmentConfig, augment
 from fo_core.data.collate import PAD, Batch
 from fo_core.data.dataset import Loader, Sounds, crop, make_loader
 from fo_core.data.manifest import Item
-from fo_core.data.sampler import epoch_batches
+from fo_core.data.sampler import Batching, epoch_batches
 from fo_core.errors import ConfigError, DataError
 from fo_core.io import audio
 
@@ -60,12 +60,12 @@ def padding(batches: list[list[int]], lengths: list[float]) -> float:
 
 
 def test_batches_keep_their_limits_and_hold_similar_lengths(items: list[Item]) -> None:
-    batches = epoch_batches(items, 0, 0, batch_seconds=8.0)
+    batches = epoch_batches(items, Batching(batch_seconds=8.0), 0)
     lengths = [item.duration for item in items]
     assert all(sum(lengths[i] for i in batch) <= 8.0 + 1e-6 for batch in batches)
-    plain = epoch_batches(items, 0, 0, batch_seconds=8.0, shuffle=False)
+    plain = epoch_batches(items, Batching(batch_seconds=8.0, shuffle=False), 0)
     assert padding(batches, lengths) < 0.5 * padding(plain, lengths)
-    assert all(len(batch) <= 4 for batch in epoch_batches(items, 0, 0, batch_size=4))
+    assert all(len(batch) <= 4 for batch in epoch_batches(items, Batching(batch_size=4), 0))
 
 
 @pytest.mark.parametrize("limit", [0.04, 0.06, 0.1])
@@ -75,7 +75,7 @@ def test_batches_are_as_mixed_as_the_padding_allows(items: list[Item], limit: fl
     many = [replace(items[0], id=str(i)) for i in range(2000)]
     lengths = draw.gamma(6.0, 0.5, len(many)).tolist()  # mean 3 s
     found = [
-        epoch_batches(many, 0, epoch, batch_size=16, padding=limit, lengths=lengths)
+        epoch_batches(many, Batching(batch_size=16, padding=limit), epoch, lengths)
         for epoch in range(2)
     ]
     for batches in found:
@@ -91,7 +91,9 @@ def test_answers_are_batched_by_their_speech_tokens(items: list[Item]) -> None:
     odd = [replace(i, speech_tokens=(1,) * n) for i, n in zip(items, sizes.tolist(), strict=True)]
     batches = make_loader(odd, "reply", batch_size=4).batches()
     assert padding(batches, sizes.tolist()) < 0.15
-    assert padding(epoch_batches(odd, 0, 0, batch_size=4), sizes.tolist()) > 0.25  # by the sounds
+    assert (
+        padding(epoch_batches(odd, Batching(batch_size=4), 0), sizes.tolist()) > 0.25
+    )  # by the sounds
 
 
 def test_crops_are_of_one_length_so_any_go_together(items: list[Item]) -> None:
@@ -101,11 +103,11 @@ def test_crops_are_of_one_length_so_any_go_together(items: list[Item]) -> None:
 
 
 def test_one_item_longer_than_a_batch_is_still_given(items: list[Item]) -> None:
-    assert sum(len(b) for b in epoch_batches(items, 0, 0, batch_seconds=0.2)) == COUNT
+    assert sum(len(b) for b in epoch_batches(items, Batching(batch_seconds=0.2), 0)) == COUNT
 
 
 def test_order_is_kept_without_shuffling(items: list[Item]) -> None:
-    batches = epoch_batches(items, 0, 0, batch_size=7, shuffle=False)
+    batches = epoch_batches(items, Batching(batch_size=7, shuffle=False), 0)
     assert sum(batches, []) == list(range(COUNT))
 
 

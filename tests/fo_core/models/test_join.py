@@ -50,6 +50,17 @@ def test_ears_of_one_and_the_voice_of_another(tmp_path: Path, llm: FrozenLLM) ->
     assert both.speech_decoder.embedding.weight.dtype == torch.float32
 
 
+def test_nothing_is_joined_into_a_folder_that_holds_something(
+    tmp_path: Path, llm: FrozenLLM
+) -> None:
+    """Parts that lie there would be parts of the joined model."""
+    ears, other = (save(tmp_path / name, llm, ["adapter"]) for name in ("ears", "other"))
+    before = {path: path.stat().st_mtime_ns for path in other.iterdir()}
+    with pytest.raises(CheckpointError, match="other is not empty; do: name a new folder"):
+        join([ears], other)
+    assert {path: path.stat().st_mtime_ns for path in other.iterdir()} == before
+
+
 def test_two_weights_of_one_part_are_refused(tmp_path: Path, llm: FrozenLLM) -> None:
     one = save(tmp_path / "one", llm, ["adapter"])
     same = save(tmp_path / "same", llm, ["adapter"])

@@ -45,6 +45,19 @@ def test_what_is_heard_stays_bit_by_bit(dynamic, static):
     assert torch.equal(*outs)  # a step wrote into no state that is kept
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("change", [lambda m: m.double(), lambda m: m.to("cpu")])
+def test_a_cast_or_a_move_drops_what_was_captured(dynamic, static, change):
+    """A graph would go on to read the weights that were there when it was captured."""
+    Listener(static).hear(noise()[0])
+    assert static.speech_encoder.captured._ready
+    change(static)
+    stacks = static.llm.backbone.stack, static.speech_decoder.decoder
+    assert static.speech_encoder.captured is None and [s.static for s in stacks] == [None, None]
+    found = [Listener(m).hear(noise()[0]) for m in (static, change(copy.deepcopy(dynamic)))]
+    assert torch.equal(found[0].embeds, found[1].embeds)
+
+
 def test_a_talk_in_static_steps_says_the_same(dynamic, static):
     cfg = dialogue(20, seed=4, tokens=60)
     told = [talk(model, noise(), cfg, whole=True) for model in (dynamic, static)]
