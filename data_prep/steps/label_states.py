@@ -11,6 +11,7 @@ from 2560 k on; its label is the state to be read at its end (PAPER.md):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from fo_core.io import audio
 RATE = 16000  # Hz
 CHUNK = 2560  # samples: 160 ms, the streaming chunk
 LISTEN, ANSWER, NO_ANSWER = 0, 1, 2
+UNLABELLED = -1
 ENDS_IN = {
     "question": ANSWER,
     "incomplete": LISTEN,
@@ -45,6 +47,9 @@ class StatesConfig:
     pause: tuple[float, float] = (0.3, 1.4)  # length of an inner pause, s
     pause_margin: float = 0.35  # no pause this close to either end of the speech, s
     delay: int = 0  # chunks between the first one after the end and the state's change
+    # s of silence inside a turn, or behind one that breaks off, from which chunks have no label:
+    # what is silent for so long has ended, whatever it sounded like; 0 = all have one
+    unsure_after: float = 0.0
     # a voice from elsewhere: s until it is known for one; its loudness against the user's, dB
     background_after: float = 0.6
     background_db: tuple[float, float] = (-20.0, -10.0)
@@ -72,6 +77,24 @@ def chunk_states(samples: int, end: int, kind: str, delay: int = 0) -> tuple[int
     """
     change = -(-end // CHUNK) + delay
     return tuple(LISTEN if k < change else ENDS_IN[kind] for k in range(samples // CHUNK))
+
+
+def without_long_silences(
+    states: Sequence[int], silences: Sequence[tuple[float, float]], after: float
+) -> tuple[int, ...]:
+    """Labels, -1 (none) for chunks that end later than so many samples into a silence.
+
+    Args:
+        states: Labels of the chunks.
+        silences: Spans in samples.
+        after: Samples.
+    """
+    return tuple(
+        UNLABELLED
+        if any(start + after < (k + 1) * CHUNK and k * CHUNK < stop for start, stop in silences)
+        else state
+        for k, state in enumerate(states)
+    )
 
 
 def pause_points(wave: np.ndarray, margin: float) -> list[int]:
@@ -135,6 +158,10 @@ def compose(
     wave = within_peak(wave * np.float32(10 ** (draw.uniform(*cfg.gain_db) / 20)))
     known = lead + round(RATE * cfg.background_after) if kind == "background" else end
     states = chunk_states(total, min(end, known), kind, cfg.delay)
+    if cfg.unsure_after > 0:
+        silences = [(start * RATE, stop * RATE) for start, stop in pauses]
+        silences += [(float(end), float(total))] if kind == "incomplete" else []
+        states = without_long_silences(states, silences, cfg.unsure_after * RATE)
     return Composed(wave, states, lead / RATE, end / RATE, tuple(pauses))
 
 

@@ -139,6 +139,7 @@ class Divergence:
     """
 
     START, IN_A_ROW = 5, 3
+    SMALL = 0.05  # a loss below it is a good one: a start below it counts as this
 
     def __init__(self, factor: float, history: Sequence[Mapping[str, float]]) -> None:
         self.factor = factor
@@ -151,7 +152,7 @@ class Divergence:
             if key != "loss" and not key.endswith(".loss"):
                 continue
             start = self.start.setdefault(key, [])
-            far = start and value > self.factor * max(*start, 1e-2)
+            far = start and value > self.factor * max(*start, self.SMALL)
             self.above[key] = self.above.get(key, 0) + 1 if far else 0
             if not far and len(start) < self.START:
                 start.append(abs(value))

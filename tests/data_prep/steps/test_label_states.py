@@ -12,6 +12,7 @@ from data_prep.steps.label_states import (
     pause_points,
 )
 from fo_core import streaming
+from fo_core.config import replace
 from fo_core.errors import DataError
 
 PLAIN = StatesConfig(pause_share=0.0, snr_db=(60.0, 60.0), gain_db=(0.0, 0.0))
@@ -78,6 +79,21 @@ def test_inner_pauses_are_silent_and_labelled_as_listening() -> None:
     assert all(s == 0 for s in made.states[: round(end * RATE) // CHUNK])
     assert 1 in made.states
     assert compose(speech(), "backchannel", cfg, 0).pauses == ()
+
+
+@pytest.mark.parametrize("kind", ["question", "incomplete"])
+def test_what_is_silent_for_long_has_no_label(kind: str) -> None:
+    wave = speech()
+    cfg = StatesConfig(pause_share=1.0, pause=(1.0, 1.4), tail=(1.2, 1.4))
+    some, none = (
+        compose(wave, kind, each, seed=3) for each in (replace(cfg, unsure_after=0.5), cfg)
+    )
+    assert (some.wave == none.wave).all(), "labels alone differ"
+    silence = some.pauses[0] if kind == "question" else (some.speech_end, len(some.wave) / RATE)
+    for k, (ours, whole) in enumerate(zip(some.states, none.states, strict=True)):
+        late = (k + 1) * 0.16 > silence[0] + 0.5 and k * 0.16 < silence[1]
+        assert ours == (-1 if late else whole)
+    assert -1 in some.states and (kind == "incomplete" or 1 in some.states)
 
 
 def test_pause_points_are_the_dips() -> None:

@@ -372,6 +372,13 @@ def test_one_hard_batch_is_no_divergence(tmp_path):
         guard.check({"loss": 43.0}, {"items": []}, tmp_path, "toy", 10)
 
 
+def test_a_start_that_knows_the_batch_is_no_measure(tmp_path):
+    """Rows of ``make demo``: the first batch held nothing that fo-smol's state head got wrong."""
+    guard = Divergence(10.0, [])
+    for step, loss in enumerate((0.004974, 0.300477, 2.22577, 0.245348, 0.3, 0.1)):
+        guard.check({"loss": loss}, {"items": []}, tmp_path, "toy", step)
+
+
 def test_out_of_memory_says_what_to_lower(tmp_path):
     def large(model, batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
