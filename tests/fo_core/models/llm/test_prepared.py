@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fo_core.errors import EngineError
+from fo_core.io import files
 from fo_core.models.llm import chat, prepared, source, tiny
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tokenizer import StandaloneTokenizer, TokenizerFacts, describe, difference
@@ -125,7 +126,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(cached, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(prepared.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refuse)
     llm = FrozenLLM.load("tiny")
     assert llm.loaded == llm.fingerprint() and not list(cached.glob("prepared-*"))
 
