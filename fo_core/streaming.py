@@ -12,5 +12,6 @@ from __future__ import annotations
 SAMPLE_RATE = 16000  # Hz, of everything the input branch hears
 CHUNK_SAMPLES = 2560  # samples a chunk: 160 ms
 FRAMES_PER_CHUNK = 16  # feature frames (10 ms) a chunk
+ENCODER_FRAMES = 4  # encoder frames (40 ms) a chunk
 CONTEXT_FRAMES = 3  # earlier feature frames that an encoder puts in front of a chunk
 CHUNK_SECONDS = CHUNK_SAMPLES / SAMPLE_RATE

@@ -131,7 +131,7 @@ class Conversation:
     def hear_before(self, chunks: Sequence[Tensor]) -> Steps[None]:
         """Hear the chunks [2560] before the voice was noticed."""
         head, states = self.model.state_head, self.turns[-1].states
-        if head.gru is not None:  # it hears every chunk
+        if head.gru is not None and not head.left_out:  # it hears every chunk
             for heard in map(self._hear, chunks):
                 states.pass_over(head, (yield from self._follow([heard.embeds])), heard.encoded)
         elif chunks:  # in one LLM step
@@ -382,7 +382,8 @@ class Conversation:
             told = yield from self._read(
                 torch.cat([row.to(llm.dtype) for row in rows], dim=1), size
             )
-            turn.states.moved(told)
+            if turn.open:
+                turn.states.moved(told)
             if turn.answer is not None:
                 turn.answer.start = self.length
                 if turn.answer.token_ids:

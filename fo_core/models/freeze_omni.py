@@ -55,7 +55,7 @@ from fo_core.models.model_config import (
 from fo_core.models.prompt import PromptEmbeddings
 from fo_core.models.state_head import StateHead
 from fo_core.models.voices import VoiceChoice
-from fo_core.streaming import FRAMES_PER_CHUNK
+from fo_core.streaming import ENCODER_FRAMES
 
 PARTS = (
     "speech_encoder",
@@ -241,11 +241,11 @@ class FreezeOmni(nn.Module):
 def _make_encoder(
     encoder: SpeechEncoderConfig | WhisperEncoderConfig, start: bool
 ) -> SpeechEncoder | WhisperEncoder:
-    if encoder.chunk != FRAMES_PER_CHUNK // 4:  # a frame of the encoder is four of features
+    if encoder.chunk != ENCODER_FRAMES:
         raise ConfigError(
             f"speech_encoder.chunk is {encoder.chunk} frames of 40 ms: states, adapter and talks "
             "go by chunks of 160 ms",
-            possible=f"{FRAMES_PER_CHUNK // 4}",
+            possible=f"{ENCODER_FRAMES}",
             do="other sizes can be measured: fo eval asr --chunk",
         )
     if isinstance(encoder, WhisperEncoderConfig):

@@ -17,8 +17,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from fo_core.streaming import ENCODER_FRAMES
+
 STATES = ("continue", "respond", "dismiss")  # names of the dialogue states 0, 1, 2
-FRAMES = 4  # encoder frames of 40 ms a chunk of 160 ms
 DROPOUT = 0.1  # in training, before and behind the recurrent layer
 
 
@@ -40,7 +41,7 @@ class StateHead(nn.Module):
         if gru:
             self.text = nn.Sequential(nn.LayerNorm(llm_dim), nn.Linear(llm_dim, gru))
             self.sound = nn.Sequential(
-                nn.LayerNorm(FRAMES * enc_dim), nn.Linear(FRAMES * enc_dim, gru)
+                nn.LayerNorm(ENCODER_FRAMES * enc_dim), nn.Linear(ENCODER_FRAMES * enc_dim, gru)
             )
             self.gru = nn.GRU(2 * gru, gru, batch_first=True)
 

@@ -39,9 +39,8 @@ from fo_core.models.voices import VoiceChoice
 from fo_core.streaming import SAMPLE_RATE
 
 __all__ = ["Overflow", "Pool", "PoolConfig", "PoolFull", "PoolStats", "Talk"]
-SILENT_SECONDS = (
-    1.0  # without sound while a reply stands still, then the user is taken to be silent
-)
+# without sound while a reply stands still; then the user is taken to be silent
+SILENT_SECONDS = 1.0
 TEND_SECONDS = 0.05  # how often play heads and time-outs are looked at
 MAX_EVENTS = 20_000  # unread; more is a consumer that is gone
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from fo_core.config import config
 from fo_core.features import feature_lens
 from fo_core.layers.masks import draw_chunk, padding_mask
+from fo_core.streaming import ENCODER_FRAMES
 from fo_core.training.stage import Batch
 
 SHORTEST = 50  # frames; shorter recordings stay as they are
@@ -52,9 +53,6 @@ def spec_augment(feats: Tensor, lens: Tensor, cfg: SpecAugmentConfig) -> Tensor:
         if length >= SHORTEST:
             changed[row, :length] = change(feats[row : row + 1, :length])[0]
     return changed
-
-
-FRAMES = 4  # encoder frames of 40 ms a chunk of 160 ms
 
 
 Chunks = Literal["dynamic", "fixed", "full"]
@@ -147,8 +145,8 @@ def vectors_per_chunk(model: Any, heard: EncodedSpeech) -> tuple[Tensor, list[li
     frames, logits = heard.frames, heard.ctc_logits
     B, T, _ = frames.shape
     if logits is None:  # a fixed number a chunk
-        chunks = torch.arange(1, T // FRAMES + 1, device=frames.device)
-        counts = (chunks * (FRAMES // 2)).minimum((heard.frame_lens[:, None] + 1) // 2)
+        chunks = torch.arange(1, T // ENCODER_FRAMES + 1, device=frames.device)
+        counts = (chunks * (ENCODER_FRAMES // 2)).minimum((heard.frame_lens[:, None] + 1) // 2)
         nothing = frames.new_zeros(0, model.llm.width)
         return counts, [[nothing] * len(chunks) for _ in range(B)]
     inside = padding_mask(heard.frame_lens, T)
@@ -157,20 +155,22 @@ def vectors_per_chunk(model: Any, heard: EncodedSpeech) -> tuple[Tensor, list[li
     logits = torch.where(inside[..., None], logits, silence)
     state, emitted = model.adapter.init_state(B), []
     partials: list[list[Tensor]] = [[] for _ in range(B)]
-    for start in range(0, T, FRAMES):
-        part = slice(start, start + FRAMES)
+    ends = heard.frame_lens.tolist()
+    for start in range(0, T, ENCODER_FRAMES):
+        part = slice(start, start + ENCODER_FRAMES)
         _, count, state = model.adapter.step(frames[:, part], state, logits[:, part])
         emitted.append(count.to(frames.device))
         held, sizes, _ = model.adapter.flush(state)
         for row, size in enumerate(sizes.tolist()):
-            real = start < int(heard.frame_lens[row])
-            partials[row].append(held[row, : size if real else 0])
+            partials[row].append(held[row, : size if start < ends[row] else 0])
     running = torch.stack(emitted, 1).cumsum(1)
-    last = (heard.frame_lens // FRAMES - 1).clamp(min=0)[:, None]
+    last = (heard.frame_lens // ENCODER_FRAMES - 1).clamp(min=0)[:, None]
     return running.minimum(running.gather(1, last)), partials
 
 
 def chunk_frames(heard: EncodedSpeech) -> Tensor:
     """Encoder frames by chunk: ``[B, C, 4, E]``."""
     B, T, E = heard.frames.shape
-    return heard.frames[:, : T // FRAMES * FRAMES].reshape(B, T // FRAMES, FRAMES, E)
+    return heard.frames[:, : T // ENCODER_FRAMES * ENCODER_FRAMES].reshape(
+        B, T // ENCODER_FRAMES, ENCODER_FRAMES, E
+    )

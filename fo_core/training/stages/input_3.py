@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fo_core.config import config, to_dict
-from fo_core.errors import StageError
+from fo_core.errors import ConfigError, StageError
 from fo_core.models.freeze_omni import FreezeOmni
 from fo_core.training.losses.listening import (
     chunk_frames,
@@ -104,7 +104,7 @@ class AnswerLoss:
 
     def _states_alone(self, model: FreezeOmni, batch: Batch) -> dict[str, Tensor]:
         logits = self.logits(model, batch)
-        assert logits is not None, "something is trained"
+        assert logits is not None, "Input3 refuses to train nothing"
         found = state_loss(batch, logits, self.class_weights)
         return {"loss": self.states * found.get("state_loss", 0.0 * logits.sum())} | found
 
@@ -120,7 +120,7 @@ class AnswerLoss:
 
     def logits(self, model: FreezeOmni, batch: Batch) -> Tensor | None:
         """State logits ``[B, C, 3]`` of a batch; None while states are not trained."""
-        if self.answers or not self.states:
+        if self.answers:
             return self.read(model, batch)[2]
         if "at_chunks" not in batch:
             raise StageError("input-3: batch lacks 'at_chunks': Stage.precompute did not run")
@@ -140,6 +140,14 @@ class Input3(StageOptions):
     # weight of the KL divergence from the LLM that reads the text (not in the paper)
     kl: float = 0.0
     optim: OptimConfig = OptimConfig(lr=6e-4)
+
+    def __post_init__(self) -> None:
+        if not (self.answers or self.states):
+            raise ConfigError("stage.answers is false and stage.states 0: input-3 trains nothing",
+                              do="set one of them")  # fmt: skip
+        if self.kl and not self.answers:
+            raise ConfigError(f"stage.kl is {self.kl:g}, and stage.answers is false",
+                              do="leave stage.kl at 0")  # fmt: skip
 
     def build(self) -> Stage:
         """The stage."""

@@ -106,6 +106,34 @@ def test_answers_are_cut_to_what_was_heard(tiny_model):
     assert said.length == turn.answer.start and turn.answer.token_ids == []
 
 
+def test_an_untrained_head_hears_what_was_before_in_one_step(tiny_model, monkeypatch):
+    """And of a turn that is over nothing is kept for the state head when all is read again."""
+    talk = file_talk(tiny_model, CFG).conversation
+    monkeypatch.setattr(tiny_model.state_head, "left_out", True, raising=False)
+    talk.begin(0)
+    steps = list(drive_counting(talk.hear_before([speech(0.16, n) for n in range(3)])))
+    assert len(steps) == 1
+    talk.turns[-1].open = False
+    drive(talk.refeed(64, new_prefixes()))
+    before = talk.turns[-1].states.told
+    assert before is not None and before.shape[1] == 1
+    talk.turns[-1].states.told = None
+    drive(talk.refeed(64, new_prefixes()))
+    assert talk.turns[-1].states.told is None
+
+
+def drive_counting(steps):
+    """The steps that a coroutine asks for, each run."""
+    result = None
+    while True:
+        try:
+            step = steps.send(result)
+        except StopIteration:
+            return
+        yield step
+        result = step.run()
+
+
 def test_a_typed_question_is_answered(tiny_model):
     talk = file_talk(tiny_model, CFG)
     found = ask_text(talk, "Who are you?")

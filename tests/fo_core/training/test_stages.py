@@ -360,3 +360,15 @@ def test_faults_of_a_recipe_name_their_place(tmp_path):
     file.write_text("stage: {type: input-2}\n")
     with pytest.raises(StageError, match="is of stage input-2, not input-1"):
         recipe("input-1", file=file)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (("stage.answers=false", "stage.states=0"), "input-3 trains nothing"),
+        (("stage.answers=false", "stage.kl=1"), "stage.kl is 1, and stage.answers is false"),
+    ],
+)
+def test_input_3_refuses_what_would_have_no_effect(sets, said):
+    with pytest.raises(ConfigError, match=said):
+        recipe("input-3", overrides=sets)
