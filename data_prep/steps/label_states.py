@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.sources.room import far_voice, power_of, with_noise, within_peak
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.io import audio
 
 RATE = 16000  # Hz
@@ -53,6 +53,12 @@ class StatesConfig:
     # a voice from elsewhere: s until it is known for one; its loudness against the user's, dB
     background_after: float = 0.6
     background_db: tuple[float, float] = (-20.0, -10.0)
+
+    def __post_init__(self) -> None:
+        least: dict[str, tuple[float, float | None]] = dict.fromkeys(
+            ("pause_margin", "delay", "unsure_after", "background_after"), (0, None)
+        )
+        check_ranges(self, "compose", pause_share=(0, 1), **least)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fo_core import config as cfg
-from fo_core.config import config
+from fo_core.config import check_ranges, config
 from fo_core.errors import CheckpointError, ConfigError
 from fo_core.io.checkpoint import read_json
 from fo_core.models.adapter.conv_adapter import ConvAdapterConfig
@@ -76,6 +76,9 @@ class StateHeadConfig:
     # width of a recurrent layer over the chunks that also reads the encoder's frames, for adapters
     # that write words (ctc, words); 0 = one linear layer (paper)
     gru: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "state_head", classes=(3, None), gru=(0, None))
 
 
 @config

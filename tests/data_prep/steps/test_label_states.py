@@ -13,7 +13,7 @@ from data_prep.steps.label_states import (
 )
 from fo_core import streaming
 from fo_core.config import replace
-from fo_core.errors import DataError
+from fo_core.errors import ConfigError, DataError
 
 PLAIN = StatesConfig(pause_share=0.0, snr_db=(60.0, 60.0), gain_db=(0.0, 0.0))
 
@@ -94,6 +94,14 @@ def test_what_is_silent_for_long_has_no_label(kind: str) -> None:
         late = (k + 1) * 0.16 > silence[0] + 0.5 and k * 0.16 < silence[1]
         assert ours == (-1 if late else whole)
     assert -1 in some.states and (kind == "incomplete" or 1 in some.states)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("unsure_after", -1.0), ("pause_share", 1.5), ("delay", -1)]
+)
+def test_what_cannot_be_composed_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"compose.{name} is {value}; possible: 0 "):
+        StatesConfig(**{name: value})
 
 
 def test_pause_points_are_the_dips() -> None:

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from fo_core.errors import ConfigError
+from fo_core.models.model_config import StateHeadConfig
 from fo_core.models.state_head import StateHead
 
 
@@ -37,3 +39,10 @@ def test_a_recurrent_head_reads_words_sound_and_what_was_before() -> None:
     for read in (hidden.grad, frames.grad):
         assert read is not None and bool((read.abs().sum(dim=-1) > 0).all())
     assert all(p.grad is not None for p in head.parameters())
+
+
+def test_a_head_that_cannot_be_built_is_refused() -> None:
+    with pytest.raises(ConfigError, match="state_head.gru is -1; possible: 0 or more"):
+        StateHeadConfig(gru=-1)
+    with pytest.raises(ConfigError, match="state_head.classes is 2; possible: 3 or more"):
+        StateHeadConfig(classes=2)
