@@ -9,6 +9,7 @@ from torch import Tensor
 from fo_core.models.llm.frozen_llm import FrozenLLM
 from fo_core.models.llm.tiny import write_tiny
 from fo_core.models.state_stream import StateStream
+from fo_core.models.steps import LLMRequest, drive
 
 
 class Turn:
@@ -19,13 +20,7 @@ class Turn:
         self.steps = 0
 
     def read(self, new: Tensor, partial: Tensor) -> Tensor:
-        work, result = self.stream.read(self.llm, self.cache, [new], partial), None
-        try:
-            while True:
-                step = work.send(result)  # type: ignore[arg-type]
-                result, self.steps = step.run(), self.steps + 1
-        except StopIteration as end:
-            return end.value
+        return drive(self.stream.read(self.llm, self.cache, [new], partial))
 
     def alone(self, *vectors: Tensor) -> Tensor:
         """The state behind vectors that an LLM reads at once."""
@@ -33,9 +28,16 @@ class Turn:
 
 
 @pytest.fixture
-def turn(tmp_path: Path) -> Turn:
+def turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Turn:
     torch.manual_seed(0)
-    return Turn(FrozenLLM.load(str(write_tiny(tmp_path))))
+    made, run = Turn(FrozenLLM.load(str(write_tiny(tmp_path)))), LLMRequest.run
+
+    def counted(step: LLMRequest) -> Tensor:
+        made.steps += 1
+        return run(step)
+
+    monkeypatch.setattr(LLMRequest, "run", counted)
+    return made
 
 
 def test_partial_words_are_read_and_leave_no_trace(turn: Turn) -> None:
